@@ -1,0 +1,87 @@
+"""synk: a durable job queue on PostgreSQL whose jobs run in worker processes that can be killed.
+
+The public names, and nothing else. They load when they are used: a worker process imports this
+package too, and must not load a database driver with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synk.client import AsyncClient as AsyncClient
+    from synk.client import Client as Client
+    from synk.config import CleanerConfig as CleanerConfig
+    from synk.config import QueueConfig as QueueConfig
+    from synk.errors import ConfigurationError as ConfigurationError
+    from synk.errors import InvalidJob as InvalidJob
+    from synk.errors import InvalidValue as InvalidValue
+    from synk.errors import RemoteError as RemoteError
+    from synk.errors import SchemaMismatch as SchemaMismatch
+    from synk.errors import StorageError as StorageError
+    from synk.errors import StorageUnavailable as StorageUnavailable
+    from synk.errors import SynkError as SynkError
+    from synk.errors import UnknownDependency as UnknownDependency
+    from synk.errors import WorkerStartError as WorkerStartError
+    from synk.failure import AttemptError as AttemptError
+    from synk.failure import Cause as Cause
+    from synk.job import CancelReason as CancelReason
+    from synk.job import Change as Change
+    from synk.job import InsertOptions as InsertOptions
+    from synk.job import Job as Job
+    from synk.job import JobArgs as JobArgs
+    from synk.job import JobRow as JobRow
+    from synk.job import JobState as JobState
+    from synk.job import Priority as Priority
+    from synk.registry import Worker as Worker
+    from synk.registry import worker as worker
+    from synk.storage.base import Storage as Storage
+    from synk.storage.postgres import PostgresStorage as PostgresStorage
+
+_HOME = {
+    "AsyncClient": "client",
+    "AttemptError": "failure",
+    "CancelReason": "job",
+    "Cause": "failure",
+    "Change": "job",
+    "CleanerConfig": "config",
+    "Client": "client",
+    "ConfigurationError": "errors",
+    "InsertOptions": "job",
+    "InvalidJob": "errors",
+    "InvalidValue": "errors",
+    "Job": "job",
+    "JobArgs": "job",
+    "JobRow": "job",
+    "JobState": "job",
+    "PostgresStorage": "storage.postgres",
+    "Priority": "job",
+    "QueueConfig": "config",
+    "RemoteError": "errors",
+    "SchemaMismatch": "errors",
+    "Storage": "storage.base",
+    "StorageError": "errors",
+    "StorageUnavailable": "errors",
+    "SynkError": "errors",
+    "UnknownDependency": "errors",
+    "Worker": "registry",
+    "WorkerStartError": "errors",
+    "worker": "registry",
+}
+
+__version__ = "0.1.0"
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - all of them strings
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'synk' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"synk.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

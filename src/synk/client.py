@@ -1,0 +1,352 @@
+"""The client: inserts jobs, changes them, and, with queues and workers, runs them.
+
+`Client` and `AsyncClient` share everything but the waiting. Making one opens, starts and reads
+nothing, and a client works again in a child process.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+from ulid import ULID
+
+from synk import cpus
+from synk.config import CleanerConfig, EngineConfig, QueueConfig
+from synk.errors import ConfigurationError, InvalidJob
+from synk.job import InsertOptions, NewJob, check_id, check_label
+from synk.registry import Registry, encode_args
+from synk.runtime import nursery
+from synk.runtime.supervisor import Supervisor
+from synk.telemetry import Telemetry, log_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from synk.config import StartMethod
+    from synk.job import Change, JobRow
+    from synk.storage.async_postgres import AsyncPostgresStorage
+    from synk.storage.base import Storage
+    from synk.storage.postgres import PostgresStorage
+
+JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
+"""One job for `insert_many`: (name, args) or (name, args, options)."""
+
+_DEFAULT_OPTIONS: Final = InsertOptions()
+
+
+class Client:
+    """Inserts jobs, and runs them if it has queues and workers.
+
+    Args:
+        storage: a `PostgresStorage`, or any class that keeps the `Storage` contract.
+        queues: name -> settings of the queues that `start` serves.
+        workers: instances of `Worker`, or functions under ``@synk.worker``.
+        cleaner: how long finished jobs are kept; None: this client does not clean.
+        logger: where a running client writes; by default the logger ``synk``.
+        processes: how many worker processes `start` makes; None: as many as this process may
+            really use CPUs (affinity and cgroup quota).
+        start_method: how they are made: ``forkserver``, or ``spawn`` where handlers' modules
+            cannot be forked.
+        drain_timeout: how long running jobs may take at a shutdown before they are killed.
+        preload: more modules to import once, before workers are forked.
+
+    Raises:
+        ConfigurationError: a value is wrong, there are queues without workers, or two workers for
+            one kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        queues: Mapping[str, QueueConfig] | None = None,
+        workers: Sequence[object] = (),
+        cleaner: CleanerConfig | None = None,
+        logger: logging.Logger | None = None,
+        processes: int | None = None,
+        start_method: StartMethod = "forkserver",
+        drain_timeout: dt.timedelta = dt.timedelta(seconds=30),
+        preload: Sequence[str] = (),
+    ) -> None:
+        self.storage = _checked_storage(storage)
+        self.queues = _checked_queues(queues or {})
+        self.registry = Registry(workers)
+        if self.queues and not self.registry.kinds:
+            raise ConfigurationError("queues", list(self.queues), "have no worker: give workers=")
+        if cleaner is not None and not isinstance(cleaner, CleanerConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("cleaner", cleaner, "must be a CleanerConfig")
+        self.cleaner = cleaner
+        self.engine = EngineConfig(
+            processes=cpus.available() if processes is None else processes,
+            start_method=start_method,
+            drain_timeout_s=_seconds(drain_timeout),
+            preload=tuple(preload),
+        )
+        self.id = ULID()
+        """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
+        self.telemetry = Telemetry()
+        self.telemetry.subscribe(log_to(logger or logging.getLogger("synk")))
+        self._lock = threading.Lock()
+        self._supervisor: Supervisor | None = None
+
+    def __repr__(self) -> str:
+        return f"<synk.Client {self.id} on {self.storage!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- inserting --------------------------------------------------------------------------------
+
+    def insert(self, name: str, args: Any, options: InsertOptions | None = None) -> int:
+        """Stores a job; returns its id.
+
+        Args:
+            name: what people read in lists; not unique, 1 to 127 characters.
+            args: an instance of a `JobArgs` dataclass, a msgspec Struct or a pydantic model.
+            options: when, in which queue, after what; see `InsertOptions`.
+
+        Raises:
+            InvalidJob: a value is wrong; nothing was stored.
+            UnknownDependency: `depends_on` names a job that does not exist; nothing was stored.
+            StorageUnavailable: the database cannot be reached.
+        """
+        return self.storage.insert([new_job(name, args, options)])[0]
+
+    def insert_tx(
+        self, connection: object, name: str, args: Any, options: InsertOptions | None = None
+    ) -> int:
+        """Stores a job in the caller's transaction; returns its id.
+
+        The job exists once the caller commits, and never did if it rolls back.
+
+        Args:
+            connection: a `psycopg.Connection` on the same database; it is left open, uncommitted.
+            name: see `insert`.
+            args: see `insert`.
+            options: see `insert`.
+
+        Raises:
+            InvalidJob: a value is wrong; the transaction is untouched.
+            UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
+        """
+        return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
+
+    def insert_many(self, jobs: Iterable[JobSpec], *, connection: object | None = None) -> list[int]:
+        """Stores jobs, all or none; returns their ids in order.
+
+        Args:
+            jobs: (name, args) or (name, args, options) for each.
+            connection: as in `insert_tx`; None: a transaction of its own.
+
+        Raises:
+            InvalidJob: a value is wrong; nothing was stored.
+            UnknownDependency: there is no such job; nothing was stored.
+        """
+        rows = new_jobs(jobs)
+        return self.storage.insert(rows, connection=connection) if rows else []
+
+    # -- changing and looking -----------------------------------------------------------------------
+
+    def cancel(self, job_id: int) -> Change:
+        """Cancels a job, running or not; says whether it is done, requested, or was too late.
+
+        A job that runs is killed within moments by its supervisor, unless it completes before.
+        """
+        return self.storage.cancel(check_id("job_id", job_id))
+
+    def retry(self, job_id: int) -> Change:
+        """Makes a finished or scheduled job available at once, with at least one more attempt."""
+        return self.storage.retry(check_id("job_id", job_id))
+
+    def delete(self, job_id: int) -> Change:
+        """Removes a job that is not running. Jobs that wait for it are cancelled."""
+        return self.storage.delete(check_id("job_id", job_id))
+
+    def ready(self, job_id: int) -> Change:
+        """Lets a job go that was inserted with ``pending=True``."""
+        return self.storage.ready(check_id("job_id", job_id))
+
+    def get(self, job_id: int) -> JobRow | None:
+        """Returns the job's row, or None if there is none."""
+        return next(iter(self.storage.get([check_id("job_id", job_id)])), None)
+
+    # -- running ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Runs this client's queues; returns after a shutdown.
+
+        SIGTERM and SIGINT shut it down where this is the main thread, a second one at once.
+
+        Raises:
+            ConfigurationError: it has no queues, runs already, or is in a worker process.
+            StorageUnavailable: the database cannot be reached at the start.
+            SchemaMismatch: migrations are missing.
+            WorkerStartError: worker processes cannot be started.
+        """
+        if not self.queues:
+            raise ConfigurationError("queues", {}, "this client has none to serve, it only inserts")
+        with self._lock:
+            if self._supervisor is not None:
+                raise ConfigurationError("start", str(self.id), "this client runs already")
+            self._supervisor = Supervisor(
+                self.storage,
+                owner=self.id.to_uuid(),
+                client_id=str(self.id),
+                queues=self.queues,
+                registry=self.registry,
+                engine=self.engine,
+                cleaner=self.cleaner,
+                facts=self.telemetry,
+            )
+        try:
+            self._supervisor.run()
+        finally:
+            self._supervisor = None
+            self.id = ULID()
+
+    def shutdown(self, timeout: dt.timedelta | None = None) -> None:
+        """Has a running client stop; returns at once. `start` returns when it has stopped.
+
+        From a signal handler, another thread, or a job in one of its worker processes. A second
+        call takes running jobs their time.
+
+        Args:
+            timeout: for running jobs to finish, then they are killed and go back to the queue; None:
+                `drain_timeout`.
+        """
+        supervisor = self._supervisor
+        if supervisor is not None:
+            supervisor.stop(None if timeout is None else _seconds(timeout))
+        elif nursery.is_worker:
+            os.kill(nursery.supervisor_pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Shuts down if it runs, and gives up the storage's connections."""
+        self.shutdown()
+        self.storage.close()
+
+
+class AsyncClient:
+    """The client's verbs for asyncio. It inserts and changes jobs; it does not run them.
+
+    Args:
+        storage: a `PostgresStorage`, whose DSN, pool settings and schema it uses.
+    """
+
+    def __init__(self, *, storage: PostgresStorage) -> None:
+        self.storage: AsyncPostgresStorage = _asynchronous(storage)
+        self.id = ULID()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def insert(self, name: str, args: Any, options: InsertOptions | None = None) -> int:
+        """See `Client.insert`."""
+        return (await self.storage.insert([new_job(name, args, options)]))[0]
+
+    async def insert_tx(
+        self, connection: object, name: str, args: Any, options: InsertOptions | None = None
+    ) -> int:
+        """See `Client.insert_tx`; *connection* is a `psycopg.AsyncConnection`."""
+        job = new_job(name, args, options)
+        return (await self.storage.insert([job], connection=connection))[0]
+
+    async def insert_many(
+        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+    ) -> list[int]:
+        """See `Client.insert_many`."""
+        rows = new_jobs(jobs)
+        return await self.storage.insert(rows, connection=connection) if rows else []
+
+    async def cancel(self, job_id: int) -> Change:
+        """See `Client.cancel`."""
+        return await self.storage.cancel(check_id("job_id", job_id))
+
+    async def retry(self, job_id: int) -> Change:
+        """See `Client.retry`."""
+        return await self.storage.retry(check_id("job_id", job_id))
+
+    async def delete(self, job_id: int) -> Change:
+        """See `Client.delete`."""
+        return await self.storage.delete(check_id("job_id", job_id))
+
+    async def ready(self, job_id: int) -> Change:
+        """See `Client.ready`."""
+        return await self.storage.ready(check_id("job_id", job_id))
+
+    async def get(self, job_id: int) -> JobRow | None:
+        """See `Client.get`."""
+        return next(iter(await self.storage.get([check_id("job_id", job_id)])), None)
+
+    async def close(self) -> None:
+        """Gives up the storage's connections."""
+        await self.storage.close()
+
+
+def new_job(name: str, args: Any, options: InsertOptions | None) -> NewJob:
+    """Returns the checked job.
+
+    Raises:
+        InvalidJob: a value is wrong, named with its field.
+    """
+    check_label("name", name)
+    if options is not None and not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidJob("options", options, "must be InsertOptions")
+    kind, text = encode_args(args)
+    return NewJob(name=name, kind=kind, args=text, options=options or _DEFAULT_OPTIONS)
+
+
+def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
+    """Returns the checked jobs of `Client.insert_many`.
+
+    Raises:
+        InvalidJob: one of them is wrong.
+    """
+    checked: list[NewJob] = []
+    for index, job in enumerate(jobs):
+        if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")
+        checked.append(new_job(job[0], job[1], job[2] if len(job) == 3 else None))
+    return checked
+
+
+def _checked_storage(storage: Any) -> Any:
+    for method in ("ping", "insert", "get_job_available", "update_job_state", "close"):
+        if not callable(getattr(storage, method, None)):
+            raise ConfigurationError("storage", storage, f"is no Storage: it has no {method}()")
+    return storage
+
+
+def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]:
+    for name, queue in queues.items():
+        try:
+            check_label("queues", name)
+        except InvalidJob as error:
+            raise ConfigurationError("queues", name, str(error)) from None
+        if not isinstance(queue, QueueConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"queues[{name!r}]", queue, "must be a QueueConfig")
+    return dict(queues)
+
+
+def _seconds(duration: object) -> float:
+    if not isinstance(duration, dt.timedelta) or duration < dt.timedelta(0):
+        raise ConfigurationError("timeout", duration, "must be a timedelta, not below zero")
+    return duration.total_seconds()
+
+
+def _asynchronous(storage: PostgresStorage) -> AsyncPostgresStorage:
+    make = getattr(storage, "asynchronous", None)
+    if make is None:
+        raise ConfigurationError("storage", storage, "must be a PostgresStorage")
+    return make()

@@ -1,0 +1,113 @@
+"""Settings: frozen records, valid by construction, each field with its meaning, unit and default."""
+
+from __future__ import annotations
+
+import datetime as dt
+import types
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from synk.errors import ConfigurationError
+from synk.job import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+StartMethod: TypeAlias = Literal["forkserver", "spawn"]
+
+_LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
+_LONGEST_FETCH: Final = dt.timedelta(hours=1)
+_DAY: Final = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueConfig:
+    """One queue on one supervisor.
+
+    Raises:
+        ConfigurationError: a value out of its range, named with its field.
+    """
+
+    max_workers: int = 100
+    """How many jobs of this queue may run at once on this supervisor. What really runs at once is
+    at most the number of worker processes, which all queues of the supervisor share."""
+    time_fetch: dt.timedelta = dt.timedelta(milliseconds=200)
+    """How often the queue is looked at when nothing announced a job. Longest 1 hour."""
+    job_timeout: dt.timedelta = dt.timedelta(minutes=1)
+    """Wall time of an attempt before its process is killed, where the worker names none. It is
+    always finite: at most 30 days."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_workers, int) or not 1 <= self.max_workers <= 65535:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("max_workers", self.max_workers, "must be from 1 to 65535")
+        check_duration("time_fetch", self.time_fetch, most=_LONGEST_FETCH)
+        check_duration("job_timeout", self.job_timeout, most=_LONGEST_TIMEOUT)
+
+
+def _default_retention() -> Mapping[JobState, dt.timedelta]:
+    return {JobState.COMPLETED: 30 * _DAY, JobState.CANCELLED: 90 * _DAY}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanerConfig:
+    """How long finished jobs are kept. A final state that is not named is kept for ever.
+
+    Raises:
+        ConfigurationError: a value out of its range, or a state that is not final.
+    """
+
+    clean_interval: dt.timedelta = _DAY
+    """How often the cleaner runs; 24 hours by default."""
+    by_status: Mapping[JobState, dt.timedelta] = field(default_factory=_default_retention)
+    """State -> time since it ended, after which a job is removed. By default 30 days for completed
+    and 90 days for cancelled jobs."""
+
+    def __post_init__(self) -> None:
+        check_duration("clean_interval", self.clean_interval)
+        checked: dict[JobState, dt.timedelta] = {}
+        for state, retention in self.by_status.items():
+            if state not in (JobState.COMPLETED, JobState.CANCELLED):
+                raise ConfigurationError("by_status", state, "only completed and cancelled jobs end")
+            if not isinstance(retention, dt.timedelta) or retention < dt.timedelta(0):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigurationError(f"by_status[{state}]", retention, "must be a timedelta")
+            checked[JobState(state)] = retention
+        object.__setattr__(self, "by_status", types.MappingProxyType(checked))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """The worker processes of one supervisor."""
+
+    processes: int
+    """How many worker processes there are."""
+    start_method: StartMethod = "forkserver"
+    """How they are made. ``spawn`` is slower and shares no memory, for what cannot be forked."""
+    drain_timeout_s: float = 30.0
+    """Seconds that running jobs get to finish at a shutdown before they are killed."""
+    preload: tuple[str, ...] = ()
+    """Modules imported once, before the workers are forked, besides those of the handlers."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.processes, int) or not 1 <= self.processes <= 1024:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("processes", self.processes, "must be from 1 to 1024")
+        if self.start_method not in ("forkserver", "spawn"):
+            raise ConfigurationError("start_method", self.start_method, "'forkserver' or 'spawn'")
+        if not 0 <= self.drain_timeout_s <= 86400:
+            raise ConfigurationError("drain_timeout", self.drain_timeout_s, "from 0 s to 1 day")
+
+
+def check_duration(
+    field_name: str, value: object, *, most: dt.timedelta | None = None
+) -> dt.timedelta:
+    """Returns *value* if it is a timedelta above zero and not above *most*.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if not isinstance(value, dt.timedelta):
+        raise ConfigurationError(field_name, value, "must be a timedelta")
+    if value <= dt.timedelta(0):
+        raise ConfigurationError(field_name, value, "must be above zero")
+    if most is not None and value > most:
+        raise ConfigurationError(field_name, value, f"must be at most {most}")
+    return value

@@ -1,0 +1,1 @@
+"""What decides: pure state machines and codecs, without clock, I/O, threads or chance."""

@@ -1,0 +1,34 @@
+"""How long jobs take: a moving average by kind, which sizes windows and claims."""
+
+from __future__ import annotations
+
+from typing import Final
+
+UNKNOWN_S: Final = 1.0
+"""What a job of a kind that was never seen is taken to need: long, so that nothing queues behind
+it until one of its kind has been measured."""
+
+_WEIGHT: Final = 0.1
+"""Of the newest measure in the average: some twenty jobs forget a change."""
+
+_OVERHEAD_S: Final = 20e-6
+"""What even an empty job costs its worker: decoding, bookkeeping."""
+
+
+class Estimates:
+    """Expected wall times in seconds."""
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, float] = {}
+
+    def expected_s(self, name: str) -> float:
+        """Returns how long a job of this kind, or from this queue, is expected to run."""
+        return self._by_name.get(name, UNKNOWN_S)
+
+    def learn(self, name: str, seconds: float) -> None:
+        """Takes one more measure into account."""
+        known = self._by_name.get(name)
+        seconds += _OVERHEAD_S
+        self._by_name[name] = seconds if known is None else known + (seconds - known) * _WEIGHT

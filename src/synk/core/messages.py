@@ -1,0 +1,212 @@
+"""What goes into the pool (events) and what comes out of it (commands): frozen records.
+
+The shell turns the world into events and commands into deeds; it takes no decision of its own.
+Times are seconds of the monotonic clock, a slot is named by its number.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from synk.job import ClaimedJob, Fence
+from synk.retry import Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker said of one job beyond that it is done: a result, or how it failed."""
+
+    result: str | None = None
+    """JSON text."""
+    error: str | None = None
+    """An AttemptError as JSON text; None: the job succeeded."""
+    retry_at: dt.datetime | None = None
+    """What the worker's `next_retry` asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker has done since the last report, as read from its page and its channel.
+
+    Jobs are numbered by the order in which they were sent to this worker process, from 1.
+    """
+
+    done: int = 0
+    """The number of the last job that is done; all before it are done too."""
+    measures: Sequence[tuple[int, int]] = ()
+    """(wall, CPU) in microseconds for each job done since the last report."""
+    replies: dict[int, Reply] = field(default_factory=dict[int, Reply])
+    """By job number; a job that is done without a reply succeeded and returned None."""
+    running: int = 0
+    """The number of the job that runs now, 0 for none."""
+    started_s: float = 0.0
+    """When it started, on the monotonic clock."""
+    timeout_s: float | None = None
+    """Its timeout, if its worker named one; None: the queue's."""
+
+
+class KillReason(StrEnum):
+    """Why the pool has a worker process killed."""
+
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a worker process ended."""
+
+    code: int | None
+    """The exit status; negative: the number of the signal; None: it could not be learned."""
+    signal: str | None = None
+    """The signal's name."""
+    pid: int | None = None
+    stack: str = ""
+    """What faulthandler wrote, at a kill or at a fatal signal."""
+    problem: str = ""
+    """What the worker itself reported, if it could not start."""
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The storage gave these jobs to this supervisor."""
+
+    jobs: Sequence[ClaimedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The slot's process has imported everything and takes jobs."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """News from a worker."""
+
+    slot: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Jobs sent to the slot but not begun were taken back: the last *taken* of them.
+
+    From then on its worker cannot begin another job: the report, taken afterwards, is exact.
+    """
+
+    slot: int
+    report: Report
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The slot's process is gone; what it had not begun is taken back."""
+
+    slot: int
+    report: Report
+    taken: int
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants these attempts cancelled; those that are not held here are ignored."""
+
+    fences: Sequence[Fence]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """Stop: nothing new begins, what runs may finish until *deadline*."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event: TypeAlias = (
+    Claimed
+    | WorkerReady
+    | Reported
+    | Recalled
+    | WorkerExited
+    | CancelRequested
+    | DrainRequested
+    | Tick
+)
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a process for the slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Give jobs to the slot's worker; *first* is the number of the first of them."""
+
+    slot: int
+    first: int
+    jobs: Sequence[ClaimedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Take back what the slot's worker has not begun, then answer with `Recalled`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the slot's process and its whole process group, with a stack if there is one to get."""
+
+    slot: int
+    reason: KillReason
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Let the slot's process end by itself: it has no job."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Workers cannot be started at all; *problem* is what the last one reported."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """These attempts are over; see to it that the storage learns of it.
+
+    Plain successes, the many, are only (job, wall, CPU) with the times in microseconds.
+    """
+
+    successes: Sequence[tuple[ClaimedJob, int, int]] = ()
+    ended: Sequence[Ended] = ()
+
+
+Command: TypeAlias = Spawn | Send | Recall | Kill | Dismiss | Settle | GiveUp

@@ -1,0 +1,528 @@
+"""The pool's decisions: which slot gets which job, who is late, who is killed, what a death means.
+
+A state machine without I/O. `Pool.handle` takes an event and the time and returns commands; the
+shell (`synk.runtime.engine`) performs them and reports back. What holds, whatever the order of
+events:
+
+* every claimed job is settled exactly once, or is still held here;
+* a death is blamed on the one job that ran in that process; jobs behind it go to other workers;
+* a process is killed only after what it had not begun was taken back, so that the kill cannot hit
+  the job after the one it is meant for;
+* what a worker has finished counts, also if it was killed a moment later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never
+
+from synk.core.backlog import Backlog
+from synk.core.estimates import UNKNOWN_S, Estimates
+from synk.core.messages import (
+    CancelRequested,
+    Claimed,
+    Command,
+    Dismiss,
+    DrainRequested,
+    Event,
+    GiveUp,
+    Kill,
+    KillReason,
+    Recall,
+    Recalled,
+    Report,
+    Reported,
+    Send,
+    Settle,
+    Spawn,
+    Tick,
+    WorkerExited,
+    WorkerReady,
+)
+from synk.core.slot import Slot, SlotInput, SlotState
+from synk.core.verdicts import cancelled_error, ended_by_death, ended_by_reply
+from synk.retry import Ended, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from synk.core.messages import Exit
+    from synk.job import ClaimedJob
+
+WINDOW_S: Final = 0.005
+"""Work that may be queued at one worker beyond its running job. Enough to outlast the supervisor's
+turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
+
+WINDOW_JOBS: Final = 256
+"""Jobs at one worker at most; the ring on its page holds twice as many."""
+
+PREFETCH_S: Final = 0.1
+"""Up to this duration one job may wait at the worker behind the running one. For longer jobs the
+turn-around does not matter, and another supervisor might begin the job at once."""
+
+BUFFER_S: Final = 0.05
+"""Work that is claimed ahead, to cover a round of claiming with short jobs."""
+
+CLAIM_JOBS: Final = 500
+"""Jobs in one claim at most: larger batches flip the plan of the statements."""
+
+BACKLOG_JOBS: Final = 1_000
+"""Jobs claimed ahead at most."""
+
+STALL_S: Final = 0.02
+"""A worker without progress for this long, and for three times what its job was expected to take,
+gets no more jobs, and what waits at it is taken back."""
+
+STEAL_S: Final = 0.002
+"""What waits at a busy worker is taken back for an idle one if it is at least this much work."""
+
+START_TIMEOUT_S: Final = 60.0
+"""A worker has this long to import the handlers' modules."""
+
+START_FAILURES_MAX: Final = 5
+"""Deaths at start in a row, with no worker ever ready in between, before the pool gives up."""
+
+LEAVE_S: Final = 1.0
+"""A worker without a job that was told to end has this long."""
+
+_RESPAWN_S: Final = 0.1
+_RESPAWN_MAX_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """What the pool knows of a queue."""
+
+    max_workers: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """A moment's figures."""
+
+    waiting: int
+    """Claimed jobs that no worker has."""
+    in_flight: int
+    """Jobs at workers, begun or not."""
+    busy: int
+    """Workers that have a job."""
+    serving: int
+    """Workers that take jobs."""
+    kills: int
+    """Processes killed since the start."""
+    deaths: int
+    """Processes that ended without being told to since the start."""
+
+
+class Pool:
+    """All slots of one supervisor."""
+
+    def __init__(self, *, slots: int, queues: Mapping[str, QueueLimits]) -> None:
+        self.slots = [Slot(number) for number in range(slots)]
+        self.queues = dict(queues)
+        self.backlog = Backlog(queues)
+        self.estimates = Estimates()
+        self.draining = False
+        self.claims = 0
+        """Claims taken in so far."""
+        self._drain_deadline = 0.0
+        self._start_failures = 0
+        self._kills = 0
+        self._deaths = 0
+        self._commands: list[Command] = []
+        self._successes: list[tuple[ClaimedJob, int, int]] = []
+        self._ended: list[Ended] = []
+
+    # -- the interface of the shell -----------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Takes one event; returns what is to be done about it, in order.
+
+        Raises:
+            IllegalTransition: the event cannot happen in the slot's state.
+        """
+        match event:
+            case Claimed():
+                self._on_claimed(event)
+            case WorkerReady():
+                self._on_ready(event, now)
+            case Reported():
+                self._take_report(self.slots[event.slot], event.report, now)
+            case Recalled():
+                self._on_recalled(event, now)
+            case WorkerExited():
+                self._on_exited(event, now)
+            case CancelRequested():
+                self._on_cancel(event)
+            case DrainRequested():
+                self._on_drain(event)
+            case Tick():
+                pass
+            case _:
+                assert_never(event)
+        self._dispatch(now)
+        self._look_at_slots(now)
+        return self._flushed()
+
+    def next_deadline(self) -> float | None:
+        """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
+        times = [time for slot in self.slots for time in self._times_of(slot)]
+        if self.draining and not self.is_stopped:
+            times.append(self._drain_deadline)
+        return min(times, default=None)
+
+    def demand(self) -> dict[str, int]:
+        """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
+        if self.draining:
+            return {}
+        wanted = {name: self._demand_of(name) for name in self.queues}
+        return {name: count for name, count in wanted.items() if count > 0}
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a drain is complete: no job is held and no process is left."""
+        return (
+            self.draining
+            and not self.backlog.count
+            and all(slot.state is SlotState.VACANT for slot in self.slots)
+        )
+
+    def statistics(self) -> PoolStatistics:
+        """Returns the figures of this moment."""
+        return PoolStatistics(
+            waiting=self.backlog.count,
+            in_flight=sum(len(slot.in_flight) for slot in self.slots),
+            busy=sum(1 for slot in self.slots if slot.in_flight),
+            serving=sum(1 for slot in self.slots if slot.state is SlotState.SERVING),
+            kills=self._kills,
+            deaths=self._deaths,
+        )
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _on_claimed(self, event: Claimed) -> None:
+        self.claims += 1
+        if self.draining:
+            self._ended += [Ended(job, Verdict.RELEASED) for job in event.jobs]
+            return
+        append = self.backlog.append
+        for job in event.jobs:
+            append(job)
+
+    def _on_ready(self, event: WorkerReady, now: float) -> None:
+        slot = self.slots[event.slot]
+        slot.move(SlotInput.READY)
+        if slot.state is SlotState.SERVING:
+            slot.deadline = None
+            slot.progress_at = now
+            self._start_failures = 0
+
+    def _on_recalled(self, event: Recalled, now: float) -> None:
+        slot = self.slots[event.slot]
+        self._take_report(slot, event.report, now)
+        self._take_back(slot, event.taken)
+        reason = self._reason_to_kill(slot, now)
+        if reason is not None:
+            self._kill(slot, reason)
+            return
+        slot.move(SlotInput.RECALLED)
+
+    def _reason_to_kill(self, slot: Slot, now: float) -> KillReason | None:
+        """After a recall, with nothing left at the worker but the job that it has begun."""
+        if not slot.in_flight:
+            return None
+        if slot.in_flight[0].cancel_requested:
+            return KillReason.CANCELLED
+        if slot.deadline is not None and now >= slot.deadline:
+            return KillReason.TIMEOUT
+        if self.draining and now >= self._drain_deadline:
+            return KillReason.SHUTDOWN
+        return None
+
+    def _on_exited(self, event: WorkerExited, now: float) -> None:
+        slot = self.slots[event.slot]
+        was, reason = slot.state, slot.kill_reason
+        self._take_report(slot, event.report, now)
+        self._take_back(slot, event.taken)
+        if slot.in_flight:
+            self._blame(slot, event.report, event.exit, now)
+        if reason is None and was is not SlotState.LEAVING:
+            self._deaths += 1
+        slot.move(SlotInput.EXIT)
+        slot.spawn_at = now
+        if was is SlotState.STARTING or reason is KillReason.START:
+            self._failed_to_start(slot, event.exit, now)
+
+    def _on_cancel(self, event: CancelRequested) -> None:
+        wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
+
+        def is_wanted(job: ClaimedJob) -> bool:
+            return (job.id, job.attempt, job.claim_seq) in wanted
+
+        for job in self.backlog.remove_where(is_wanted):
+            self._ended.append(Ended(job, Verdict.CANCELLED, error=cancelled_error(job)))
+        for slot in self.slots:
+            for job in slot.in_flight:
+                if is_wanted(job):
+                    job.cancel_requested = True
+                    self._recall(slot)
+
+    def _on_drain(self, event: DrainRequested) -> None:
+        self.draining = True
+        self._drain_deadline = event.deadline
+        for job in self.backlog.remove_where(lambda _: True):
+            self._ended.append(Ended(job, Verdict.RELEASED))
+        for slot in self.slots:
+            if len(slot.in_flight) > 1:
+                self._recall(slot)
+
+    # -- what a report and a death mean ---------------------------------------------------------
+
+    def _take_report(self, slot: Slot, report: Report, now: float) -> None:
+        finished = report.done - slot.done
+        if finished > 0:
+            self._take_finished(slot, report, finished)
+            slot.progress_at = now
+            slot.stalled = False
+        if not slot.in_flight:
+            slot.running = False
+            slot.backlog_s = 0.0
+            if slot.state in (SlotState.SERVING, SlotState.RECALLING):
+                slot.deadline = None
+            return
+        head = slot.in_flight[0]
+        slot.running = report.running == slot.head_number
+        timeout = self.queues[head.queue].timeout_s
+        if slot.running:
+            slot.started_s = report.started_s
+            slot.deadline = report.started_s + (report.timeout_s or timeout)
+        elif finished > 0:
+            slot.deadline = now + timeout
+
+    def _take_finished(self, slot: Slot, report: Report, finished: int) -> None:
+        learn = self.estimates.learn
+        replies = report.replies
+        number = slot.done
+        for wall_us, cpu_us in report.measures[-finished:]:
+            number += 1
+            job = slot.in_flight.popleft()
+            slot.backlog_s -= job.expected_s
+            learn(job.kind, wall_us / 1e6)
+            reply = replies.get(number) if replies else None
+            if reply is None:
+                self._successes.append((job, wall_us, cpu_us))
+            else:
+                self._ended.append(ended_by_reply(job, reply, wall_us, cpu_us))
+        slot.done = report.done
+
+    def _take_back(self, slot: Slot, taken: int) -> None:
+        for _ in range(taken):
+            job = slot.in_flight.pop()
+            slot.sent -= 1
+            slot.backlog_s -= job.expected_s
+            self._put_back(job)
+
+    def _put_back(self, job: ClaimedJob) -> None:
+        if job.cancel_requested:
+            self._ended.append(Ended(job, Verdict.CANCELLED, error=cancelled_error(job)))
+        elif self.draining:
+            self._ended.append(Ended(job, Verdict.RELEASED))
+        else:
+            self.backlog.append_left(job)
+
+    def _blame(self, slot: Slot, report: Report, exit_: Exit, now: float) -> None:
+        jobs = list(slot.in_flight)
+        slot.in_flight.clear()
+        if report.running == slot.head_number:
+            ran_s = max(0.0, now - report.started_s)
+            timeout_s = report.timeout_s or self.queues[jobs[0].queue].timeout_s
+            self._ended.append(ended_by_death(jobs[0], slot.kill_reason, exit_, ran_s, timeout_s))
+            self.estimates.learn(jobs[0].kind, ran_s)
+            del jobs[0]
+        for job in reversed(jobs):
+            self._put_back(job)
+
+    def _failed_to_start(self, slot: Slot, exit_: Exit, now: float) -> None:
+        self._start_failures += 1
+        slot.spawn_at = now + min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
+        if self._start_failures == START_FAILURES_MAX and not self.draining:
+            self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def _look_at_slots(self, now: float) -> None:
+        for slot in self.slots:
+            match slot.state:
+                case SlotState.VACANT if not self.draining and now >= slot.spawn_at:
+                    slot.move(SlotInput.SPAWN)
+                    slot.deadline = now + START_TIMEOUT_S
+                    self._commands.append(Spawn(slot.number))
+                case SlotState.STARTING if self.draining or now >= (slot.deadline or now + 1):
+                    self._kill(slot, KillReason.SHUTDOWN if self.draining else KillReason.START)
+                case SlotState.SERVING:
+                    self._look_at_serving(slot, now)
+                case SlotState.LEAVING if now >= (slot.deadline or now + 1):
+                    self._kill(slot, KillReason.SHUTDOWN)
+                case _:
+                    pass
+
+    def _look_at_serving(self, slot: Slot, now: float) -> None:
+        if slot.deadline is not None and now >= slot.deadline:
+            self._recall(slot)
+        elif self.draining and not slot.in_flight:
+            slot.move(SlotInput.DISMISS)
+            slot.deadline = now + LEAVE_S
+            self._commands.append(Dismiss(slot.number))
+        elif self.draining and now >= self._drain_deadline:
+            self._recall(slot)
+        elif (stall_at := self._stall_at(slot)) is not None and now >= stall_at:
+            slot.stalled = True
+            self._recall(slot)
+
+    def _recall(self, slot: Slot) -> None:
+        if slot.state is SlotState.SERVING:
+            slot.move(SlotInput.RECALL)
+            self._commands.append(Recall(slot.number))
+
+    def _kill(self, slot: Slot, reason: KillReason) -> None:
+        slot.move(SlotInput.KILL)
+        slot.kill_reason = reason
+        slot.deadline = None
+        self._kills += 1
+        self._commands.append(Kill(slot.number, reason))
+
+    def _stall_at(self, slot: Slot) -> float | None:
+        if len(slot.in_flight) < 2 or slot.stalled:
+            return None
+        return slot.progress_at + max(STALL_S, 3 * slot.in_flight[0].expected_s)
+
+    def _times_of(self, slot: Slot) -> list[float]:
+        match slot.state:
+            case SlotState.VACANT:
+                return [] if self.draining else [slot.spawn_at]
+            case SlotState.SERVING:
+                stall_at = self._stall_at(slot)
+                times = [] if stall_at is None else [stall_at]
+                return times if slot.deadline is None else [*times, slot.deadline]
+            case SlotState.STARTING | SlotState.LEAVING:
+                return [] if slot.deadline is None else [slot.deadline]
+            case _:
+                return []
+
+    # -- giving jobs to workers -----------------------------------------------------------------
+
+    def _dispatch(self, now: float) -> None:
+        waiting = self.backlog.count
+        serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
+        if not serving or self.draining:
+            return
+        if waiting:
+            serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
+            share = -(-waiting // len(serving))
+            for slot in serving:
+                self._fill(slot, share, now)
+        elif any(not slot.in_flight for slot in serving):
+            self._steal(serving)
+
+    def _fill(self, slot: Slot, share: int, now: float) -> None:
+        jobs: list[ClaimedJob] = []
+        for name, queue in self.backlog.turns():
+            if not self._may_use(slot, name):
+                continue
+            while len(jobs) < share and (job := queue.peek()) is not None:
+                expected_s = self.estimates.expected_s(job.kind)
+                if not self._has_room(slot, expected_s):
+                    break
+                queue.pop()
+                job.expected_s = expected_s
+                slot.in_flight.append(job)
+                slot.backlog_s += expected_s
+                jobs.append(job)
+        if jobs:
+            self._send(slot, jobs, now)
+
+    def _send(self, slot: Slot, jobs: list[ClaimedJob], now: float) -> None:
+        first = slot.sent + 1
+        slot.sent += len(jobs)
+        if len(slot.in_flight) == len(jobs):
+            slot.progress_at = now
+            slot.deadline = now + self.queues[jobs[0].queue].timeout_s
+        self._commands.append(Send(slot.number, first, jobs))
+
+    def _has_room(self, slot: Slot, expected_s: float) -> bool:
+        held = len(slot.in_flight)
+        if held == 0:
+            return True
+        if slot.stalled or held >= WINDOW_JOBS:
+            return False
+        if slot.backlog_s + expected_s <= WINDOW_S:
+            return True
+        return held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S
+
+    def _may_use(self, slot: Slot, queue: str) -> bool:
+        """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
+        limit = self.queues[queue].max_workers
+        if limit >= len(self.slots) or any(job.queue == queue for job in slot.in_flight):
+            return True
+        return self._slots_using(queue) < limit
+
+    def _slots_using(self, queue: str) -> int:
+        return sum(any(job.queue == queue for job in slot.in_flight) for slot in self.slots)
+
+    def _steal(self, serving: list[Slot]) -> None:
+        for slot in serving:
+            if len(slot.in_flight) > 1:
+                queued_s = slot.backlog_s - slot.in_flight[0].expected_s
+                if queued_s >= STEAL_S:
+                    self._recall(slot)
+
+    def _demand_of(self, queue: str) -> int:
+        limits = self.queues[queue]
+        slots = min(len(self.slots), limits.max_workers)
+        expected_s = self._expected_in(queue)
+        at_once = self._room_for_one(queue, slots, expected_s)
+        ahead = 0
+        if expected_s < BUFFER_S:
+            held = self.backlog.queues[queue].count + self._in_flight_of(queue)
+            target = min(BACKLOG_JOBS, int(slots * BUFFER_S / expected_s))
+            ahead = target - held
+            if ahead < target // 4:
+                # Not worth a claim yet: few large claims cost the database less than many small.
+                ahead = 0
+        return min(CLAIM_JOBS, max(at_once, ahead))
+
+    def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
+        room = 0
+        for slot in self.slots:
+            if slot.state is not SlotState.SERVING or slot.stalled:
+                continue
+            held = len(slot.in_flight)
+            if held == 0 or (held == 1 and max(expected_s, slot.in_flight[0].expected_s) <= PREFETCH_S):
+                room += 1
+        if slots < len(self.slots):
+            room = min(room, max(0, slots - self._slots_using(queue)))
+        return room - self.backlog.count
+
+    def _expected_in(self, queue: str) -> float:
+        job = self.backlog.queues[queue].peek()
+        if job is not None:
+            return self.estimates.expected_s(job.kind)
+        for slot in self.slots:
+            for held in slot.in_flight:
+                if held.queue == queue:
+                    return self.estimates.expected_s(held.kind)
+        return UNKNOWN_S
+
+    def _in_flight_of(self, queue: str) -> int:
+        if len(self.queues) == 1:
+            return sum(len(slot.in_flight) for slot in self.slots)
+        return sum(job.queue == queue for slot in self.slots for job in slot.in_flight)
+
+    def _flushed(self) -> list[Command]:
+        if self._successes or self._ended:
+            self._commands.append(Settle(self._successes, self._ended))
+            self._successes = []
+            self._ended = []
+        commands, self._commands = self._commands, []
+        return commands

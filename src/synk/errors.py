@@ -1,0 +1,111 @@
+"""Every exception that the library raises.
+
+    SynkError
+    ├── InvalidValue (also a ValueError)      names the field and the value; nothing was stored
+    │   ├── ConfigurationError                a client, queue, cleaner or storage set up wrongly
+    │   ├── InvalidJob                        a job that cannot be inserted as given
+    │   │   └── UnknownDependency             ``depends_on`` names a job that never was
+    ├── StorageError                          the database refused or could not be asked
+    │   ├── StorageUnavailable                no connection: try again when it is back
+    │   └── SchemaMismatch                    migrations are missing, or newer than this code
+    ├── WorkerStartError                      worker processes cannot be started
+    └── RemoteError                           stands in for an exception class of another process
+
+Messages say what was tried and what to do. A handler's own exceptions are never wrapped in these.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "InvalidJob",
+    "InvalidValue",
+    "RemoteError",
+    "SchemaMismatch",
+    "StorageError",
+    "StorageUnavailable",
+    "SynkError",
+    "UnknownDependency",
+    "WorkerStartError",
+]
+
+_SHOWN_CHARACTERS = 200
+
+
+class SynkError(Exception):
+    """The base of everything that synk raises on its own account."""
+
+
+class InvalidValue(SynkError, ValueError):
+    """A value that synk cannot take, refused before anything was stored.
+
+    Attributes:
+        field: the name of the argument, option or column.
+        value: what was given.
+    """
+
+    def __init__(self, field: str, value: object, problem: str) -> None:
+        self.field = field
+        self.value = value
+        super().__init__(f"{field}={_shown(value)}: {problem}")
+
+
+class ConfigurationError(InvalidValue):
+    """A client, a queue, the cleaner or the storage is set up in a way that cannot work.
+
+    You do *not* get this for a database that is down: that is `StorageUnavailable`.
+    """
+
+
+class InvalidJob(InvalidValue):
+    """A job cannot be inserted as given: its name, its arguments or one of its options is wrong."""
+
+
+class UnknownDependency(InvalidJob):
+    """``depends_on`` names a job that does not exist, or the job itself."""
+
+
+class StorageError(SynkError):
+    """The storage refused a statement."""
+
+
+class StorageUnavailable(StorageError):
+    """The database cannot be reached, or went away while it was asked.
+
+    You do *not* get this in a running supervisor: it waits, with a back-off, and goes on.
+    """
+
+
+class SchemaMismatch(StorageError):
+    """The database's schema is not the one that this version of synk works with."""
+
+
+class WorkerStartError(SynkError):
+    """The worker processes cannot be started; the message carries what one of them reported."""
+
+
+class RemoteError(Exception):
+    """Stands in for an exception whose class is not rebuilt in this process.
+
+    It is what `AttemptError.as_exception` gives when the remote exception is not a built-in one.
+    Not a `SynkError`: it represents an error of a handler.
+
+    Attributes:
+        type_name: the remote class, as ``module.Class``.
+        message: its text.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        self.type_name = type_name
+        self.message = message
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide the real problem
+        text = f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
+    if len(text) > _SHOWN_CHARACTERS:
+        return text[: _SHOWN_CHARACTERS - 1] + "…"
+    return text

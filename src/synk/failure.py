@@ -1,0 +1,327 @@
+"""What a failed attempt leaves behind: one record, plain JSON, that building cannot break.
+
+The worker makes it from an exception (`from_exception`); for a process that was killed, died or
+got lost, the supervisor makes it from what it knows. It is stored in the row's ``errors``, at most
+64 KiB of it, and read back by `AttemptError.from_dict`, which also takes what the Go original and
+others have written there. How an exception becomes data and back is `synk.remote_traceback`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, TypedDict, cast
+
+from synk.errors import RemoteError
+from synk.remote_traceback import (
+    MESSAGE_CHARACTERS_MAX,
+    TRACE_CHARACTERS_MAX,
+    ExceptionRecord,
+    RecordLimits,
+    capture,
+    check_record,
+    clean_text,
+    format_exception,
+    one_line,
+    rebuild,
+    type_name,
+)
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+__all__ = [
+    "AttemptError",
+    "Cause",
+    "ExceptionRecord",
+    "capture",
+    "clean_text",
+    "format_exception",
+    "from_exception",
+]
+
+RECORD_BYTES_MAX: Final = 64 * 1024
+"""A stored attempt error, as UTF-8."""
+
+OUTPUT_CHARACTERS_MAX: Final = 16 * 1024
+_INTEGER_MAX: Final = 2**63 - 1
+
+
+class Cause(StrEnum):
+    """What ended a failed attempt."""
+
+    EXCEPTION = "exception"
+    """The handler raised."""
+    TIMEOUT = "timeout"
+    """It ran out of its time and was killed."""
+    MEMORY = "memory"
+    """It took more memory than it may have."""
+    SIGNAL = "signal"
+    """The process was ended by a signal that synk did not send."""
+    EXIT = "exit"
+    """The process ended itself while it had the job."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled the job while it ran."""
+    LOST = "lost"
+    """Its supervisor vanished; what became of the attempt is not known."""
+    DECODE = "decode"
+    """Its arguments do not fit the worker's type."""
+
+
+class Account(TypedDict, total=False):
+    """The fields of an `AttemptError` that are about the process."""
+
+    exit_code: int | None
+    signal: str | None
+    duration_s: float | None
+    cpu_s: float | None
+    peak_rss_bytes: int | None
+    output: str
+    pid: int | None
+    host: str | None
+    supervisor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptError:
+    """One failed attempt of a job."""
+
+    at: dt.datetime | None = None
+    """When the failure was stored, by the database's clock; None until then."""
+    attempt: int
+    """The number of the attempt, from 1."""
+    error: str
+    """One line, as ``ValueError: text``; at most 4096 characters once stored."""
+    trace: str = ""
+    """The formatted traceback; for a process that was killed, its Python stack of that moment. At
+    most 32 Ki characters once stored."""
+    cause: Cause = Cause.EXCEPTION
+    type: str | None = None
+    """The exception's class as ``module.Class``; built-in ones without the module."""
+    exception: ExceptionRecord | None = None
+    """The exception as data: frames, chain, notes, members. None if there was none."""
+    exit_code: int | None = None
+    """What the process exited with, if it did by itself."""
+    signal: str | None = None
+    """The signal that ended the process, by name: ``SIGSEGV``."""
+    duration_s: float | None = None
+    """Wall time of the attempt in seconds."""
+    cpu_s: float | None = None
+    """CPU time of the attempt, user and system, in seconds."""
+    peak_rss_bytes: int | None = None
+    """The largest resident memory of the process, in bytes."""
+    output: str = ""
+    """The end of what the job wrote to stdout and stderr; at most 16 Ki characters once stored."""
+    pid: int | None = None
+    host: str | None = None
+    supervisor: str | None = None
+    """The id of the client whose worker process ran the attempt."""
+    truncated: bool = False
+    """Whether parts were left out so that the stored record keeps under 64 KiB."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns plain JSON values with clean texts; what is None or empty is left out."""
+        return _as_dict(self, _SIZES[0])
+
+    def to_json(self) -> str:
+        """Returns at most 64 KiB of JSON that PostgreSQL's ``jsonb`` takes. Does not raise.
+
+        If the record is larger, frames, output, trace and texts are cut to smaller and smaller
+        sizes until it fits, and ``truncated`` says so.
+        """
+        try:
+            for size in _SIZES:
+                record = _as_dict(self, size)
+                if size is not _SIZES[0]:
+                    record["truncated"] = True
+                text = json.dumps(
+                    record, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+                )
+                if len(text.encode()) <= RECORD_BYTES_MAX:
+                    return text
+        except Exception:  # noqa: BLE001, S110 - the attempt must be stored, if only as failed
+            pass
+        return json.dumps(
+            {
+                "attempt": _integer(self.attempt) or 0,
+                "error": "error while reporting error",
+                "cause": Cause.EXCEPTION,
+                "type": "<unreportable>",
+                "truncated": True,
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, value: object) -> AttemptError:
+        """Returns the attempt error that a row holds. Does not raise, whoever wrote the row.
+
+        Fields that are missing or of another type get their default, unknown ones are ignored, an
+        unknown cause is `Cause.EXCEPTION`. A value that is no dict becomes the text of `error`.
+        """
+        if not isinstance(value, dict):
+            return cls(attempt=0, error=clean_text(value, MESSAGE_CHARACTERS_MAX))
+        given = cast("dict[str, object]", value)
+        return cls(
+            at=_time(given.get("at")),
+            attempt=_integer(given.get("attempt")) or 0,
+            error=clean_text(_given(given, "error"), MESSAGE_CHARACTERS_MAX),
+            trace=clean_text(_given(given, "trace"), TRACE_CHARACTERS_MAX),
+            cause=_cause(given.get("cause")),
+            type=_label(given.get("type")),
+            exception=_record(given.get("exception"), _SIZES[0]),
+            exit_code=_integer(given.get("exit_code")),
+            signal=_label(given.get("signal")),
+            duration_s=_seconds(given.get("duration_s")),
+            cpu_s=_seconds(given.get("cpu_s")),
+            peak_rss_bytes=_integer(given.get("peak_rss_bytes")),
+            output=clean_text(_given(given, "output"), OUTPUT_CHARACTERS_MAX),
+            pid=_integer(given.get("pid")),
+            host=_label(given.get("host")),
+            supervisor=_label(given.get("supervisor")),
+            truncated=given.get("truncated") is True,
+        )
+
+    def as_exception(self) -> BaseException:
+        """Returns an exception to raise or show here, with the remote frames as its traceback.
+
+        Built-in classes come as themselves, all others as `RemoteError`; causes, contexts, notes
+        and groups are kept. Nothing in the record is imported, unpickled, or read from this
+        machine's disk. An attempt that ended without an exception gives a `RemoteError` named
+        after its cause, ``synk.timeout`` for instance, with the trace as a note.
+        """
+        if self.exception is not None:
+            return rebuild(self.exception)
+        name = self.type or f"synk.{self.cause}"
+        exception = RemoteError(name, self.error.removeprefix(f"{name}: "))
+        if self.trace:
+            exception.add_note(clean_text(self.trace, TRACE_CHARACTERS_MAX))
+        return exception
+
+
+def from_exception(
+    exception: BaseException,
+    *,
+    attempt: int,
+    cause: Cause = Cause.EXCEPTION,
+    skip_frames: int = 0,
+    **account: Unpack[Account],
+) -> AttemptError:
+    """Describes an attempt that *exception* ended.
+
+    Args:
+        exception: what the handler raised; its own methods may fail.
+        attempt: the number of the attempt.
+        cause: `Cause.EXCEPTION`, or what the exception stands for, such as `Cause.DECODE`.
+        skip_frames: how many outermost frames are the worker's own.
+        account: what is known about the process.
+    """
+    record = capture(exception, skip_frames=skip_frames)
+    name, message = type_name(record), record.get("message", "")
+    return AttemptError(
+        attempt=attempt,
+        error=one_line(f"{name}: {message}" if message else name, MESSAGE_CHARACTERS_MAX),
+        trace=format_exception(record),
+        cause=cause,
+        type=name,
+        exception=record,
+        **account,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """How much of each part is stored; exceptions=0 leaves the structured record out."""
+
+    frames: int = 100
+    exceptions: int = 64
+    message: int = MESSAGE_CHARACTERS_MAX
+    output: int = OUTPUT_CHARACTERS_MAX
+    trace: int = TRACE_CHARACTERS_MAX
+
+
+_KI: Final = 1024
+_SIZES: Final = (
+    _Size(),
+    # the middle of deep stacks says least, then the output; the trace, which people read, goes last
+    _Size(frames=40),
+    _Size(frames=20, output=8 * _KI),
+    _Size(frames=10, output=8 * _KI),
+    _Size(frames=10, output=4 * _KI, message=_KI, trace=16 * _KI),
+    _Size(frames=10, output=4 * _KI, message=_KI, trace=8 * _KI, exceptions=12),
+    _Size(frames=10, output=2 * _KI, message=_KI, trace=4 * _KI, exceptions=4),
+    _Size(exceptions=0, output=_KI, message=_KI, trace=2 * _KI),
+)
+
+
+def _as_dict(error: AttemptError, size: _Size) -> dict[str, object]:
+    optional: dict[str, object] = {
+        "at": error.at.isoformat() if isinstance(error.at, dt.datetime) else None,
+        "trace": clean_text(error.trace, size.trace) or None,
+        "type": _label(error.type),
+        "exception": _record(error.exception, size),
+        "exit_code": _integer(error.exit_code),
+        "signal": _label(error.signal),
+        "duration_s": _seconds(error.duration_s),
+        "cpu_s": _seconds(error.cpu_s),
+        "peak_rss_bytes": _integer(error.peak_rss_bytes),
+        "output": clean_text(error.output, size.output) or None,
+        "pid": _integer(error.pid),
+        "host": _label(error.host),
+        "supervisor": _label(error.supervisor),
+        "truncated": True if error.truncated else None,
+    }
+    required: dict[str, object] = {
+        "attempt": _integer(error.attempt) or 0,
+        "error": clean_text(error.error, size.message),
+        "cause": str(_cause(error.cause)),
+    }
+    return required | {key: value for key, value in optional.items() if value is not None}
+
+
+def _record(value: object, size: _Size) -> ExceptionRecord | None:
+    if size.exceptions == 0 or not isinstance(value, dict):
+        return None
+    limits = RecordLimits(frames=size.frames, exceptions=size.exceptions, characters=size.message)
+    return check_record(cast("object", value), limits)
+
+
+def _given(given: dict[str, object], key: str) -> object:
+    value = given.get(key)
+    return "" if value is None else value
+
+
+def _label(value: object) -> str | None:
+    return (one_line(value) or None) if isinstance(value, str) else None
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _INTEGER_MAX:
+        return int(value)
+    return None
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
+        return float(value) if math.isfinite(value) else None
+    return None
+
+
+def _cause(value: object) -> Cause:
+    try:
+        return Cause(cast("str", value))
+    except ValueError:
+        return Cause.EXCEPTION
+
+
+def _time(value: object) -> dt.datetime | None:
+    if isinstance(value, str):
+        try:
+            value = dt.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, dt.datetime):
+        return None
+    return value if value.tzinfo is not None else value.replace(tzinfo=dt.UTC)

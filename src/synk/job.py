@@ -1,0 +1,434 @@
+"""The nouns of synk.
+
+Glossary, used the same way in Python, SQL, the command line and the docs:
+
+    job          a row of ``synk.job``: a kind, its arguments, and what became of it
+    kind         the name that ties a job to the worker that can run it
+    queue        a named line that jobs wait in; each has its own caps and limits
+    worker       the object with the user's ``work`` method (or the decorated function) for one kind
+    client       the object that inserts; with queues and workers, it can also run: a supervisor
+    supervisor   the process that claims jobs and hands them to its worker processes
+    slot         one place for a worker process; the process is replaced when it dies
+    attempt      one claim of a job; numbered from 1, never reused
+    claim        take available jobs for this supervisor: state ``running``, one attempt more
+    fence        (id, attempt, owner, claim_seq): names one claim, so that a stale outcome is refused
+    outcome      what became of an attempt, as it is to be written
+    acknowledge  (ack) write an outcome into the row, if the fence still holds
+    charged      an attempt counts against ``max_attempts`` unless it never really ran
+    final        ``completed`` or ``cancelled``: such a job changes only on request
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeVar
+
+from synk.errors import InvalidJob
+from synk.failure import AttemptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+NAME_CHARACTERS_MAX: Final = 127
+"""The longest name, queue or kind; the table's own limit."""
+
+ARGS_BYTES_MAX: Final = 1024 * 1024
+"""The largest encoded arguments: a job is a message, files belong elsewhere."""
+
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_MAX_RETRIES: Final = 6
+_SMALLEST_ID: Final = 1
+_MAX_RETRIES_MAX: Final = 1_000_000
+
+
+class JobState(StrEnum):
+    """Where a job stands. No other state exists."""
+
+    AVAILABLE = "available"
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job is over: it changes only when somebody retries or deletes it."""
+        return self in (JobState.COMPLETED, JobState.CANCELLED)
+
+
+class CancelReason(StrEnum):
+    """Why a job is ``cancelled``."""
+
+    REQUESTED = "requested"
+    FAILED = "failed"
+    DEPENDENCY = "dependency"
+    POISON = "poison"
+
+
+class Priority(IntEnum):
+    """What runs first: the lowest number."""
+
+    CRITICAL = 1
+    HIGH = 2
+    MEDIUM = 3
+    LOW = 4
+
+
+class Change(StrEnum):
+    """What `Client.cancel`, `retry`, `delete` or `ready` did."""
+
+    APPLIED = "applied"
+    """Done, and stored."""
+    REQUESTED = "requested"
+    """The job is running: its supervisor was told, and ends it within moments."""
+    REFUSED = "refused"
+    """Nothing changed: the job's state does not allow it."""
+    GONE = "gone"
+    """There is no such job."""
+
+
+class AckAnswer(StrEnum):
+    """What the storage did with an outcome. Each of them settles the matter except ``locked``."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    """This very outcome was applied before: the first answer was lost on the way."""
+    FENCED = "fenced"
+    """The attempt is not this supervisor's any more; the row was left alone."""
+    GONE = "gone"
+    LOCKED = "locked"
+    """Somebody holds the row's lock: offer the outcome again."""
+
+
+class JobArgs:
+    """The base for a job's arguments when they are a plain dataclass.
+
+    ``class ThumbnailArgs(synk.JobArgs, kind="thumbnail")``. A `msgspec.Struct` or a pydantic model
+    with a class attribute ``kind`` needs no base class.
+    """
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if kind is not None:
+            cls.kind = check_label("kind", kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertOptions:
+    """How a job is inserted. Every field has a default that suits most jobs.
+
+    Raises:
+        InvalidJob: on construction, naming the field and the value.
+    """
+
+    scheduled_at: dt.datetime | None = None
+    """Not before this time (timezone-aware); None: at once."""
+    priority: Priority = Priority.MEDIUM
+    pending: bool = False
+    """Hold the job in ``pending`` until `Client.ready`."""
+    queue: str = DEFAULT_QUEUE
+    max_retries: int = DEFAULT_MAX_RETRIES
+    """Tries after the first; 6 by default, so 7 attempts."""
+    depends_on: tuple[int, ...] = ()
+    """Ids of jobs that must complete first. If one is cancelled, this job is too."""
+
+    def __post_init__(self) -> None:
+        if self.scheduled_at is not None:
+            check_aware("scheduled_at", self.scheduled_at)
+        if isinstance(self.priority, bool) or self.priority not in tuple(Priority):
+            raise InvalidJob("priority", self.priority, "must be 1 (runs first) to 4, see Priority")
+        if not isinstance(self.pending, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidJob("pending", self.pending, "must be True or False")
+        check_label("queue", self.queue)
+        if not _is_integer(self.max_retries) or not 0 <= self.max_retries <= _MAX_RETRIES_MAX:
+            raise InvalidJob("max_retries", self.max_retries, "must be a whole number from 0 on")
+        object.__setattr__(self, "priority", Priority(self.priority))
+        object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A checked job on its way into the storage."""
+
+    name: str
+    kind: str
+    args: str
+    """JSON text."""
+    options: InsertOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """One row of ``synk.job``, as `Client.get` gives it."""
+
+    id: int
+    name: str
+    kind: str
+    queue: str
+    state: JobState
+    priority: Priority
+    args: Json
+    attempt: int
+    max_attempts: int
+    uncounted: int
+    """Attempts that are not charged: never started, or ended by an orderly shutdown."""
+    created_at: dt.datetime
+    scheduled_at: dt.datetime
+    attempted_at: dt.datetime | None
+    finalized_at: dt.datetime | None
+    attempted_by: list[str]
+    """The ids of the clients that claimed it, in order."""
+    depends_on: list[int]
+    waiting_on: list[int]
+    """Those of `depends_on` that are not completed yet."""
+    errors: list[AttemptError]
+    """The last failed attempts, oldest first; at most 20."""
+    cancel_reason: CancelReason | None
+    cancel_requested_at: dt.datetime | None
+    result: Json
+    """What the last attempt returned, if it completed."""
+    duration: dt.timedelta | None
+    """Wall time of the completed attempt."""
+    cpu_time: dt.timedelta | None
+    """CPU time (user and system) of the completed attempt, in its worker process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindSummary:
+    """What the jobs of one kind took."""
+
+    kind: str
+    completed: int
+    cancelled: int
+    unfinished: int
+    errors: int
+    """Failed attempts that are on record."""
+    duration_p50: dt.timedelta | None
+    duration_p95: dt.timedelta | None
+    cpu_time: dt.timedelta
+
+
+@dataclass(slots=True)
+class ClaimedJob:
+    """A job that this supervisor has claimed; the order of the fields is that of ``claim.sql``."""
+
+    id: int
+    attempt: int
+    kind: str
+    priority: int
+    scheduled_at: dt.datetime
+    max_attempts: int
+    uncounted: int
+    name: str
+    created_at: dt.datetime
+    attempted_at: dt.datetime
+    args: str
+    """JSON text, passed on as it came."""
+    history: str | None
+    """JSON of attempted_by, depends_on and errors, where they say more than this claim does."""
+    queue: str = DEFAULT_QUEUE
+    claim_seq: int = 0
+    expected_s: float = 0.0
+    """How long the pool expects it to run, by what its kind took so far."""
+    cancel_requested: bool = False
+
+    @property
+    def charged(self) -> int:
+        """The attempts that count, this one included."""
+        return self.attempt - self.uncounted
+
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """What a handler gets: the arguments, in their type, and what the row says of this attempt.
+
+    It is a snapshot of the claim. Nothing here talks to the database: a worker has no connection.
+    """
+
+    __slots__ = ("_client_id", "_fields", "_history", "args")
+
+    def __init__(self, fields: tuple[Any, ...], args: T, client_id: str) -> None:
+        self._fields = fields
+        self._client_id = client_id
+        self._history: dict[str, Any] | None = None
+        self.args = args
+        """The arguments, decoded and validated."""
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.kind!r} attempt {self.attempt}>"
+
+    @property
+    def id(self) -> int:
+        """The job's id: the same for every attempt, so a good idempotency key for other systems."""
+        return self._fields[0]
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self._fields[1]
+
+    @property
+    def kind(self) -> str:
+        """The kind, by which the worker was chosen."""
+        return self._fields[2]
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self._fields[4]
+
+    @property
+    def name(self) -> str:
+        """The name given at the insert."""
+        return self._fields[5]
+
+    @property
+    def priority(self) -> Priority:
+        """Its priority."""
+        return Priority(self._fields[6])
+
+    @property
+    def max_attempts(self) -> int:
+        """How many charged attempts it has in all."""
+        return self._fields[7]
+
+    @property
+    def uncounted(self) -> int:
+        """Attempts so far that are not charged."""
+        return self._fields[8]
+
+    @property
+    def created_at(self) -> dt.datetime:
+        """When it was inserted."""
+        return self._fields[9]
+
+    @property
+    def scheduled_at(self) -> dt.datetime:
+        """When it was due."""
+        return self._fields[10]
+
+    @property
+    def attempted_at(self) -> dt.datetime:
+        """When this attempt was claimed."""
+        return self._fields[11]
+
+    @property
+    def state(self) -> JobState:
+        """`JobState.RUNNING`."""
+        return JobState.RUNNING
+
+    @property
+    def attempted_by(self) -> list[str]:
+        """The ids of the clients that claimed it, this one last."""
+        return self._past().get("attempted_by", [self._client_id])
+
+    @property
+    def depends_on(self) -> list[int]:
+        """The ids of the jobs that had to complete first."""
+        return self._past().get("depends_on", [])
+
+    @property
+    def errors(self) -> list[AttemptError]:
+        """The failed attempts before this one, oldest first."""
+        return [AttemptError.from_dict(error) for error in self._past().get("errors", [])]
+
+    def _past(self) -> dict[str, Any]:
+        if self._history is None:
+            text = self._fields[12]
+            self._history = {} if text is None else json.loads(text)
+        return self._history or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Names one claim of one job."""
+
+    id: int
+    attempt: int
+    claim_seq: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is to be written about an attempt; applied only if the fence holds."""
+
+    id: int
+    attempt: int
+    claim_seq: int
+    state: JobState = JobState.COMPLETED
+    duration_us: int = 0
+    cpu_us: int = 0
+    result: str | None = None
+    """JSON text."""
+    error: str | None = None
+    """An AttemptError as JSON text."""
+    retry_at: dt.datetime | None = None
+    retry_in_s: float | None = None
+    """Seconds from the acknowledgement on; of the two, `retry_at` wins."""
+    cancel_reason: CancelReason | None = None
+    uncharged: bool = False
+
+
+def check_label(field_name: str, value: object) -> str:
+    """Returns *value* if it can be a name, queue or kind.
+
+    Raises:
+        InvalidJob: not a string, empty, over 127 characters, or with a control character.
+    """
+    if not isinstance(value, str):
+        raise InvalidJob(field_name, value, "must be a string")
+    if not value.strip():
+        raise InvalidJob(field_name, value, "must not be empty")
+    if len(value) > NAME_CHARACTERS_MAX:
+        raise InvalidJob(
+            field_name, value, f"has {len(value)} characters, at most {NAME_CHARACTERS_MAX}"
+        )
+    if not value.isprintable():
+        raise InvalidJob(field_name, value, "must be printable text, without control characters")
+    return value
+
+
+def check_aware(field_name: str, value: object) -> dt.datetime:
+    """Returns *value* if it is a timezone-aware datetime.
+
+    Raises:
+        InvalidJob: it is not a datetime, or a naive one.
+    """
+    if not isinstance(value, dt.datetime):
+        raise InvalidJob(field_name, value, "must be a datetime")
+    if value.utcoffset() is None:
+        raise InvalidJob(
+            field_name, value, "is naive; give it a timezone, as in datetime.now(timezone.utc)"
+        )
+    return value
+
+
+def check_id(field_name: str, value: object) -> int:
+    """Returns *value* if it can be a job's id.
+
+    Raises:
+        InvalidJob: it is not a whole number from 1 to 2^63 - 1.
+    """
+    if not _is_integer(value) or not _SMALLEST_ID <= value < 2**63:
+        raise InvalidJob(field_name, value, "must be the id of a job, a whole number from 1 on")
+    return value
+
+
+def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise InvalidJob(field_name, values, "must be the ids of jobs")
+    return tuple(dict.fromkeys(check_id(field_name, value) for value in values))
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

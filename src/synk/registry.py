@@ -1,0 +1,308 @@
+"""Workers: the user's code for a kind of job, and the types of its arguments.
+
+A kind is a key into a registry that is built from code. Nothing is ever imported because a row says
+so.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+import typing
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+
+import msgspec
+
+from synk.config import check_duration
+from synk.errors import ConfigurationError, InvalidJob
+from synk.job import ARGS_BYTES_MAX, Job, check_label
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Mapping, Sequence
+
+A = TypeVar("A")
+
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+class Worker(ABC, Generic[A]):
+    """Runs the jobs of one kind: ``class ThumbnailWorker(Worker[ThumbnailArgs])``.
+
+    One instance is sent to each worker process when it starts, so its attributes must be picklable
+    (or made in `work`). Its class must be importable there: at the top of a module.
+    """
+
+    @abstractmethod
+    def work(self, job: Job[A]) -> object | None:
+        """Does the job. What it returns is stored as JSON; an exception is a failed attempt."""
+
+    def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override
+        """Returns how long this attempt may run; None: the queue's `job_timeout`."""
+        return None
+
+    def next_retry(self, job: Job[A]) -> dt.datetime | None:  # noqa: ARG002 - as above
+        """Returns when to try again after a failure of this attempt; None: the default back-off.
+
+        It is asked in the worker process, so not after a timeout or a crash: then the default holds.
+        """
+        return None
+
+    @functools.cached_property
+    def args_type(self) -> type[A]:
+        """The type between the brackets of ``Worker[...]``."""
+        for cls in type(self).__mro__:
+            for base in getattr(cls, "__orig_bases__", ()):
+                arguments = typing.get_args(base)
+                if typing.get_origin(base) is Worker and not isinstance(arguments[0], TypeVar):
+                    return arguments[0]
+        raise ConfigurationError(
+            "workers", type(self), "name the arguments' type, as in Worker[ThumbnailArgs]"
+        )
+
+
+class FunctionWorker(Worker[A]):
+    """A plain function as a worker; still callable as that function."""
+
+    def __init__(
+        self,
+        function: Callable[[Job[A]], object],
+        *,
+        timeout: dt.timedelta | None = None,
+        next_retry: Callable[[Job[A]], dt.datetime | None] | None = None,
+    ) -> None:
+        if timeout is not None:
+            check_duration("timeout", timeout)
+        self._function = function
+        self._timeout = timeout
+        self._next_retry = next_retry
+        functools.update_wrapper(self, function)
+        self.args_type = _args_type_of(function)
+
+    def __call__(self, job: Job[A]) -> object:
+        """Calls the function."""
+        return self._function(job)
+
+    def __repr__(self) -> str:
+        return f"<worker {self._function.__module__}.{self._function.__qualname__}>"
+
+    def __reduce__(self) -> str:
+        # Sent to the worker processes by its name: the decorated function is found there under it.
+        return self._function.__qualname__
+
+    def work(self, job: Job[A]) -> object | None:
+        """Calls the function."""
+        return self._function(job)
+
+    def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - the same for all jobs
+        """Returns the decorator's `timeout`."""
+        return self._timeout
+
+    def next_retry(self, job: Job[A]) -> dt.datetime | None:
+        """Calls the decorator's `next_retry`."""
+        return None if self._next_retry is None else self._next_retry(job)
+
+
+@overload
+def worker(function: Callable[[Job[A]], object], /) -> FunctionWorker[A]: ...
+@overload
+def worker(
+    *,
+    timeout: dt.timedelta | None = None,
+    next_retry: Callable[[Job[A]], dt.datetime | None] | None = None,
+) -> Callable[[Callable[[Job[A]], object]], FunctionWorker[A]]: ...
+def worker(
+    function: Callable[[Job[Any]], object] | None = None,
+    /,
+    *,
+    timeout: dt.timedelta | None = None,
+    next_retry: Callable[[Job[Any]], dt.datetime | None] | None = None,
+) -> Any:
+    """Makes a worker of a function: ``@synk.worker`` or ``@synk.worker(timeout=...)``.
+
+    The kind comes from the annotation of its parameter, ``job: Job[ThumbnailArgs]``.
+
+    Args:
+        function: at the top of a module, so that worker processes find it by its name.
+        timeout: how long an attempt may run; None: the queue's `job_timeout`.
+        next_retry: asked after a failure when to try again; None: the default back-off.
+
+    Raises:
+        ConfigurationError: the annotation is missing or has no kind, or a value is out of range.
+    """
+    if function is not None:
+        return FunctionWorker(function)
+    return functools.partial(FunctionWorker, timeout=timeout, next_retry=next_retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A worker as a process uses it."""
+
+    kind: str
+    worker: Worker[Any]
+    decode: Callable[[str], Any]
+    """JSON text -> arguments; raises ValueError (msgspec's and pydantic's errors are such)."""
+    names_timeout: bool
+    names_retry: bool
+
+
+class Registry:
+    """Kind -> handler, for the workers of a client.
+
+    Raises:
+        ConfigurationError: something that is no worker, or two for one kind.
+    """
+
+    def __init__(self, workers: Sequence[object]) -> None:
+        self._handlers: dict[str, Handler] = {}
+        for item in workers:
+            if not isinstance(item, Worker):
+                hint = "an instance" if inspect.isclass(item) else "a Worker or a @synk.worker"
+                raise ConfigurationError("workers", item, f"must be {hint}")
+            handler = _handler(item)
+            if handler.kind in self._handlers:
+                raise ConfigurationError("workers", item, f"a second one for {handler.kind!r}")
+            self._handlers[handler.kind] = handler
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by kind."""
+        return self._handlers
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds there is a worker for."""
+        return list(self._handlers)
+
+    @property
+    def workers(self) -> list[Worker[Any]]:
+        """The workers, as they were given."""
+        return [handler.worker for handler in self._handlers.values()]
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules that the workers come from."""
+        return sorted({module_of(worker) for worker in self.workers})
+
+
+def module_of(item: Worker[Any]) -> str:
+    """Returns the name of the module that a worker process must import to have *item*."""
+    if isinstance(item, FunctionWorker):
+        return item.__module__
+    return type(item).__module__
+
+
+def kind_of(args_type: object) -> str:
+    """Returns the kind of a type of arguments.
+
+    Raises:
+        InvalidJob: it has none, or one that cannot be a kind.
+    """
+    kind = getattr(args_type, "kind", None)
+    if not isinstance(kind, str):
+        raise InvalidJob(
+            "args", args_type, "has no class attribute kind (a ClassVar[str]); see synk.JobArgs"
+        )
+    return check_label("kind", kind)
+
+
+def encode_args(args: object) -> tuple[str, str]:
+    """Returns the kind and the JSON text of a job's arguments.
+
+    Raises:
+        InvalidJob: they have no kind, are not JSON (NaN, a set's order, an open file, ...), hold
+            a NUL character, or are larger than 1 MiB.
+    """
+    kind = kind_of(type(args))
+    if isinstance(args, type):
+        raise InvalidJob("args", args, "give an instance, not the class")
+    text = _json_text(args)
+    if not text.startswith("{"):
+        raise InvalidJob("args", args, "must become a JSON object")
+    if len(text) > ARGS_BYTES_MAX:
+        raise InvalidJob("args", args, f"{len(text)} bytes of JSON, at most {ARGS_BYTES_MAX}")
+    if "null" in text or "\\u0000" in text:
+        _check_values("args", json.loads(text), args)
+    return kind, text
+
+
+def _json_text(args: object) -> str:
+    dump = getattr(args, "model_dump_json", None)
+    try:
+        if dump is not None:
+            return dump()
+        return _encode_json(args).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidJob("args", args, f"is not JSON: {error}") from None
+
+
+def _check_values(path: str, value: object, original: object) -> None:
+    """Looks for what JSON text hides: msgspec writes NaN as null, and PostgreSQL refuses NUL."""
+    match value:
+        case dict():
+            for key, item in typing.cast("dict[str, object]", value).items():
+                _check_values(path, key, None)
+                _check_values(f"{path}.{key}", item, _inside(original, key))
+        case list():
+            for index, item in enumerate(typing.cast("list[object]", value)):
+                _check_values(f"{path}[{index}]", item, _inside(original, index))
+        case str() if "\x00" in value:
+            raise InvalidJob(path, value, "holds a NUL character, which PostgreSQL cannot store")
+        case None if isinstance(original, float):
+            raise InvalidJob(path, original, "is not JSON: it is no finite number")
+        case _:
+            pass
+
+
+def _inside(container: object, key: str | int) -> object:
+    try:
+        if isinstance(container, (dict, list, tuple)):
+            return container[key]  # pyright: ignore[reportUnknownVariableType, reportArgumentType, reportCallIssue]
+        return getattr(container, str(key), None)
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _handler(item: Worker[Any]) -> Handler:
+    args_type = item.args_type
+    try:
+        kind = kind_of(args_type)
+    except InvalidJob as error:
+        raise ConfigurationError("workers", item, str(error)) from None
+    if isinstance(item, FunctionWorker):
+        names_timeout, names_retry = item._timeout is not None, item._next_retry is not None  # noqa: SLF001
+    else:
+        names_timeout = type(item).timeout is not Worker.timeout
+        names_retry = type(item).next_retry is not Worker.next_retry
+    return Handler(kind, item, _decoder(item, args_type), names_timeout, names_retry)
+
+
+def _decoder(item: Worker[Any], args_type: Any) -> Callable[[str], Any]:
+    validate = getattr(args_type, "model_validate_json", None)
+    if validate is not None:
+        return validate
+    try:
+        return msgspec.json.Decoder(args_type).decode
+    except TypeError as error:
+        raise ConfigurationError("workers", item, f"{args_type} cannot be decoded: {error}") from None
+
+
+def _args_type_of(function: Callable[..., Any]) -> Any:
+    name = getattr(function, "__qualname__", repr(function))
+    problem = "annotate its parameter, as in `job: synk.Job[ThumbnailArgs]`"
+    try:
+        parameters = list(inspect.signature(function).parameters)
+        # The caller's own names, for types that are defined beside the function.
+        hints = typing.get_type_hints(function, localns=vars(sys.modules[function.__module__]))
+        hint = hints[parameters[0]]
+    except (NameError, TypeError, ValueError, IndexError, KeyError) as error:
+        raise ConfigurationError("worker", name, f"{problem} ({error})") from None
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is not Job or not arguments:
+        raise ConfigurationError("worker", name, problem)
+    return arguments[0]

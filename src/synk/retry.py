@@ -1,0 +1,96 @@
+"""What follows from the end of an attempt: done, another try and when, or the end of the job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from synk.failure import AttemptError
+from synk.job import CancelReason, JobState, Outcome
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from synk.job import ClaimedJob
+
+BACKOFF_BASE: Final = 4.0
+"""Seconds before the second attempt; each later wait is this many times as long."""
+
+BACKOFF_MAX_S: Final = 24 * 3600.0
+JITTER: Final = 0.2
+"""The part of the wait that is left to chance, so that jobs that failed together come apart."""
+
+
+def backoff_s(charged: int, jitter: float) -> float:
+    """Returns the seconds to wait after the attempt that was number *charged* to count.
+
+    4 s, 16 s, 64 s, 256 s, ... up to a day, each give or take a tenth.
+
+    Args:
+        charged: from 1.
+        jitter: from 0 to 1, by chance.
+    """
+    # The exponent is bounded first: 4.0 ** 1000 does not fit a float.
+    wait_s = min(BACKOFF_MAX_S, BACKOFF_BASE ** min(charged, 16))
+    return wait_s * (1 - JITTER / 2 + JITTER * jitter)
+
+
+class Verdict(Enum):
+    """What an attempt that did not simply succeed came to."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    """It never began, or an orderly shutdown ended it: not charged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of one attempt; `judge` makes the outcome of it."""
+
+    job: ClaimedJob
+    verdict: Verdict
+    duration_us: int = 0
+    cpu_us: int = 0
+    result: str | None = None
+    error: AttemptError | str | None = None
+    """The record, or its JSON text as the worker made it."""
+    retry_at: dt.datetime | None = None
+
+
+def judge(ended: Ended, jitter: float) -> Outcome:
+    """Returns what is to be written about an attempt that ended.
+
+    Args:
+        ended: the attempt's end.
+        jitter: from 0 to 1, by chance; it spreads the retries.
+    """
+    job = ended.job
+    outcome = Outcome(
+        id=job.id,
+        attempt=job.attempt,
+        claim_seq=job.claim_seq,
+        duration_us=ended.duration_us,
+        cpu_us=ended.cpu_us,
+        result=ended.result,
+        error=ended.error.to_json() if isinstance(ended.error, AttemptError) else ended.error,
+    )
+    match ended.verdict:
+        case Verdict.SUCCEEDED:
+            outcome.state = JobState.COMPLETED
+        case Verdict.RELEASED:
+            outcome.state = JobState.AVAILABLE
+            outcome.uncharged = True
+        case Verdict.CANCELLED:
+            outcome.state = JobState.CANCELLED
+            outcome.cancel_reason = CancelReason.REQUESTED
+        case Verdict.FAILED if job.charged >= job.max_attempts:
+            outcome.state = JobState.CANCELLED
+            outcome.cancel_reason = CancelReason.FAILED
+        case Verdict.FAILED:
+            outcome.state = JobState.SCHEDULED
+            outcome.retry_at = ended.retry_at
+            outcome.retry_in_s = backoff_s(job.charged, jitter)
+    return outcome

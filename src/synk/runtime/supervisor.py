@@ -1,0 +1,195 @@
+"""A supervisor: the engine, its four loops, signals, and the order in which all of it stops.
+
+The stop: no more claims; jobs that have not begun go back uncharged; running jobs get their time,
+then they are killed and go back uncharged; the last outcomes are stored; everything is closed. A
+second signal takes the time away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from synk import telemetry
+from synk.core.messages import DrainRequested
+from synk.core.pool import Pool, QueueLimits
+from synk.errors import ConfigurationError
+from synk.runtime import nursery
+from synk.runtime.engine import Engine
+from synk.runtime.loops import AckLoop, ClaimLoop, ListenLoop, MaintenanceLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from uuid import UUID
+
+    from synk.config import CleanerConfig, EngineConfig, QueueConfig
+    from synk.registry import Registry
+    from synk.storage.base import Storage
+    from synk.telemetry import Telemetry
+
+FLUSH_S: Final = 10.0
+"""How long the last outcomes may take to be stored; after that their jobs will run again."""
+
+
+class Supervisor:
+    """Runs a client's queues in this process until it is told to stop."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        owner: UUID,
+        client_id: str,
+        queues: Mapping[str, QueueConfig],
+        registry: Registry,
+        engine: EngineConfig,
+        cleaner: CleanerConfig | None,
+        facts: Telemetry,
+    ) -> None:
+        _check_place()
+        self._storage = storage
+        self._config = engine
+        self._facts = facts
+        self._client_id = client_id
+        self._queues = queues
+        self._drain_timeout_s = engine.drain_timeout_s
+        self._stops = 0
+        self.stopped = threading.Event()
+        self.pool = Pool(
+            slots=engine.processes,
+            queues={
+                name: QueueLimits(
+                    max_workers=queue.max_workers, timeout_s=queue.job_timeout.total_seconds()
+                )
+                for name, queue in queues.items()
+            },
+        )
+        self._acks = AckLoop(storage, owner, facts)
+        self._engine = Engine(
+            self.pool,
+            engine,
+            registry,
+            client_id=client_id,
+            settle=self._acks.settle,
+            on_change=self._on_change,
+        )
+        self._claims = ClaimLoop(storage, self._engine, owner, queues, registry.kinds, facts)
+        self._listener = ListenLoop(storage, owner, facts, on_hint=self._on_hint)
+        self._maintenance = MaintenanceLoop(
+            storage,
+            self._engine,
+            owner,
+            facts,
+            stage_s=min(queue.time_fetch.total_seconds() for queue in queues.values()),
+            cleaner=cleaner,
+            on_staged=self._claims.look_now,
+        )
+
+    def run(self) -> None:
+        """Runs until `stop`, or SIGTERM or SIGINT where this is the main thread.
+
+        Raises:
+            StorageUnavailable: the database cannot be used at the start. Later this is waited for.
+            SchemaMismatch: it has not the schema that this version needs.
+            WorkerStartError: worker processes cannot be started.
+        """
+        self._storage.ping()
+        self._facts.emit(
+            telemetry.SupervisorStarted(
+                self._client_id,
+                self._config.processes,
+                tuple(self._queues),
+                repr(self._storage),
+            )
+        )
+        threads = [
+            threading.Thread(target=loop.run, name=f"synk-{name}", daemon=True)
+            for name, loop in (
+                ("claim", self._claims),
+                ("ack", self._acks),
+                ("listen", self._listener),
+                ("maintain", self._maintenance),
+            )
+        ]
+        with self._signals():
+            for thread in threads:
+                thread.start()
+            try:
+                self._engine.run()
+            finally:
+                self._finish(threads)
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Begins to stop; returns at once. Called again, it takes running jobs their time.
+
+        Args:
+            timeout_s: seconds for running jobs; None: the configured drain time-out, and none at
+                all the second time.
+        """
+        self._stops += 1
+        if timeout_s is None:
+            timeout_s = self._drain_timeout_s if self._stops == 1 else 0.0
+        self._facts.emit(telemetry.SupervisorDraining(timeout_s))
+        self._claims.stop()
+        self._engine.post(DrainRequested(time.monotonic() + timeout_s))
+
+    def _on_change(self) -> None:
+        self._claims.set_demand(self.pool.demand(), self.pool.claims)
+
+    def _on_hint(self) -> None:
+        self._claims.look_now()
+        self._maintenance.look_now()
+
+    def _finish(self, threads: list[threading.Thread]) -> None:
+        self._claims.stop()
+        self._listener.stop()
+        self._maintenance.stop()
+        claim, ack, *_ = threads
+        # A claim that was under way may still have brought jobs: the drained pool gives them back.
+        claim.join(FLUSH_S)
+        self._engine.drain_inbox()
+        self._acks.finish_by(time.monotonic() + FLUSH_S)
+        ack.join(FLUSH_S + 1.0)
+        self._facts.emit(telemetry.SupervisorStopped(self._acks.unacknowledged))
+        self.stopped.set()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop the supervisor; a second one hastens it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(_number: int, _frame: object) -> None:
+            self.stop()
+
+        before: dict[int, Any] = {
+            number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _check_place() -> None:
+    """Refuses to start where a supervisor cannot be.
+
+    Raises:
+        ConfigurationError: in a worker process, while one imports the script, or not on Linux.
+    """
+    if nursery.is_child():
+        raise ConfigurationError(
+            "start",
+            os.path.basename(sys.argv[0] or "?"),  # noqa: PTH119 - a name to show
+            "was called while a worker process imports this module; put the call under "
+            "`if __name__ == '__main__':`",
+        )
+    if sys.platform != "linux":
+        raise ConfigurationError("start", sys.platform, "worker processes need Linux")

@@ -1,0 +1,1 @@
+"""The port to the database (`synk.storage.base`) and the adapter for PostgreSQL."""

@@ -1,0 +1,158 @@
+"""The Storage contract, in words.
+
+Purpose: everything that a client and a supervisor ask of the database. `PostgresStorage` is the
+implementation; a user's own class works too if it passes the conformance suite in `synk.testing`.
+
+Guarantees expected of every implementation:
+
+* each method is one transaction, durable when it returns, unless it is given a connection;
+* times are the storage's own clock; a caller only ever sends durations or a user's times;
+* methods may be called from several threads at once.
+
+Errors: `StorageUnavailable` when the storage cannot be asked (nothing is known about what it did),
+`StorageError` when it refused, `InvalidJob` when a job is not acceptable.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from uuid import UUID
+
+    from synk.job import (
+        AckAnswer,
+        Change,
+        ClaimedJob,
+        Fence,
+        JobRow,
+        JobState,
+        KindSummary,
+        NewJob,
+        Outcome,
+    )
+
+
+class Announcements(Protocol):
+    """A subscription to what happens in the storage: hints only, they may be late or missing."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for a hint, at most *timeout_s* seconds, and says whether there was one.
+
+        A hint means: look for new jobs and for cancel requests.
+
+        Raises:
+            StorageUnavailable: the subscription is broken; make a new one.
+        """
+        ...
+
+
+class Storage(Protocol):
+    """What synk needs from a job store. The first eight methods are the original's."""
+
+    def ping(self) -> None:
+        """Returns if the storage answers and has the schema that this version needs.
+
+        Raises:
+            StorageUnavailable: it does not answer.
+            SchemaMismatch: migrations are missing, or newer than this code.
+        """
+        ...
+
+    def get_job_available(
+        self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
+    ) -> list[ClaimedJob]:
+        """Claims up to *limit* due jobs of *queue* whose kind is in *kinds*, most urgent first.
+
+        Urgent is: by priority, then by time, then by id. Each becomes ``running`` with one attempt
+        more, under (*owner*, *claim_seq*). No two calls get the same job. If the answer is lost,
+        `release_claim` with the same pair gives the jobs back.
+        """
+        ...
+
+    def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:
+        """Stores *jobs*, all or none, and returns their ids in order.
+
+        With *connection* it happens in that connection's transaction, which is left open.
+
+        Raises:
+            UnknownDependency: a job depends on one that does not exist.
+            InvalidJob: the storage refuses a value.
+        """
+        ...
+
+    def cancel(self, job_id: int) -> Change:
+        """Cancels a job; a running one is marked, and its supervisor ends it. Safe to repeat."""
+        ...
+
+    def retry(self, job_id: int) -> Change:
+        """Makes a final or scheduled job available at once; `attempt` goes on counting."""
+        ...
+
+    def delete(self, job_id: int) -> Change:
+        """Removes a job that is not running; jobs that wait for it are cancelled."""
+        ...
+
+    def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
+        """Applies *outcomes*, each only if (id, attempt, *owner*, claim_seq) still runs the job.
+
+        An outcome that ends a job for others (completed, cancelled) settles its dependents in the
+        same transaction. Safe to repeat: what was applied answers ``duplicate``. ``locked`` means
+        that another transaction holds the row, and the outcome must be offered again.
+        """
+        ...
+
+    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
+        """Removes up to *limit* jobs that ended in *state* longer than *retention* ago.
+
+        Returns how many it removed. A completed job that is removed still counts as completed for
+        jobs that depend on it.
+        """
+        ...
+
+    def ready(self, job_id: int) -> Change:
+        """Lets a job go that was inserted with ``pending=True``."""
+        ...
+
+    def get(self, job_ids: Sequence[int]) -> list[JobRow]:
+        """Returns the rows of those of *job_ids* that exist, by id."""
+        ...
+
+    def jobs(
+        self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
+    ) -> list[JobRow]:
+        """Returns up to *limit* rows that match, newest first."""
+        ...
+
+    def counts(self, queue: str | None = None) -> dict[JobState, int]:
+        """Returns how many jobs are in each state that occurs."""
+        ...
+
+    def summary(self, queue: str | None = None) -> list[KindSummary]:
+        """Returns what the jobs of each kind took."""
+        ...
+
+    def stage(self, limit: int) -> int:
+        """Makes up to *limit* due ``scheduled`` jobs available; returns how many. Safe to repeat."""
+        ...
+
+    def cancel_requests(self, owner: UUID) -> list[Fence]:
+        """Returns the running jobs of *owner* that somebody wants cancelled."""
+        ...
+
+    def release_claim(self, owner: UUID, claim_seq: int) -> int:
+        """Gives back, uncharged, the running jobs of one claim call; returns how many."""
+        ...
+
+    def announcements(self, owner: UUID) -> AbstractContextManager[Announcements]:
+        """Subscribes to hints for a supervisor: new available jobs, cancel requests for *owner*."""
+        ...
+
+    def close(self) -> None:
+        """Gives up connections. The storage opens new ones if it is used again."""
+        ...
+
+

@@ -1,0 +1,76 @@
+"""Migrations: numbered SQL files, applied in order, forward only, each in a transaction.
+
+Two that migrate at once do not meet: the second waits for an advisory lock, and then finds nothing
+to do. A schema that is newer than this code is refused, since older code cannot know its rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from synk.errors import SchemaMismatch
+from synk.storage import sql
+
+if TYPE_CHECKING:
+    import psycopg
+
+LATEST: Final = 1
+"""The schema version that this code works with."""
+
+_LOCK_ID: Final = 7_959_371_058_302
+"""Any constant of our own; the same in every version, so that versions exclude each other."""
+
+
+def apply(connection: psycopg.Connection[Any], schema: str = sql.DEFAULT_SCHEMA) -> list[str]:
+    """Brings the schema up to date; returns the names of the migrations it applied.
+
+    Args:
+        connection: in autocommit mode; its role must be allowed to create the schema.
+        schema: the schema's name.
+
+    Raises:
+        SchemaMismatch: the database has a newer schema than this code.
+    """
+    base, *numbered = sql.migrations(schema)
+    with connection.transaction():
+        _lock(connection)
+        connection.execute(base[2])
+    applied: list[str] = []
+    for version, name, text in numbered:
+        with connection.transaction():
+            _lock(connection)
+            current = connection.execute(sql.migration_version(schema)).fetchone()
+            done = check_not_newer(int((current and current[0]) or 0), schema)
+            if done < version:
+                connection.execute(text)
+                connection.execute(sql.migration_note(schema), (version, name))
+                applied.append(f"{version:03} {name}")
+    return applied
+
+
+def script(schema: str = sql.DEFAULT_SCHEMA) -> str:
+    """Returns all migrations as one script for psql, for those who apply by hand."""
+    parts: list[str] = []
+    for version, name, text in sql.migrations(schema):
+        body = text.replace("%%", "%").rstrip()
+        note = f"INSERT INTO {schema}.migration (version, name) VALUES ({version}, '{name}');"  # noqa: S608 - both come from this package's file names
+        parts.append("\n".join(["BEGIN;", body, *([note] if version else []), "COMMIT;", ""]))
+    return "\n".join(parts)
+
+
+def check_not_newer(version: int, schema: str) -> int:
+    """Returns *version* if this code knows it.
+
+    Raises:
+        SchemaMismatch: it is newer.
+    """
+    if version > LATEST:
+        raise SchemaMismatch(
+            f"schema {schema!r} is at version {version}, this synk knows {LATEST}: upgrade synk"
+        )
+    return version
+
+
+def _lock(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_ID,))
+

@@ -1,0 +1,76 @@
+"""The SQL of synk: one statement a file, one name for the file and for what it does.
+
+The files say ``synk`` for the schema; it is replaced by the configured schema's quoted name when
+they are loaded. Values are always parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Final, cast
+
+from synk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing import LiteralString
+
+DEFAULT_SCHEMA: Final = "synk"
+
+_IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,49}")
+_SCHEMA_IN_TEXT: Final = re.compile(r"\bsynk\b(?=\.)|(?<=SCHEMA IF NOT EXISTS )synk\b")
+
+
+def check_schema(schema: object) -> str:
+    """Returns *schema* if it can be the name of the schema.
+
+    Raises:
+        ConfigurationError: not a plain lower-case identifier of at most 50 characters, so that channel names fit.
+    """
+    if not isinstance(schema, str) or _IDENTIFIER.fullmatch(schema) is None:
+        raise ConfigurationError(
+            "schema", schema, "must be letters a-z, digits and _, at most 50, no digit first"
+        )
+    return schema
+
+
+@cache
+def statement(name: str, schema: str = DEFAULT_SCHEMA) -> LiteralString:
+    """Returns the text of ``name.sql`` for *schema*.
+
+    The one cast to LiteralString: the text is a file of this package, and the only thing put into
+    it is an identifier that `check_schema` let through.
+    """
+    text = resources.files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    return cast("LiteralString", in_schema(text, schema))
+
+
+def in_schema(text: str, schema: str) -> str:
+    """Returns *text* with the schema's name put in."""
+    return _SCHEMA_IN_TEXT.sub(f'"{check_schema(schema)}"', text)
+
+
+def migrations(schema: str = DEFAULT_SCHEMA) -> list[tuple[int, str, LiteralString]]:
+    """Returns (version, name, text) of every migration, in order."""
+    folder = resources.files(__name__).joinpath("migrations")
+    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
+    return [
+        (int(name[:3]), name[4:-4], statement(f"migrations/{name[:-4]}", schema)) for name in names
+    ]
+
+
+def channel(name: str, schema: str = DEFAULT_SCHEMA) -> str:
+    """Returns the notification channel that the statements of *schema* use for *name*."""
+    return in_schema(f"synk.{name}", schema)
+
+
+def migration_version(schema: str = DEFAULT_SCHEMA) -> LiteralString:
+    """Returns the text that asks for the newest migration applied."""
+    return cast("LiteralString", in_schema("SELECT max(version) FROM synk.migration", schema))
+
+
+def migration_note(schema: str = DEFAULT_SCHEMA) -> LiteralString:
+    """Returns the text that notes a migration as applied."""
+    text = "INSERT INTO synk.migration (version, name) VALUES (%s, %s)"
+    return cast("LiteralString", in_schema(text, schema))

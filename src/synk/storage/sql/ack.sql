@@ -1,0 +1,52 @@
+-- Applies outcomes, each only if its fence still holds: the row is running, under the same owner,
+-- attempt and claim. The number of rows it changed is the number of outcomes it applied.
+--
+-- Rows that somebody else has locked are skipped, so that an acknowledgement never waits while it
+-- holds locks and cannot be part of a deadlock; the caller offers those again.
+--
+-- state and owner are compared with columns, not with constants. The planner must not prove the
+-- predicate of job_owner: it takes that index for an empty one and walks all its dead entries for
+-- each id, fifty times slower than the primary key.
+WITH given AS MATERIALIZED (
+    SELECT g.*, mine.owner, mine.expected
+    FROM (SELECT %(owner)s::uuid AS owner, 'running'::synk.job_state AS expected OFFSET 0) AS mine
+    CROSS JOIN unnest(
+        %(ids)s::bigint[], %(attempts)s::integer[], %(claim_seqs)s::bigint[],
+        %(durations_us)s::bigint[], %(cpu_us)s::bigint[],
+        -- From here on usually empty, which unnest() fills up with NULL.
+        %(states)s::synk.job_state[], %(results)s::jsonb[], %(errors)s::jsonb[],
+        %(retry_at)s::timestamptz[], %(retry_in_s)s::float8[],
+        %(reasons)s::synk.cancel_reason[], %(uncharged)s::integer[]
+    ) AS g (id, attempt, claim_seq, duration_us, cpu_us, state, result, error, retry_at,
+            retry_in_s, reason, uncharged)
+), held AS MATERIALIZED (
+    SELECT g.*,
+           -- A cancel that came while the attempt ran, and failed or was let go, is granted now.
+           CASE WHEN g.state IN ('scheduled', 'available') AND j.cancel_requested_at IS NOT NULL
+                THEN 'cancelled' ELSE coalesce(g.state, 'completed') END AS next_state
+    FROM given AS g
+    JOIN synk.job AS j
+      ON j.id = g.id AND j.state = g.expected AND j.owner = g.owner
+     AND j.attempt = g.attempt AND j.claim_seq = g.claim_seq
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+)
+UPDATE synk.job AS j
+SET state = h.next_state,
+    finalized_at = CASE WHEN h.next_state IN ('completed', 'cancelled') THEN now() END,
+    cancel_reason = CASE WHEN h.next_state = 'cancelled' THEN coalesce(h.reason, 'requested') END,
+    scheduled_at = CASE WHEN h.state = 'scheduled'
+                        THEN coalesce(h.retry_at, now() + h.retry_in_s * interval '1 second')
+                        ELSE j.scheduled_at END,
+    uncounted = j.uncounted + coalesce(h.uncharged, 0),
+    errors = CASE WHEN h.error IS NULL THEN j.errors
+                  ELSE j.errors[greatest(1, cardinality(j.errors) - 18):]
+                       || (jsonb_build_object('at', now()) || h.error) END,
+    result = h.result,
+    duration_us = h.duration_us,
+    cpu_us = h.cpu_us,
+    owner = NULL,
+    claim_seq = NULL,
+    acked_by = h.owner,
+    acked_attempt = h.attempt
+FROM held AS h
+WHERE j.id = h.id

@@ -1,0 +1,32 @@
+-- Claims up to %(limit)s available jobs of one queue, the most urgent first.
+--
+-- MATERIALIZED: the planner must not run the locking part more than once, which could claim more
+-- than the limit. What comes back is in no order; the caller sorts it.
+WITH pick AS MATERIALIZED (
+    SELECT j.id
+    FROM synk.job AS j
+    WHERE j.state = 'available'
+      AND j.queue = %(queue)s
+      AND j.kind = ANY (%(kinds)s)
+      AND j.scheduled_at <= now()
+    ORDER BY j.priority, j.scheduled_at, j.id
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE synk.job AS j
+SET state = 'running',
+    attempt = j.attempt + 1,
+    owner = %(owner)s,
+    claim_seq = %(claim_seq)s,
+    attempted_at = now(),
+    attempted_by = j.attempted_by || %(client_id)s::text
+FROM pick
+WHERE j.id = pick.id
+RETURNING
+    j.id, j.attempt, j.kind, j.priority, j.scheduled_at, j.max_attempts, j.uncounted,
+    j.name, j.created_at, j.attempted_at, j.args::text,
+    CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' THEN
+        jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
+                           'depends_on', to_jsonb(j.depends_on),
+                           'errors', to_jsonb(j.errors))::text
+    END
