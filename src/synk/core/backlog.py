@@ -51,7 +51,7 @@ class QueueBacklog:
         """Takes out and returns the jobs for which *unwanted* is true."""
         removed: list[ClaimedJob] = []
         for line in self._lines.values():
-            kept = deque[ClaimedJob]()
+            kept: deque[ClaimedJob] = deque()
             for job in line:
                 (removed if unwanted(job) else kept).append(job)
             line.clear()

@@ -30,7 +30,7 @@ from synk.core import wire
 from synk.core.messages import Reply
 from synk.job import Job
 from synk.registry import Registry
-from synk.runtime import linux, nursery
+from synk.runtime import linux, nursery, packets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +147,7 @@ class WorkerLoop:
 
     def run(self) -> None:
         """Returns when the supervisor has closed the channel."""
-        while packet := self._receive():
+        while packet := packets.receive(self._channel):
             first, jobs = wire.decode_frame(packet)
             for number, job in enumerate(jobs, first):
                 permit = os.read(self._permits, 1)
@@ -159,13 +159,6 @@ class WorkerLoop:
                 if time.monotonic_ns() - self._told_ns > _POKE_NS:
                     self._tell()
             self._tell()
-
-    def _receive(self) -> bytes:
-        packet, fds, _, _ = socket.recv_fds(self._channel, wire.PACKET_BYTES_MAX, 1)
-        if not fds:
-            return packet
-        with os.fdopen(fds[0], "rb") as body:
-            return body.read()
 
     def _tell(self) -> None:
         self._told_ns = time.monotonic_ns()
@@ -185,7 +178,7 @@ class WorkerLoop:
         page[place] = wall_ns // 1000
         page[place + 1] = self._cpu_since(wall_ns) // 1000
         if reply is not None:
-            self._channel.send(wire.encode_reply(number, reply))
+            packets.send(self._channel, wire.encode_reply(number, reply))
         page[wire.DONE] = number
 
     def _cpu_since(self, wall_ns: int) -> int:

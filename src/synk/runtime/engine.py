@@ -94,6 +94,7 @@ class Engine:
         self._processes: dict[int, WorkerProcess] = {}
         self._kill_at: dict[int, float] = {}
         self._inbox: deque[Event] = deque()
+        self._events: deque[Event] = deque()
         self._workers = b""
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -196,8 +197,18 @@ class Engine:
         self._handle(WorkerExited(slot, report, taken, exit_))
 
     def _handle(self, event: Event) -> None:
-        for command in self.pool.handle(event, time.monotonic()):
-            self._perform(command)
+        """Has the pool handle *event*, and then what its commands bring up.
+
+        Never one event within another: the commands of the first would come after those of the
+        second, and frames would overtake each other.
+        """
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            for command in self.pool.handle(self._events[0], time.monotonic()):
+                self._perform(command)
+            self._events.popleft()
 
     # -- deeds -----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synk import failure
 from synk.core import wire
 from synk.core.messages import Exit
-from synk.runtime import child
+from synk.runtime import child, packets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,26 +90,13 @@ class WorkerProcess:
         try:
             while self._outbox:
                 packet, count = self._outbox[0]
-                self._send_packet(packet)
+                packets.send(self.channel, packet, socket.MSG_DONTWAIT)
                 self._outbox.popleft()
                 self._sent += count
                 os.write(self._permits, wire.PERMIT * count)
         except (BlockingIOError, ConnectionError):
             # Full, or the worker is gone: its death is on its way by the pidfd.
             return
-
-    def _send_packet(self, packet: bytes) -> None:
-        if len(packet) <= wire.PACKET_BYTES_MAX:
-            self.channel.send(packet, socket.MSG_DONTWAIT)
-            return
-        fd = os.memfd_create("synk-frame")
-        try:
-            with open(fd, "wb", closefd=False) as body:  # noqa: PTH123 - a descriptor
-                body.write(packet)
-            os.lseek(fd, 0, os.SEEK_SET)
-            socket.send_fds(self.channel, [b"F"], [fd], socket.MSG_DONTWAIT)
-        finally:
-            os.close(fd)
 
     def recall(self) -> tuple[Report, int]:
         """Takes back what the worker has not begun; returns a report made after that, and how many.
@@ -133,16 +120,11 @@ class WorkerProcess:
         count = 0
         while True:
             try:
-                packet, fds, _, _ = socket.recv_fds(
-                    self._worker_channel, wire.PACKET_BYTES_MAX, 1, socket.MSG_DONTWAIT
-                )
+                packet = packets.receive(self._worker_channel, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return count
             if not packet:
                 return count
-            for fd in fds:
-                with os.fdopen(fd, "rb") as body:
-                    packet = body.read()
             count += len(wire.decode_frame(packet)[1])
 
     def _take_permits(self) -> bytes:
@@ -170,7 +152,7 @@ class WorkerProcess:
         replies: dict[int, Reply] = {}
         while True:
             try:
-                packet = self.channel.recv(wire.PACKET_BYTES_MAX, socket.MSG_DONTWAIT)
+                packet = packets.receive(self.channel, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
                 return replies
             if not packet:

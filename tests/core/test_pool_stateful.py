@@ -1,0 +1,131 @@
+"""Any order of results, deaths, timeouts, cancels and claims, checked after every step."""
+
+from __future__ import annotations
+
+from core.world import World, fence, job
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from synk.core import messages as m
+from synk.core.pool import QueueLimits
+
+CHOICE = st.integers(min_value=0, max_value=1_000_000)
+
+
+class PoolMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(slots=1)
+        self.next_id = 1
+
+    @initialize(slots=st.integers(1, 4), cap=st.integers(1, 4))
+    def make(self, slots: int, cap: int) -> None:
+        self.world = World(
+            slots=slots,
+            queues={
+                "a": QueueLimits(max_workers=100, timeout_s=1.0),
+                "b": QueueLimits(max_workers=cap, timeout_s=3.0),
+            },
+        )
+        self.cap = cap
+
+    def pick(self, choice: int, slots: list[int]) -> int:
+        return slots[choice % len(slots)]
+
+    def starting(self) -> list[int]:
+        return [n for n, w in self.world.workers.items() if not w.ready]
+
+    def able_to_begin(self) -> list[int]:
+        return [n for n, w in self.world.workers.items() if w.waiting and w.running is None]
+
+    def running(self) -> list[int]:
+        return [n for n, w in self.world.workers.items() if w.running is not None]
+
+    @rule(count=st.integers(1, 30), queue=st.sampled_from("ab"), priority=st.integers(1, 4))
+    def claim(self, count: int, queue: str, priority: int) -> None:
+        kind = f"{queue}{priority}"
+        ids = range(self.next_id, self.next_id + count)
+        self.next_id += count
+        self.world.claim(*(job(n, kind=kind, queue=queue, priority=priority) for n in ids))
+
+    @precondition(lambda self: self.starting())
+    @rule(choice=CHOICE)
+    def get_ready(self, choice: int) -> None:
+        self.world.ready(self.pick(choice, self.starting()))
+
+    @precondition(lambda self: self.able_to_begin())
+    @rule(choice=CHOICE, timeout_s=st.sampled_from([None, 0.5, 5.0]))
+    def begin(self, choice: int, timeout_s: float | None) -> None:
+        self.world.begin(self.pick(choice, self.able_to_begin()), timeout_s=timeout_s)
+
+    @precondition(lambda self: self.running())
+    @rule(choice=CHOICE, fails=st.booleans(), tell=st.booleans())
+    def finish(self, choice: int, fails: bool, tell: bool) -> None:
+        reply = m.Reply(error="{}") if fails else None
+        self.world.finish(self.pick(choice, self.running()), reply, tell=tell)
+
+    @rule(choice=CHOICE)
+    def die(self, choice: int) -> None:
+        if self.world.workers:
+            self.world.exit(self.pick(choice, sorted(self.world.workers)))
+
+    @rule(choice=CHOICE)
+    def complete_a_death(self, choice: int) -> None:
+        dying = [n for n, w in self.world.workers.items() if w.dying]
+        if dying:
+            self.world.exit(self.pick(choice, dying))
+
+    @rule(seconds=st.sampled_from([0.0, 0.0001, 0.01, 0.3, 2.0, 70.0]))
+    def wait(self, seconds: float) -> None:
+        self.world.advance(seconds)
+
+    @rule(choice=CHOICE)
+    def cancel(self, choice: int) -> None:
+        held = sorted(self.world.held())
+        if held:
+            claimed = self.world.claimed[self.pick(choice, held)]
+            self.world.handle(m.CancelRequested([fence(claimed)]))
+
+    @rule(seconds=st.sampled_from([0.0, 1.0]))
+    def drain(self, seconds: float) -> None:
+        self.world.handle(m.DrainRequested(self.world.now + seconds))
+
+    @invariant()
+    def every_job_is_settled_once_or_held(self) -> None:
+        self.world.check()
+
+    @invariant()
+    def no_late_job_escapes_its_kill(self) -> None:
+        self.world.look()
+        for worker in self.world.workers.values():
+            if worker.running is not None and not worker.dying:
+                queue = self.world.queues[worker.running[1].queue]
+                limit = worker.timeout_s or queue.timeout_s
+                assert self.world.now < worker.started_s + limit
+
+    @invariant()
+    def a_queues_cap_holds(self) -> None:
+        using = sum(any(j.queue == "b" for j in slot.in_flight) for slot in self.world.pool.slots)
+        assert using <= max(1, getattr(self, "cap", 4))
+
+    def teardown(self) -> None:
+        """From wherever it got, a drain ends with everything settled and no process."""
+        world = self.world
+        world.handle(m.DrainRequested(world.now))
+        for _ in range(50):
+            for slot in list(world.workers):
+                world.exit(slot)
+            world.look()
+        assert world.pool.is_stopped
+        assert not world.held()
+        world.check()
+
+
+PoolMachine.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestPool = PoolMachine.TestCase

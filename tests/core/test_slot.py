@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from synk.core.slot import TRANSITIONS, IllegalTransition, Slot, SlotInput, SlotState
+
+PAIRS = list(itertools.product(SlotState, SlotInput))
+
+
+@pytest.mark.parametrize(("state", "slot_input"), PAIRS)
+def test_a_slot_moves_by_the_table_and_only_by_it(state: SlotState, slot_input: SlotInput) -> None:
+    slot = Slot(0)
+    slot.state = state
+    following = TRANSITIONS.get((state, slot_input))
+
+    if following is None:
+        with pytest.raises(IllegalTransition, match=f"slot 0 is {state} and cannot take"):
+            slot.move(slot_input)
+        assert slot.state is state
+    else:
+        slot.move(slot_input)
+        assert slot.state is following
+
+
+def test_every_state_can_be_left_and_reached() -> None:
+    assert {state for state, _ in TRANSITIONS} == set(SlotState)
+    assert set(TRANSITIONS.values()) == set(SlotState)
+
+
+def test_an_exit_leads_to_vacancy_from_every_state_with_a_process() -> None:
+    with_process = set(SlotState) - {SlotState.VACANT}
+
+    assert {s for (s, i), t in TRANSITIONS.items() if i is SlotInput.EXIT} == with_process

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import msgspec
+import pytest
+from core.world import EPOCH, job
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synk.core import wire
+from synk.core.messages import Reply
+
+
+def page(**words: int) -> memoryview:
+    memory = memoryview(bytearray(wire.PAGE_BYTES)).cast("Q")
+    for name, value in words.items():
+        memory[getattr(wire, name)] = value
+    return memory
+
+
+def note(memory: memoryview, number: int, wall_us: int, cpu_us: int) -> None:
+    place = wire.RING + 2 * (number % wire.RING_JOBS)
+    memory[place], memory[place + 1] = wall_us, cpu_us
+
+
+def test_a_frame_brings_its_jobs_back_in_order() -> None:
+    jobs = [job(7), job(8, kind="other", priority=1)]
+
+    first, encoded = wire.decode_frame(wire.encode_frame(41, jobs))
+
+    assert first == 41
+    fields = [wire.decode_job(one) for one in encoded]
+    assert [f[:6] for f in fields] == [
+        (7, 1, "kind", "{}", "default", "job 7"),
+        (8, 1, "other", "{}", "default", "job 8"),
+    ]
+    assert fields[0][9] == EPOCH
+
+
+@given(args=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_arguments_pass_through_a_frame_unchanged(args: str) -> None:
+    claimed = job(1)
+    claimed.args = args
+
+    _, encoded = wire.decode_frame(wire.encode_frame(1, [claimed]))
+
+    assert wire.decode_job(encoded[0])[3] == args
+
+
+@given(
+    number=st.integers(1, 2**62),
+    result=st.none() | st.just('{"a": 1}'),
+    error=st.none() | st.just('{"error": "x"}'),
+    retry_at=st.none() | st.datetimes(timezones=st.just(dt.timezone.utc)),
+)
+def test_a_reply_comes_back_as_it_was(
+    number: int, result: str | None, error: str | None, retry_at: dt.datetime | None
+) -> None:
+    reply = Reply(result=result, error=error, retry_at=retry_at)
+
+    packet = wire.encode_reply(number, reply)
+
+    assert packet[:1] == wire.REPLY
+    assert wire.decode_reply(packet) == (number, reply)
+
+
+@given(garbage=st.binary(max_size=200))
+def test_garbage_is_no_reply_and_breaks_nothing(garbage: bytes) -> None:
+    try:
+        number, reply = wire.decode_reply(wire.REPLY + garbage)
+    except ValueError:
+        return
+    assert isinstance(number, int)
+    assert isinstance(reply, Reply)
+
+
+def test_a_damaged_job_does_not_damage_its_neighbours() -> None:
+    _, encoded = wire.decode_frame(wire.encode_frame(1, [job(1), job(2)]))
+
+    with pytest.raises(msgspec.MsgspecError):
+        wire.decode_job(b"\xc1")
+    assert wire.decode_job(encoded[1])[0] == 2
+
+
+def test_an_untouched_page_says_that_nothing_happened() -> None:
+    report = wire.read_page(page(), 0)
+
+    assert (report.done, list(report.measures), report.running) == (0, [], 0)
+
+
+def test_a_page_tells_the_running_job_its_start_and_its_timeout() -> None:
+    memory = page(RUNNING=4, DONE=3, STARTED_NS=5_000_000_000, TIMEOUT_NS=1_500_000_000)
+
+    report = wire.read_page(memory, 3)
+
+    assert (report.running, report.started_s, report.timeout_s) == (4, 5.0, 1.5)
+
+
+def test_a_finished_job_is_not_running() -> None:
+    assert wire.read_page(page(RUNNING=4, DONE=4), 4).running == 0
+
+
+def test_measures_survive_the_turn_of_the_ring() -> None:
+    last = wire.RING_JOBS + 5
+    memory = page(DONE=last, RUNNING=last)
+    for number in range(wire.RING_JOBS - 5, last + 1):
+        note(memory, number, number * 10, number)
+
+    report = wire.read_page(memory, wire.RING_JOBS - 6)
+
+    assert report.measures[0] == ((wire.RING_JOBS - 5) * 10, wire.RING_JOBS - 5)
+    assert report.measures[-1] == (last * 10, last)
+    assert len(report.measures) == 11
+
+
+def test_a_reply_ahead_of_the_page_counts_as_done() -> None:
+    memory = page(DONE=2, RUNNING=3)
+    note(memory, 3, 30, 3)
+
+    report = wire.read_page(memory, 2, at_least=3, replies={3: Reply(error="{}")})
+
+    assert (report.done, report.running, list(report.measures)) == (3, 0, [(30, 3)])
+
+
+def test_a_page_behind_an_earlier_report_does_not_go_backwards() -> None:
+    report = wire.read_page(page(DONE=2, RUNNING=3), 3)
+
+    assert (report.done, list(report.measures)) == (3, [])
