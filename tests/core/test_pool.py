@@ -435,12 +435,32 @@ def test_short_jobs_are_demanded_in_large_batches(world: World) -> None:
     assert world.pool.demand() == {"default": CLAIM_JOBS}
 
 
-def test_the_next_deadline_is_the_running_jobs(world: World) -> None:
+def test_a_timeout_that_a_worker_names_is_noticed_by_itself(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0, timeout_s=0.5)
+
+    world.advance(0.52)
+
+    assert world.kills == [(0, m.KillReason.TIMEOUT, 1)]
+
+
+def test_once_the_timeout_is_known_only_its_end_is_waited_for(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0, timeout_s=7.0)
+    world.advance(0.1)
+
+    assert world.pool.next_deadline() == pytest.approx(world.workers[0].started_s + 7.0)
+
+
+def test_a_long_job_is_looked_at_ever_more_rarely(world: World) -> None:
     world.claim(job(1))
     world.begin(0)
-    world.look()
+    world.advance(4.0)
 
-    assert world.pool.next_deadline() == pytest.approx(world.now + 10.0)
+    deadline = world.pool.next_deadline()
+
+    assert deadline is not None
+    assert deadline > world.now + 1.0
 
 
 def test_an_idle_pool_sets_no_timer(world: World) -> None:

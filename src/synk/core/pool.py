@@ -82,6 +82,10 @@ START_TIMEOUT_S: Final = 60.0
 START_FAILURES_MAX: Final = 5
 """Deaths at start in a row, with no worker ever ready in between, before the pool gives up."""
 
+GLANCE_S: Final = 0.005
+"""A worker that was given a job is looked at after this time, and then ever more rarely, since its
+page tells of a timeout that the job's own worker named."""
+
 LEAVE_S: Final = 1.0
 """A worker without a job that was told to end has this long."""
 
@@ -288,6 +292,7 @@ class Pool:
         if not slot.in_flight:
             slot.running = False
             slot.backlog_s = 0.0
+            slot.glance_at = None
             if slot.state in (SlotState.SERVING, SlotState.RECALLING):
                 slot.deadline = None
             return
@@ -299,6 +304,12 @@ class Pool:
             slot.deadline = report.started_s + (report.timeout_s or timeout)
         elif finished > 0:
             slot.deadline = now + timeout
+        if finished > 0:
+            slot.glance_at = now + GLANCE_S
+        elif slot.running and report.timeout_s is not None:
+            slot.glance_at = None
+        elif slot.glance_at is not None and now >= slot.glance_at:
+            slot.glance_at = now + max(GLANCE_S, now - slot.progress_at)
 
     def _take_finished(self, slot: Slot, report: Report, finished: int) -> None:
         learn = self.estimates.learn
@@ -402,9 +413,8 @@ class Pool:
             case SlotState.VACANT:
                 return [] if self.draining else [slot.spawn_at]
             case SlotState.SERVING:
-                stall_at = self._stall_at(slot)
-                times = [] if stall_at is None else [stall_at]
-                return times if slot.deadline is None else [*times, slot.deadline]
+                times = (self._stall_at(slot), slot.glance_at, slot.deadline)
+                return [time for time in times if time is not None]
             case SlotState.STARTING | SlotState.LEAVING:
                 return [] if slot.deadline is None else [slot.deadline]
             case _:
@@ -447,6 +457,7 @@ class Pool:
         slot.sent += len(jobs)
         if len(slot.in_flight) == len(jobs):
             slot.progress_at = now
+            slot.glance_at = now + GLANCE_S
             slot.deadline = now + self.queues[jobs[0].queue].timeout_s
         self._commands.append(Send(slot.number, first, jobs))
 

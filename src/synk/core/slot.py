@@ -80,6 +80,7 @@ class Slot:
         "backlog_s",
         "deadline",
         "done",
+        "glance_at",
         "in_flight",
         "kill_reason",
         "number",
@@ -109,6 +110,8 @@ class Slot:
         """How long the jobs in flight are expected to take, in seconds of wall time."""
         self.deadline: float | None = None
         """When the slot must be looked at: its job is late by then, or its start is."""
+        self.glance_at: float | None = None
+        """When to look at its page: its job may have named a timeout of its own."""
         self.progress_at = 0.0
         """When it last finished a job, or was given one while it had none."""
         self.stalled = False

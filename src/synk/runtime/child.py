@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import faulthandler
 import gc
+import importlib
 import mmap
 import os
 import resource
@@ -72,6 +73,7 @@ class Setup:
     host: str
     supervisor_pid: int
     modules: tuple[str, ...]
+    """What to import before anything else."""
     workers: bytes
     """The workers, pickled by the supervisor: its own objects, on the way to its own child."""
     channel: Descriptor
@@ -118,9 +120,11 @@ def _ignore(_signal: int, _frame: object) -> None:
 
 
 def _load(setup: Setup) -> dict[str, Handler]:
-    for name in ("__main__", *setup.modules):
-        if name in nursery.problems:
-            raise ImportError(f"cannot import {name}:\n{nursery.problems[name]}")
+    for name, problem in nursery.problems.items():
+        raise ImportError(f"cannot import {name}:\n{problem}")
+    for name in setup.modules:
+        # Nothing to do where the nursery did it.
+        importlib.import_module(name)
     workers = reduction.ForkingPickler.loads(setup.workers)
     handlers = dict(Registry(workers).handlers)
     gc.collect()

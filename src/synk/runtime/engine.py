@@ -96,6 +96,9 @@ class Engine:
         self._inbox: deque[Event] = deque()
         self._events: deque[Event] = deque()
         self._workers = b""
+        self._modules = tuple(
+            name for name in (*config.preload, *registry.modules) if name != "__main__"
+        )
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ, _WAKE)
@@ -277,7 +280,7 @@ class Engine:
             client_id=self._client_id,
             host=socket.gethostname(),
             supervisor_pid=os.getpid(),
-            modules=tuple(self._registry.modules),
+            modules=self._modules,
             workers=self._workers,
             channel=channel,
             permits=permits,
@@ -325,20 +328,19 @@ class Engine:
             "prepare": {
                 name: value
                 for name, value in inherited.items()
-                if name in ("sys_path", "init_main_from_name", "init_main_from_path")
+                if name
+                in ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
             },
-            "modules": [
-                name
-                for name in (*self._config.preload, *self._registry.modules)
-                if name != "__main__"
-            ],
+            "modules": self._modules,
         }
-        os.environ[nursery.SETTINGS] = json.dumps(settings)
         os.environ[linux.TAG] = self._client_id
+        if self._config.start_method == "forkserver":
+            os.environ[nursery.SETTINGS] = json.dumps(settings)
         try:
             yield
         finally:
-            del os.environ[nursery.SETTINGS], os.environ[linux.TAG]
+            os.environ.pop(nursery.SETTINGS, None)
+            del os.environ[linux.TAG]
             sys.modules["__main__"] = main
 
     def _start_afresh(self) -> None:

@@ -40,7 +40,8 @@ CANCEL_POLL_S: Final = 1.0
 """How often cancel requests are looked for, in case that their announcement was lost."""
 
 LOCKED_PAUSE_S: Final = 0.05
-_LISTEN_S: Final = 5.0
+_LISTEN_S: Final = 0.5
+"""How long the listener may take to notice that it is to stop, in seconds."""
 
 
 class Trouble:

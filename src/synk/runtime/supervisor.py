@@ -149,12 +149,14 @@ class Supervisor:
         self._claims.stop()
         self._listener.stop()
         self._maintenance.stop()
-        claim, ack, *_ = threads
+        claim, ack, *others = threads
         # A claim that was under way may still have brought jobs: the drained pool gives them back.
         claim.join(FLUSH_S)
         self._engine.drain_inbox()
         self._acks.finish_by(time.monotonic() + FLUSH_S)
         ack.join(FLUSH_S + 1.0)
+        for thread in others:
+            thread.join(1.0)
         self._facts.emit(telemetry.SupervisorStopped(self._acks.unacknowledged))
         self.stopped.set()
 

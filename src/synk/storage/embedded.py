@@ -44,6 +44,7 @@ from psycopg.conninfo import make_conninfo
 from synk.errors import ConfigurationError, StorageError, StorageUnavailable
 from synk.storage.embedded_host import (
     LONGEST_START_S,
+    SERVER_USER,
     default_base,
     is_complete,
     make_private,
@@ -51,7 +52,6 @@ from synk.storage.embedded_host import (
     reachable_binaries,
     server_user,
 )
-from synk.storage.embedded_host import SERVER_USER as SERVER_USER
 from synk.storage.embedded_host import find_binaries as _find_binaries
 from synk.storage.embedded_host import version as _version
 
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from synk.storage.embedded_host import User
+
+__all__ = ["SERVER_USER", "EmbeddedServer", "default_folder", "is_embedded", "server_for"]
 
 _PORT: Final = 5432  # only in the socket's name; said, since PGPORT would change the default
 _LONGEST_SOCKET_BYTES: Final = 103  # Linux takes 107, others 103

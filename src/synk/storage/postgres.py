@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DSN_VARIABLE: Final = "SYNK_DATABASE_URL"
+
 _POOL_CONNECTIONS_MAX: Final = 5
 """Claims, acknowledgements, maintenance and the caller's own calls; listening has its own."""
 
@@ -59,7 +61,8 @@ class PostgresStorage:
     Args:
         target: a DSN (``postgresql://...`` or ``host=... dbname=...``), ``embedded`` or
             ``embedded:///path`` for a server that synk runs itself, or a
-            `psycopg_pool.ConnectionPool` of yours, which stays yours to open and close.
+            `psycopg_pool.ConnectionPool` of yours, which stays yours to open and close. None: the
+            DSN in the environment variable SYNK_DATABASE_URL, read at the first use.
         schema: the schema that holds synk's tables.
 
     Raises:
@@ -68,21 +71,33 @@ class PostgresStorage:
 
     def __init__(
         self,
-        target: str | psycopg_pool.ConnectionPool[Any],
+        target: str | psycopg_pool.ConnectionPool[Any] | None = None,
         *,
         schema: str = sql.DEFAULT_SCHEMA,
     ) -> None:
         self.statements = Statements(schema)
-        self._target = target
+        self._given = target
         self._lock = threading.Lock()
         self._pool: psycopg_pool.ConnectionPool[Any] | None = None
         self._pool_pid = 0
         if isinstance(target, str):
             _check_dsn(target)
-        elif not isinstance(target, psycopg_pool.ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        elif target is not None and not isinstance(target, psycopg_pool.ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
                 "storage", target, "must be a DSN or a psycopg_pool.ConnectionPool"
             )
+
+    @property
+    def _target(self) -> str | psycopg_pool.ConnectionPool[Any]:
+        if self._given is not None:
+            return self._given
+        dsn = os.environ.get(DSN_VARIABLE)
+        if not dsn:
+            raise ConfigurationError(
+                "storage", None, f"names no database: give a DSN, or set {DSN_VARIABLE}"
+            )
+        _check_dsn(dsn)
+        return dsn
 
     @property
     def schema(self) -> str:
@@ -94,6 +109,8 @@ class PostgresStorage:
 
     def describe(self) -> str:
         """Says which database this is, in a form without a password."""
+        if self._given is None and not os.environ.get(DSN_VARIABLE):
+            return "no database"
         if isinstance(self._target, str) and embedded.is_embedded(self._target):
             return self._target
         return _described(self._conninfo())

@@ -15,7 +15,7 @@ WITH target AS MATERIALIZED (
     WHERE j.id = t.id AND t.state NOT IN ('completed', 'cancelled')
     RETURNING CASE WHEN t.state = 'running' THEN 'requested' ELSE 'applied' END AS answer,
               CASE WHEN t.state = 'running'
-                   THEN pg_notify('synk.cancel', t.owner::text) END AS told
+                   THEN pg_notify('synk.cancel', t.owner::text)::text END AS told
 )
 SELECT coalesce(
     (SELECT c.answer FROM changed AS c WHERE c.told IS DISTINCT FROM 'x'),

@@ -1,0 +1,197 @@
+"""Handlers for tests with real processes, well-behaved and otherwise."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+import pydantic
+
+import synk
+
+UNPICKLABLE = threading.Lock()
+
+
+@dataclass
+class Noop(synk.JobArgs, kind="noop"):
+    n: int = 0
+
+
+@dataclass
+class Write(synk.JobArgs, kind="write"):
+    """Appends a line to a file, outside the database."""
+
+    path: str
+    text: str = "x"
+    sleep_s: float = 0.0
+
+
+@dataclass
+class Misbehave(synk.JobArgs, kind="misbehave"):
+    how: str
+    path: str = ""
+
+
+@dataclass
+class Typed(synk.JobArgs, kind="typed"):
+    count: int
+    tags: list[str] = field(default_factory=list)
+
+
+class StructArgs(msgspec.Struct):
+    kind: ClassVar[str] = "struct"
+    path: str
+
+
+class ModelArgs(pydantic.BaseModel):
+    kind: ClassVar[str] = "model"
+    width: pydantic.PositiveInt
+
+
+class CustomError(Exception):
+    def __init__(self, *, code: int, lock: object) -> None:
+        super().__init__(f"code {code}")
+        self.lock = lock
+
+
+def note(path: str, text: str) -> None:
+    fd = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+    os.write(fd, f"{text}\n".encode())
+    os.close(fd)
+
+
+@synk.worker
+def noop(job: synk.Job[Noop]) -> None:
+    pass
+
+
+@synk.worker
+def write(job: synk.Job[Write]) -> None:
+    note(job.args.path, job.args.text)
+    time.sleep(job.args.sleep_s)
+
+
+@synk.worker
+def typed(job: synk.Job[Typed]) -> dict[str, object]:
+    return {"double": job.args.count * 2, "tags": job.args.tags, "attempt": job.attempt}
+
+
+@synk.worker
+def struct(job: synk.Job[StructArgs]) -> str:
+    return job.args.path
+
+
+@synk.worker
+def model(job: synk.Job[ModelArgs]) -> int:
+    return job.args.width
+
+
+def inner_function(reason: str) -> None:
+    raise LookupError(reason)
+
+
+class Misbehaver(synk.Worker[Misbehave]):
+    def timeout(self, job: synk.Job[Misbehave]) -> timedelta | None:
+        return timedelta(seconds=30 if job.args.how.startswith("long") else 0.5)
+
+    def next_retry(self, job: synk.Job[Misbehave]) -> datetime | None:
+        if job.args.how == "second_attempt":
+            return datetime.now(timezone.utc) + timedelta(milliseconds=50)
+        return None
+
+    def work(self, job: synk.Job[Misbehave]) -> object | None:
+        if job.args.path:
+            note(job.args.path, f"{job.args.how} {job.attempt} {os.getpid()}")
+        return getattr(self, job.args.how)(job)
+
+    def raise_chain(self, job: synk.Job[Misbehave]) -> None:
+        try:
+            inner_function("the root")
+        except LookupError as error:
+            error.add_note("a note on it")
+            raise ValueError("the top") from error
+
+    def raise_group(self, job: synk.Job[Misbehave]) -> None:
+        raise ExceptionGroup("both", [ValueError("one"), TypeError("two")])
+
+    def raise_custom(self, job: synk.Job[Misbehave]) -> None:
+        raise CustomError(code=7, lock=UNPICKLABLE)
+
+    def raise_nul(self, job: synk.Job[Misbehave]) -> None:
+        raise ValueError("before\x00after \ud800" + "x" * 1_000_000)
+
+    def recurse(self, job: synk.Job[Misbehave]) -> None:
+        self.recurse(job)
+
+    def second_attempt(self, job: synk.Job[Misbehave]) -> str:
+        if job.attempt == 1:
+            raise RuntimeError("not yet")
+        return job.errors[0].error
+
+    def spin(self, job: synk.Job[Misbehave]) -> None:
+        while True:
+            pass
+
+    def hold_gil(self, job: synk.Job[Misbehave]) -> None:
+        ctypes.PyDLL(None).pause()
+
+    def block_signals(self, job: synk.Job[Misbehave]) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        time.sleep(1000)
+
+    def long_sleep(self, job: synk.Job[Misbehave]) -> None:
+        time.sleep(1000)
+
+    def long_child(self, job: synk.Job[Misbehave]) -> None:
+        child = subprocess.Popen(["sleep", "1000"])
+        note(job.args.path, f"started={child.pid}")
+        child.wait()
+
+    def hanging_child(self, job: synk.Job[Misbehave]) -> None:
+        self.long_child(job)
+
+    def segv(self, job: synk.Job[Misbehave]) -> None:
+        ctypes.string_at(0)
+
+    def kill_self(self, job: synk.Job[Misbehave]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def os_exit(self, job: synk.Job[Misbehave]) -> None:
+        os._exit(0)
+
+    def sys_exit(self, job: synk.Job[Misbehave]) -> None:
+        sys.exit(3)
+
+    def fork_returns(self, job: synk.Job[Misbehave]) -> None:
+        os.fork()
+
+    def close_descriptors(self, job: synk.Job[Misbehave]) -> None:
+        os.closerange(3, 256)
+
+    def set_result(self, job: synk.Job[Misbehave]) -> object:
+        return {"lock": UNPICKLABLE}
+
+    def huge_result(self, job: synk.Job[Misbehave]) -> object:
+        return "x" * 1_000_000
+
+    def nan_result(self, job: synk.Job[Misbehave]) -> object:
+        return float("nan")
+
+    def loaded_modules(self, job: synk.Job[Misbehave]) -> object:
+        return sorted(sys.modules)
+
+    def descriptors(self, job: synk.Job[Misbehave]) -> object:
+        return sorted(os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists())
+
+
+WORKERS = [noop, write, typed, struct, model, Misbehaver()]

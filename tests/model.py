@@ -1,0 +1,430 @@
+"""A small model of the Storage contract: dicts, one lock, and a clock that a test can set.
+
+It follows `synk.storage.base` and knows nothing of the SQL. Where the two differ, the conformance
+suite fails on one of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from synk.errors import ConfigurationError, UnknownDependency
+from synk.failure import AttemptError
+from synk.job import (
+    AckAnswer,
+    CancelReason,
+    Change,
+    ClaimedJob,
+    Fence,
+    JobRow,
+    JobState,
+    KindSummary,
+)
+from synk.storage.statements import client_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from uuid import UUID
+
+    from synk.job import NewJob, Outcome
+
+ERRORS_KEPT: Final = 20
+_TICK: Final = dt.timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class Entry:
+    """A row, and what the contract does not show of it."""
+
+    row: JobRow
+    held: bool = False
+    owner: UUID | None = None
+    claim_seq: int | None = None
+    acked: tuple[UUID, int] | None = None
+
+    def change(self, **fields: Any) -> None:
+        self.row = replace(self.row, **fields)
+
+    def let_go(self, **fields: Any) -> None:
+        """Ends the claim."""
+        self.owner = self.claim_seq = None
+        self.change(**fields)
+
+
+class Hints:
+    """What `ModelStorage.announcements` gives."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Event()
+
+    def hint(self) -> None:
+        self._arrived.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        arrived = self._arrived.wait(timeout_s)
+        self._arrived.clear()
+        return arrived
+
+
+class ModelStorage:
+    """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
+
+    def __init__(self) -> None:
+        self.now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+        self._lock = threading.RLock()
+        self._entries: dict[int, Entry] = {}
+        self._last_id = 0
+        self._cleaned_up_to = 0
+        self._hints: list[Hints] = []
+
+    def ping(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    @contextmanager
+    def announcements(self, owner: UUID) -> Iterator[Hints]:
+        hints = Hints()
+        self._hints.append(hints)
+        yield hints
+        self._hints.remove(hints)
+
+    # -- inserting --------------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:
+        if connection is not None:
+            raise ConfigurationError("connection", connection, "the model has no connections")
+        with self._call():
+            for job in jobs:
+                for needed in job.options.depends_on:
+                    if needed not in self._entries and needed > self._cleaned_up_to:
+                        raise UnknownDependency("depends_on", needed, "there is no such job")
+            return [self._insert(job) for job in jobs]
+
+    def _insert(self, job: NewJob) -> int:
+        self._last_id += 1
+        options = job.options
+        needed = [self._entries[id] for id in options.depends_on if id in self._entries]
+        row = JobRow(
+            id=self._last_id,
+            name=job.name,
+            kind=job.kind,
+            queue=options.queue,
+            state=JobState.PENDING,
+            priority=options.priority,
+            args=json.loads(job.args),
+            attempt=0,
+            max_attempts=options.max_retries + 1,
+            uncounted=0,
+            created_at=self.now,
+            scheduled_at=options.scheduled_at or self.now,
+            attempted_at=None,
+            finalized_at=None,
+            attempted_by=[],
+            depends_on=list(options.depends_on),
+            waiting_on=[e.row.id for e in needed if e.row.state is not JobState.COMPLETED],
+            errors=[],
+            cancel_reason=None,
+            cancel_requested_at=None,
+            result=None,
+            duration=None,
+            cpu_time=None,
+        )
+        entry = self._entries[row.id] = Entry(row, held=options.pending)
+        if any(e.row.state is JobState.CANCELLED for e in needed):
+            self._finish(entry, CancelReason.DEPENDENCY)
+        self._release_if_ready(entry)
+        return row.id
+
+    # -- the supervisor's --------------------------------------------------------------------------
+
+    def get_job_available(
+        self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
+    ) -> list[ClaimedJob]:
+        with self._call():
+            due = [
+                entry
+                for entry in self._entries.values()
+                if entry.row.state is JobState.AVAILABLE
+                and entry.row.queue == queue
+                and entry.row.kind in kinds
+                and entry.row.scheduled_at <= self.now
+            ]
+            due.sort(key=lambda e: (e.row.priority, e.row.scheduled_at, e.row.id))
+            return [self._claim(entry, owner, claim_seq) for entry in due[:limit]]
+
+    def _claim(self, entry: Entry, owner: UUID, claim_seq: int) -> ClaimedJob:
+        entry.owner, entry.claim_seq = owner, claim_seq
+        entry.change(
+            state=JobState.RUNNING,
+            attempt=entry.row.attempt + 1,
+            attempted_at=self.now,
+            attempted_by=[*entry.row.attempted_by, client_id_of(owner)],
+        )
+        row = entry.row
+        past = {
+            "attempted_by": row.attempted_by,
+            "depends_on": row.depends_on,
+            "errors": [error.to_dict() for error in row.errors],
+        }
+        return ClaimedJob(
+            id=row.id,
+            attempt=row.attempt,
+            kind=row.kind,
+            priority=int(row.priority),
+            scheduled_at=row.scheduled_at,
+            max_attempts=row.max_attempts,
+            uncounted=row.uncounted,
+            name=row.name,
+            created_at=row.created_at,
+            attempted_at=self.now,
+            args=json.dumps(row.args),
+            history=json.dumps(past) if row.attempt > 1 or row.depends_on else None,
+            queue=row.queue,
+            claim_seq=claim_seq,
+        )
+
+    def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
+        with self._call():
+            return [self._acknowledge(owner, outcome) for outcome in outcomes]
+
+    def _acknowledge(self, owner: UUID, outcome: Outcome) -> AckAnswer:
+        entry = self._entries.get(outcome.id)
+        if entry is None:
+            return AckAnswer.GONE
+        claim = (entry.row.state, entry.owner, entry.row.attempt, entry.claim_seq)
+        if claim != (JobState.RUNNING, owner, outcome.attempt, outcome.claim_seq):
+            repeated = entry.acked == (owner, outcome.attempt)
+            return AckAnswer.DUPLICATE if repeated else AckAnswer.FENCED
+        entry.acked = (owner, outcome.attempt)
+        errors = entry.row.errors
+        if outcome.error is not None:
+            record = {"at": self.now.isoformat(), **json.loads(outcome.error)}
+            errors = [*errors, AttemptError.from_dict(record)][-ERRORS_KEPT:]
+        entry.let_go(
+            errors=errors,
+            uncounted=entry.row.uncounted + outcome.uncharged,
+            result=None if outcome.result is None else json.loads(outcome.result),
+            duration=dt.timedelta(microseconds=outcome.duration_us),
+            cpu_time=dt.timedelta(microseconds=outcome.cpu_us),
+        )
+        if outcome.state is JobState.SCHEDULED:
+            wait = dt.timedelta(seconds=outcome.retry_in_s or 0)
+            entry.change(scheduled_at=outcome.retry_at or self.now + wait)
+        self._end_attempt(entry, outcome.state, outcome.cancel_reason)
+        return AckAnswer.APPLIED
+
+    def _end_attempt(self, entry: Entry, state: JobState, reason: CancelReason | None) -> None:
+        if state is JobState.COMPLETED:
+            self._finish(entry, None)
+        elif state is JobState.CANCELLED or entry.row.cancel_requested_at is not None:
+            self._finish(entry, reason or CancelReason.REQUESTED)
+        else:
+            entry.change(state=state)
+
+    def release_claim(self, owner: UUID, claim_seq: int) -> int:
+        with self._call():
+            claimed = [
+                e for e in self._entries.values() if (e.owner, e.claim_seq) == (owner, claim_seq)
+            ]
+            for entry in claimed:
+                entry.let_go(uncounted=entry.row.uncounted + 1)
+                self._end_attempt(entry, JobState.AVAILABLE, None)
+            return len(claimed)
+
+    def cancel_requests(self, owner: UUID) -> list[Fence]:
+        with self._call():
+            return [
+                Fence(e.row.id, e.row.attempt, e.claim_seq or 0)
+                for e in self._entries.values()
+                if e.owner == owner and e.row.cancel_requested_at is not None
+            ]
+
+    def stage(self, limit: int) -> int:
+        with self._call():
+            due = [e for e in self._in_state(JobState.SCHEDULED) if e.row.scheduled_at <= self.now]
+            for entry in sorted(due, key=lambda e: e.row.scheduled_at)[:limit]:
+                entry.change(state=JobState.AVAILABLE)
+            return min(limit, len(due))
+
+    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
+        with self._call():
+            ended = [
+                (e.row.finalized_at, e.row.id) for e in self._in_state(state) if e.row.finalized_at
+            ]
+            old = [id for at, id in sorted(ended) if at < self.now - retention][:limit]
+            for job_id in old:
+                del self._entries[job_id]
+            if state is JobState.COMPLETED:
+                self._cleaned_up_to = max([self._cleaned_up_to, *old])
+            return len(old)
+
+    # -- the caller's -------------------------------------------------------------------------------
+
+    def cancel(self, job_id: int) -> Change:
+        with self._call():
+            entry = self._entries.get(job_id)
+            if entry is None:
+                return Change.GONE
+            if entry.row.state.is_final:
+                return Change.REFUSED
+            entry.change(cancel_requested_at=entry.row.cancel_requested_at or self.now)
+            self._announce()
+            if entry.row.state is JobState.RUNNING:
+                return Change.REQUESTED
+            self._finish(entry, CancelReason.REQUESTED)
+            return Change.APPLIED
+
+    def retry(self, job_id: int) -> Change:
+        with self._call():
+            entry = self._entries.get(job_id)
+            if entry is None:
+                return Change.GONE
+            row = entry.row
+            if not row.state.is_final and row.state is not JobState.SCHEDULED:
+                return Change.REFUSED
+            entry.held = False
+            entry.change(
+                state=JobState.AVAILABLE,
+                scheduled_at=self.now,
+                finalized_at=None,
+                cancel_reason=None,
+                cancel_requested_at=None,
+                waiting_on=[],
+                result=None,
+                duration=None,
+                cpu_time=None,
+                max_attempts=max(row.max_attempts, row.attempt - row.uncounted + 1),
+            )
+            self._announce()
+            return Change.APPLIED
+
+    def delete(self, job_id: int) -> Change:
+        with self._call():
+            entry = self._entries.get(job_id)
+            if entry is None:
+                return Change.GONE
+            if entry.row.state is JobState.RUNNING:
+                return Change.REFUSED
+            del self._entries[job_id]
+            if entry.row.state is not JobState.COMPLETED:
+                self._cancel_waiting([job_id])
+            return Change.APPLIED
+
+    def ready(self, job_id: int) -> Change:
+        with self._call():
+            entry = self._entries.get(job_id)
+            if entry is None:
+                return Change.GONE
+            if entry.row.state is not JobState.PENDING or not entry.held:
+                return Change.REFUSED
+            entry.held = False
+            self._release_if_ready(entry)
+            return Change.APPLIED
+
+    # -- looking ------------------------------------------------------------------------------------
+
+    def get(self, job_ids: Sequence[int]) -> list[JobRow]:
+        with self._call():
+            wanted = sorted(set(job_ids) & self._entries.keys())
+            return [self._entries[job_id].row for job_id in wanted]
+
+    def jobs(
+        self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
+    ) -> list[JobRow]:
+        with self._call():
+            rows = [
+                row
+                for row in self._rows(queue)
+                if state in (None, row.state) and kind in (None, row.kind)
+            ]
+            return rows[::-1][:limit]
+
+    def counts(self, queue: str | None = None) -> dict[JobState, int]:
+        with self._call():
+            states = [row.state for row in self._rows(queue)]
+            return {state: states.count(state) for state in set(states)}
+
+    def summary(self, queue: str | None = None) -> list[KindSummary]:
+        with self._call():
+            rows = list(self._rows(queue))
+            return [
+                _summary(kind, [row for row in rows if row.kind == kind])
+                for kind in sorted({row.kind for row in rows})
+            ]
+
+    # -- the rules ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._lock:
+            self.now += _TICK
+            yield
+
+    def _announce(self) -> None:
+        for hints in self._hints:
+            hints.hint()
+
+    def _in_state(self, state: JobState) -> Iterable[Entry]:
+        return (entry for entry in self._entries.values() if entry.row.state is state)
+
+    def _rows(self, queue: str | None) -> Iterable[JobRow]:
+        return (e.row for e in self._entries.values() if queue in (None, e.row.queue))
+
+    def _release_if_ready(self, entry: Entry) -> None:
+        row = entry.row
+        if row.state is JobState.PENDING and not entry.held and not row.waiting_on:
+            is_due = row.scheduled_at <= self.now
+            entry.change(state=JobState.AVAILABLE if is_due else JobState.SCHEDULED)
+            self._announce()
+
+    def _finish(self, entry: Entry, reason: CancelReason | None) -> None:
+        state = JobState.CANCELLED if reason else JobState.COMPLETED
+        entry.held = False
+        entry.change(state=state, finalized_at=self.now, cancel_reason=reason, waiting_on=[])
+        if reason:
+            self._cancel_waiting([entry.row.id])
+            return
+        for waiting in self._waiting_for(entry.row.id):
+            waiting.change(waiting_on=[id for id in waiting.row.waiting_on if id != entry.row.id])
+            self._release_if_ready(waiting)
+
+    def _cancel_waiting(self, ended: list[int]) -> None:
+        while ended:
+            for entry in self._waiting_for(ended.pop()):
+                entry.held = False
+                entry.change(
+                    state=JobState.CANCELLED,
+                    finalized_at=self.now,
+                    cancel_reason=CancelReason.DEPENDENCY,
+                    waiting_on=[],
+                )
+                ended.append(entry.row.id)
+
+    def _waiting_for(self, job_id: int) -> list[Entry]:
+        return [e for e in self._in_state(JobState.PENDING) if job_id in e.row.waiting_on]
+
+
+def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
+    durations = sorted(row.duration for row in rows if row.duration is not None)
+
+    def percentile(part: float) -> dt.timedelta | None:
+        return durations[math.ceil(part * len(durations)) - 1] if durations else None
+
+    return KindSummary(
+        kind=kind,
+        completed=sum(row.state is JobState.COMPLETED for row in rows),
+        cancelled=sum(row.state is JobState.CANCELLED for row in rows),
+        unfinished=sum(not row.state.is_final for row in rows),
+        errors=sum(len(row.errors) for row in rows),
+        duration_p50=percentile(0.5),
+        duration_p95=percentile(0.95),
+        cpu_time=sum((row.cpu_time or dt.timedelta() for row in rows), dt.timedelta()),
+    )

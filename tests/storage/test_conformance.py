@@ -1,0 +1,29 @@
+"""The conformance suite, on PostgreSQL, on the model of the tests, and on an older PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from synk.storage.postgres import PostgresStorage
+from synk.testing import StorageConformance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from synk.storage.base import Storage
+
+
+class TestStorage(StorageConformance):
+    @pytest.fixture
+    def storage(self, any_storage: Storage) -> Storage:
+        return any_storage
+
+
+class TestPostgres15(StorageConformance):
+    @pytest.fixture
+    def storage(self, server15_dsn: str) -> Iterator[PostgresStorage]:
+        storage = PostgresStorage(server15_dsn)
+        yield storage
+        storage.close()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import handlers
+import msgspec
+import pydantic
+import pytest
+
+import synk
+from synk.registry import Registry, encode_args
+
+
+@dataclass
+class Floaty(synk.JobArgs, kind="floaty"):
+    value: Any = 0.0
+    nested: dict[str, Any] = field(default_factory=dict)
+
+
+class Inherited(handlers.Misbehaver):
+    pass
+
+
+def test_the_kind_of_a_function_comes_from_its_annotation() -> None:
+    assert Registry([handlers.noop]).kinds == ["noop"]
+
+
+def test_a_decorated_function_is_still_that_function() -> None:
+    assert handlers.struct.__name__ == "struct"
+
+    class FakeJob:
+        args = handlers.StructArgs(path="here")
+
+    assert handlers.struct(FakeJob()) == "here"  # type: ignore[arg-type]
+
+
+def test_the_kind_of_a_class_may_come_from_its_base() -> None:
+    assert Registry([Inherited()]).kinds == ["misbehave"]
+
+
+def test_two_workers_for_one_kind_are_refused() -> None:
+    with pytest.raises(synk.ConfigurationError, match="a second one for 'misbehave'"):
+        Registry([handlers.Misbehaver(), Inherited()])
+
+
+@pytest.mark.parametrize("item", [handlers.Misbehaver, len, "noop", None])
+def test_what_is_no_worker_is_refused(item: object) -> None:
+    with pytest.raises(synk.ConfigurationError, match="workers="):
+        Registry([item])
+
+
+def test_a_function_without_annotation_is_refused() -> None:
+    def plain(job):
+        pass
+
+    with pytest.raises(synk.ConfigurationError, match="annotate its parameter"):
+        synk.worker(plain)
+
+
+def test_arguments_without_a_kind_are_refused() -> None:
+    with pytest.raises(synk.InvalidJob, match="no class attribute kind"):
+        encode_args({"path": "a"})
+
+
+def test_a_timeout_of_zero_is_refused_at_once() -> None:
+    with pytest.raises(synk.ConfigurationError, match="timeout="):
+        synk.worker(timeout=timedelta(0))(handlers.noop._function)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (handlers.Typed(1, ["x"]), ("typed", '{"count":1,"tags":["x"]}')),
+        (handlers.StructArgs(path="a\\b"), ("struct", '{"path":"a\\\\b"}')),
+        (handlers.ModelArgs(width=3), ("model", '{"width":3}')),
+        (Floaty(None), ("floaty", '{"value":null,"nested":{}}')),
+        (Floaty("\\u0000"), ("floaty", '{"value":"\\\\u0000","nested":{}}')),
+    ],
+)
+def test_arguments_become_json(args: object, expected: tuple[str, str]) -> None:
+    assert encode_args(args) == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "field_name"),
+    [
+        (Floaty(float("nan")), "args.value"),
+        (Floaty(float("inf")), "args.value"),
+        (Floaty(nested={"a": [1, float("nan")]}), "args.nested.a[1]"),
+        (Floaty("a\x00b"), "args.value"),
+        (Floaty(nested={"a\x00": 1}), "args.nested"),
+        (Floaty(object()), "args"),
+        (Floaty("\ud800"), "args"),
+        (Floaty("x" * 1_100_000), "args"),
+        (Floaty, "args"),
+    ],
+)
+def test_arguments_that_cannot_be_stored_name_the_place(args: object, field_name: str) -> None:
+    with pytest.raises(synk.InvalidJob) as caught:
+        encode_args(args)
+
+    assert caught.value.field == field_name
+
+
+def test_a_kind_must_be_a_string() -> None:
+    class Wrong(msgspec.Struct):
+        kind: ClassVar[int] = 7
+
+    with pytest.raises(synk.InvalidJob, match="kind"):
+        encode_args(Wrong())
+
+
+def test_a_pydantic_field_is_no_kind() -> None:
+    class Wrong(pydantic.BaseModel):
+        kind: str = "wrong"
+
+    with pytest.raises(synk.InvalidJob, match="ClassVar"):
+        encode_args(Wrong())
