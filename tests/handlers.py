@@ -191,7 +191,7 @@ class Misbehaver(synk.Worker[Misbehave]):
         return sorted(sys.modules)
 
     def descriptors(self, job: synk.Job[Misbehave]) -> object:
-        return sorted(os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists())
+        return sorted(str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink())
 
 
 WORKERS = [noop, write, typed, struct, model, Misbehaver()]

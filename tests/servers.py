@@ -131,14 +131,14 @@ def docker_answers() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            import docker  # noqa: PLC0415 - it comes with testcontainers
+            import docker
 
             client = docker.from_env(timeout=5)
-        except Exception:  # noqa: BLE001 - whatever is wrong, there is none to use
+        except Exception:
             return False
         try:
             return bool(client.ping())
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:
             return False
         finally:
             client.close()
@@ -148,7 +148,7 @@ def docker_answers() -> bool:
 def _container() -> Generator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # testcontainers' own
-        from testcontainers.postgres import PostgresContainer  # noqa: PLC0415
+        from testcontainers.postgres import PostgresContainer
 
         container = PostgresContainer(IMAGE, driver=None)
         container.with_command("postgres -c fsync=off -c max_connections=200 -c autovacuum=off")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import handlers
-
 import synk
 from synk.runtime import linux
 
@@ -64,7 +63,7 @@ def supervised(dsn: str, **options: Any) -> Iterator[synk.Client]:
     def run() -> None:
         try:
             client.start()
-        except BaseException as error:  # noqa: BLE001 - shown by the test's thread
+        except BaseException as error:
             problems.append(error)
 
     thread = threading.Thread(target=run, name="supervisor")

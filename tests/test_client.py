@@ -3,10 +3,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-import handlers
 import psycopg
 import pytest
 
+import handlers
 import synk
 
 QUEUES = {"default": synk.QueueConfig()}

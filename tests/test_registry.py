@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
-import handlers
 import msgspec
 import pydantic
 import pytest
 
+import handlers
 import synk
 from synk.registry import Registry, encode_args
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from core.world import job
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.world import job
 from synk.failure import AttemptError, Cause
 from synk.job import CancelReason, JobState
 from synk.retry import BACKOFF_MAX_S, Ended, Verdict, backoff_s, judge

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from synk.config import StartMethod
     from synk.job import Change, JobRow
+    from synk.runtime.supervisor import WorkerActivity
     from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.base import Storage
     from synk.storage.postgres import PostgresStorage
@@ -60,7 +61,7 @@ class Client:
             one kind.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of a client, all by name
         self,
         *,
         storage: Storage,
@@ -139,7 +140,9 @@ class Client:
         """
         return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
 
-    def insert_many(self, jobs: Iterable[JobSpec], *, connection: object | None = None) -> list[int]:
+    def insert_many(
+        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+    ) -> list[int]:
         """Stores jobs, all or none; returns their ids in order.
 
         Args:
@@ -153,7 +156,7 @@ class Client:
         rows = new_jobs(jobs)
         return self.storage.insert(rows, connection=connection) if rows else []
 
-    # -- changing and looking -----------------------------------------------------------------------
+    # -- changing and looking ---------------------------------------------------------------------
 
     def cancel(self, job_id: int) -> Change:
         """Cancels a job, running or not; says whether it is done, requested, or was too late.
@@ -178,7 +181,7 @@ class Client:
         """Returns the job's row, or None if there is none."""
         return next(iter(self.storage.get([check_id("job_id", job_id)])), None)
 
-    # -- running ------------------------------------------------------------------------------------
+    # -- running ----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Runs this client's queues; returns after a shutdown.
@@ -219,14 +222,22 @@ class Client:
         call takes running jobs their time.
 
         Args:
-            timeout: for running jobs to finish, then they are killed and go back to the queue; None:
-                `drain_timeout`.
+            timeout: for running jobs to finish; then they are killed and go back to the queue.
+                None: `drain_timeout`.
         """
         supervisor = self._supervisor
         if supervisor is not None:
             supervisor.stop(None if timeout is None else _seconds(timeout))
         elif nursery.is_worker:
             os.kill(nursery.supervisor_pid, signal.SIGTERM)
+
+    def running(self) -> list[WorkerActivity]:
+        """Returns what each worker process of a running client does now; empty if it does not run.
+
+        For a view: the figures are those of the supervisor's last look, a moment ago.
+        """
+        supervisor = self._supervisor
+        return [] if supervisor is None else supervisor.activity()
 
     def close(self) -> None:
         """Shuts down if it runs, and gives up the storage's connections."""

@@ -1,4 +1,4 @@
-"""Settings: frozen records, valid by construction, each field with its meaning, unit and default."""
+"""Settings: frozen records, valid by construction; fields with meaning, unit and default."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class CleanerConfig:
         checked: dict[JobState, dt.timedelta] = {}
         for state, retention in self.by_status.items():
             if state not in (JobState.COMPLETED, JobState.CANCELLED):
-                raise ConfigurationError("by_status", state, "only completed and cancelled jobs end")
+                raise ConfigurationError(
+                    "by_status", state, "only completed and cancelled jobs end"
+                )
             if not isinstance(retention, dt.timedelta) or retention < dt.timedelta(0):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(f"by_status[{state}]", retention, "must be a timedelta")
             checked[JobState(state)] = retention

@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use: affinity and cgroup quota, not what the machine has."""
+"""How many CPUs this process may really use, by affinity and cgroup quota."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def available(cgroup: Path = CGROUP) -> int:
-    """Returns the number of CPUs, at least 1: the affinity, or the cgroup's quota if that is less."""
+    """Returns the number of CPUs, at least 1: the affinity, or the cgroup's quota if less."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:

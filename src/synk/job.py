@@ -11,7 +11,7 @@ Glossary, used the same way in Python, SQL, the command line and the docs:
     slot         one place for a worker process; the process is replaced when it dies
     attempt      one claim of a job; numbered from 1, never reused
     claim        take available jobs for this supervisor: state ``running``, one attempt more
-    fence        (id, attempt, owner, claim_seq): names one claim, so that a stale outcome is refused
+    fence        (id, attempt, owner, claim_seq): names one claim; stale outcomes are refused
     outcome      what became of an attempt, as it is to be written
     acknowledge  (ack) write an outcome into the row, if the fence still holds
     charged      an attempt counts against ``max_attempts`` unless it never really ran
@@ -32,7 +32,7 @@ from synk.failure import AttemptError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 NAME_CHARACTERS_MAX: Final = 127
 """The longest name, queue or kind; the table's own limit."""

@@ -48,7 +48,8 @@ class Worker(ABC, Generic[A]):
     def next_retry(self, job: Job[A]) -> dt.datetime | None:  # noqa: ARG002 - as above
         """Returns when to try again after a failure of this attempt; None: the default back-off.
 
-        It is asked in the worker process, so not after a timeout or a crash: then the default holds.
+        It is asked in the worker process, so not after a timeout or a crash: then the default
+        holds.
         """
         return None
 
@@ -289,7 +290,9 @@ def _decoder(item: Worker[Any], args_type: Any) -> Callable[[str], Any]:
     try:
         return msgspec.json.Decoder(args_type).decode
     except TypeError as error:
-        raise ConfigurationError("workers", item, f"{args_type} cannot be decoded: {error}") from None
+        raise ConfigurationError(
+            "workers", item, f"{args_type} cannot be decoded: {error}"
+        ) from None
 
 
 def _args_type_of(function: Callable[..., Any]) -> Any:

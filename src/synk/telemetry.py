@@ -114,13 +114,8 @@ def log_to(logger: logging.Logger) -> Callable[[object], None]:
                 )
             case SupervisorDraining():
                 logger.info("draining: running jobs have %.0f s to finish", fact.seconds)
-            case SupervisorStopped() if fact.unacknowledged:
-                logger.error(
-                    "stopped with %d outcomes that could not be stored; those jobs run again",
-                    fact.unacknowledged,
-                )
             case SupervisorStopped():
-                logger.info("stopped")
+                _log_stop(logger, fact)
             case AttemptEnded():
                 _log_attempt(logger, fact)
             case OutcomeRefused():
@@ -140,6 +135,14 @@ def log_to(logger: logging.Logger) -> Callable[[object], None]:
                 logger.debug("%r", fact)
 
     return write
+
+
+def _log_stop(logger: logging.Logger, fact: SupervisorStopped) -> None:
+    if fact.unacknowledged:
+        lost = "stopped with %d outcomes that could not be stored; those jobs run again"
+        logger.error(lost, fact.unacknowledged)
+    else:
+        logger.info("stopped")
 
 
 def _log_attempt(logger: logging.Logger, fact: AttemptEnded) -> None:

@@ -14,8 +14,6 @@ pytest is not imported here. Its assertion rewriting covers this module after
 ``pytest.register_assert_rewrite("synk.testing")``.
 """
 
-# ruff: noqa: S101, D102, ANN401 - asserts are the point; names say what is tested; options vary
-
 from __future__ import annotations
 
 import datetime as dt

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from core.world import World, fence, job
 
+from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.pool import (
     CLAIM_JOBS,
@@ -292,7 +292,7 @@ def test_a_prefetched_job_that_is_cancelled_never_starts(world: World) -> None:
 def test_an_idle_worker_gets_what_waits_behind_a_busy_one(world: World) -> None:
     known_short(world, seconds=0.05)
     world.claim(job(1), job(2), job(3))
-    behind = [slot for slot in world.pool.slots if len(slot.in_flight) == 2][0]
+    behind = next(slot for slot in world.pool.slots if len(slot.in_flight) == 2)
     other = world.pool.slots[1 - behind.number]
     world.begin(behind.number)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.world import World, fence, job
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.pool import QueueLimits
 

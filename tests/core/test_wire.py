@@ -4,10 +4,10 @@ import datetime as dt
 
 import msgspec
 import pytest
-from core.world import EPOCH, job
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.world import EPOCH, job
 from synk.core import wire
 from synk.core.messages import Reply
 

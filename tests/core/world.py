@@ -20,7 +20,12 @@ EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def job(
-    job_id: int, *, kind: str = "kind", queue: str = "default", priority: int = 3, claim_seq: int = 1
+    job_id: int,
+    *,
+    kind: str = "kind",
+    queue: str = "default",
+    priority: int = 3,
+    claim_seq: int = 1,
 ) -> ClaimedJob:
     return ClaimedJob(
         id=job_id,

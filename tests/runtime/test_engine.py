@@ -6,14 +6,15 @@ import os
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
-import handlers
 import pytest
-from supervising import ended, is_running, supervised, wait_until
 
+import handlers
 import synk
-from synk import Cause, CancelReason, JobState
+from supervising import ended, is_running, supervised, wait_until
+from synk import CancelReason, Cause, JobState
 from synk.runtime import linux
 
 ONCE = synk.InsertOptions(max_retries=0)
@@ -56,9 +57,7 @@ def test_struct_and_pydantic_arguments_arrive_in_their_type(client: synk.Client)
 
 def test_many_jobs_run_once_each(client: synk.Client, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    ids = client.insert_many(
-        [("write", handlers.Write(str(log), str(n))) for n in range(2000)]
-    )
+    ids = client.insert_many([("write", handlers.Write(str(log), str(n))) for n in range(2000)])
 
     for job_id in ids[-50:]:
         ended(client, job_id)
@@ -208,7 +207,7 @@ def _is_zombie(pid: int) -> bool:
 def test_the_others_notice_nothing_of_a_death(client: synk.Client, tmp_path: Path) -> None:
     log = tmp_path / "log"
     slow = client.insert("slow", handlers.Write(str(log), "slow", sleep_s=1.0))
-    wait_until(lambda: log.exists())
+    wait_until(log.exists)
 
     for how in ("segv", "os_exit", "spin"):
         misbehave(client, how)
@@ -343,7 +342,7 @@ def test_queues_have_their_own_caps_and_timeouts(dsn: str, tmp_path: Path) -> No
 
     assert row.errors[-1].cause is Cause.TIMEOUT
     starts = sorted(r.attempted_at.timestamp() for r in rows if r.attempted_at)
-    assert all(later - earlier > 0.15 for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later - earlier > 0.15 for earlier, later in pairwise(starts))
 
 
 def test_the_cleaner_removes_what_is_old_enough(dsn: str) -> None:
@@ -388,9 +387,11 @@ def test_an_idle_supervisor_starts_a_new_job_at_once(dsn: str) -> None:
 
 
 def test_a_worker_that_cannot_be_imported_is_reported(dsn: str, tmp_path: Path) -> None:
-    with pytest.raises(synk.WorkerStartError, match="no_such_module"):
-        with supervised(dsn, preload=["no_such_module"]) as client:
-            wait_until(lambda: client._supervisor is None, what="the supervisor to give up")
+    with (
+        pytest.raises(synk.WorkerStartError, match="no_such_module"),
+        supervised(dsn, preload=["no_such_module"]) as client,
+    ):
+        wait_until(lambda: client._supervisor is None, what="the supervisor to give up")
 
 
 def test_processes_carry_the_supervisors_tag(client: synk.Client, tmp_path: Path) -> None:

@@ -447,7 +447,7 @@ def is_served_as(uid: int, data_home: Path) -> bool:
             assert server.folder.stat().st_mode & 0o777 == 0o700
             assert psutil.Process(server.pid).uids().real == uid
             assert ask(server.conninfo, "SELECT 1") == "1"
-    except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
+    except BaseException:
         traceback.print_exc()
         return False
     return True

@@ -509,7 +509,9 @@ class Pool:
             if slot.state is not SlotState.SERVING or slot.stalled:
                 continue
             held = len(slot.in_flight)
-            if held == 0 or (held == 1 and max(expected_s, slot.in_flight[0].expected_s) <= PREFETCH_S):
+            if held == 0 or (
+                held == 1 and max(expected_s, slot.in_flight[0].expected_s) <= PREFETCH_S
+            ):
                 room += 1
         if slots < len(self.slots):
             room = min(room, max(0, slots - self._slots_using(queue)))

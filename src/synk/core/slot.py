@@ -66,7 +66,7 @@ TRANSITIONS: Final[dict[tuple[SlotState, SlotInput], SlotState]] = {
 }
 
 
-class IllegalTransition(SynkError):
+class IllegalTransition(SynkError):  # noqa: N818 - says what happened
     """The table has no such transition: a bug in the pool or in its shell. Nothing was changed."""
 
     def __init__(self, slot: int, state: SlotState, slot_input: SlotInput) -> None:

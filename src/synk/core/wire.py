@@ -105,7 +105,8 @@ def read_page(
 ) -> Report:
     """Returns what the page says of the jobs that come after number *after*.
 
-    Jobs up to *at_least* are known to be done by their replies. The worker writes while this reads: it is read again until two looks agree. DONE is looked at
+    Jobs up to *at_least* are known to be done by their replies. The worker writes while this
+    reads: it is read again until two looks agree. DONE is looked at
     before the channel is read for replies, so that none of a job that is done can be missing.
     """
     while True:

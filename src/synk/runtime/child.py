@@ -135,14 +135,12 @@ def _load(setup: Setup) -> dict[str, Handler]:
 class WorkerLoop:
     """Runs the jobs of the frames that come down the channel."""
 
-    def __init__(
-        self, setup: Setup, channel: socket.socket, handlers: dict[str, Handler]
-    ) -> None:
+    def __init__(self, setup: Setup, channel: socket.socket, handlers: dict[str, Handler]) -> None:
         self._channel = channel
         self._permits = setup.permits.fd
         self._handlers = handlers
         self._client_id = setup.client_id
-        self._account = {"host": setup.host, "supervisor": setup.client_id}
+        self._host = setup.host
         self._pid = os.getpid()
         self._page = memoryview(mmap.mmap(setup.page.fd, wire.PAGE_BYTES)).cast("Q")
         self._told_ns = 0
@@ -238,7 +236,8 @@ class WorkerLoop:
             duration_s=(time.monotonic_ns() - started_ns) / 1e9,
             peak_rss_bytes=usage.ru_maxrss * 1024,
             pid=self._pid,
-            **self._account,
+            host=self._host,
+            supervisor=self._client_id,
         )
         return Reply(error=record.to_json(), retry_at=retry_at)
 

@@ -46,7 +46,7 @@ from synk.runtime import child, linux, nursery
 from synk.runtime.process import WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from synk.config import EngineConfig
     from synk.core.messages import Command, Event
@@ -113,7 +113,7 @@ class Engine:
             os.eventfd_write(self._wake, 1)
 
     def drain_inbox(self) -> None:
-        """Handles, after `run`, what was posted too late for it: jobs claimed at the last moment."""
+        """Handles, after `run`, what was posted too late for it: the last claim's jobs."""
         while self._inbox:
             self._handle(self._inbox.popleft())
 
@@ -310,7 +310,7 @@ class Engine:
         return bytes(reduction.ForkingPickler.dumps(self._registry.workers))
 
     @contextlib.contextmanager
-    def _environment_for_children(self) -> Iterator[None]:
+    def _environment_for_children(self) -> Generator[None]:
         """What a new process inherits: the supervisor's tag, and what the nursery is to do.
 
         It is set for the moment only, and each time, since multiprocessing starts a new forkserver
@@ -328,8 +328,7 @@ class Engine:
             "prepare": {
                 name: value
                 for name, value in inherited.items()
-                if name
-                in ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
+                if name in ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
             },
             "modules": self._modules,
         }
@@ -352,7 +351,7 @@ class Engine:
 
 
 def _stop_forkserver() -> None:
-    server: Any = forkserver._forkserver  # noqa: SLF001 - multiprocessing has no public way to stop it
+    server: Any = forkserver._forkserver  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way
     if server._forkserver_pid is None:  # noqa: SLF001 - as above
         return
     with contextlib.suppress(ProcessLookupError):

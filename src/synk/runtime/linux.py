@@ -24,11 +24,13 @@ def die_with_parent(signal_number: int) -> None:
 def tagged_processes(value: str) -> list[int]:
     """Returns the pids of the living processes that carry the tag *value*, but for this one."""
     wanted = f"{TAG}={value}".encode()
-    found: list[int] = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid() and wanted in _environment(name):
-            found.append(int(name))
-    return found
+    own = str(os.getpid())
+    names = os.listdir("/proc")  # noqa: PTH208 - names are all that is wanted, of many
+    return [
+        int(name)
+        for name in names
+        if name.isdigit() and name != own and wanted in _environment(name)
+    ]
 
 
 def kill_tagged(value: str) -> None:

@@ -45,7 +45,7 @@ _LISTEN_S: Final = 0.5
 
 
 class Trouble:
-    """One loop's trouble with the storage: told when it begins and when it ends, with a back-off."""
+    """One loop's trouble with the storage: told when it begins and ends, with a back-off."""
 
     def __init__(self, loop: str, facts: Telemetry) -> None:
         self._loop = loop

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SETTINGS: Final = "SYNK_NURSERY"
 """The environment variable with what to do, as JSON; only the forkserver gets it."""
 
+_IMPORTING: Final = "_inheriting"
+"""multiprocessing's own mark on a process that is importing the main script as a child."""
+
 pid: int | None = None
 """The forkserver's pid, in it and in the workers forked from it."""
 
@@ -63,16 +66,16 @@ def _prepare(data: dict[str, object]) -> None:
     """Sets the path, and imports the user's script if it is among *data*, as children do it."""
     process = multiprocessing.current_process()
     # Says that the script is only being imported: see `is_child`.
-    process._inheriting = True  # type: ignore[attr-defined]
+    setattr(process, _IMPORTING, True)
     try:
         spawn.prepare(data)
     finally:
-        del process._inheriting  # type: ignore[attr-defined]
+        delattr(process, _IMPORTING)
 
 
 def is_child() -> bool:
     """Whether this process is a worker, or is importing the user's script to become one."""
-    return is_worker or getattr(multiprocessing.current_process(), "_inheriting", False)
+    return is_worker or getattr(multiprocessing.current_process(), _IMPORTING, False)
 
 
 def _attempt(name: str, load: Callable[[], object]) -> None:

@@ -46,7 +46,9 @@ class WorkerProcess:
         make_setup: Callable[[child.Descriptor, child.Descriptor, child.Descriptor], child.Setup],
         name: str,
     ) -> None:
-        self.channel, self._worker_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel, self._worker_channel = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
+        )
         self._permits_out, self._permits = os.pipe()
         self._page_fd = os.memfd_create("synk-page")
         os.ftruncate(self._page_fd, wire.PAGE_BYTES)
@@ -199,7 +201,7 @@ class WorkerProcess:
             code=code,
             signal=name,
             pid=self.pid,
-            stack=failure.clean_text(stack, _STACK_BYTES_MAX),
+            stack=failure.clean_text(_without_machinery(stack), _STACK_BYTES_MAX),
             problem=self._problem,
         )
 
@@ -212,3 +214,20 @@ class WorkerProcess:
         for fd in (self._permits, self._permits_out, self._permits_back, self._page_fd, self.pidfd):
             os.close(fd)
         self.process.close()
+
+
+def _without_machinery(stack: str) -> str:
+    """Returns faulthandler's text without the frames below the handler, which are always the same.
+
+    The most recent call comes first, so a thread's part ends for the reader at our own module.
+    """
+    kept: list[str] = []
+    skipping = False
+    for line in stack.splitlines():
+        if not line.startswith("  File "):
+            skipping = line.startswith("Extension modules:")
+        elif f'{child.__file__}"' in line:
+            skipping = True
+        if not skipping:
+            kept.append(line)
+    return "\n".join(kept).strip()

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synk import telemetry
@@ -24,7 +25,7 @@ from synk.runtime.engine import Engine
 from synk.runtime.loops import AckLoop, ClaimLoop, ListenLoop, MaintenanceLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
@@ -34,6 +35,19 @@ if TYPE_CHECKING:
 
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerActivity:
+    """What one worker process does."""
+
+    slot: int
+    job_id: int | None
+    """None: it has no job."""
+    kind: str = ""
+    name: str = ""
+    seconds: float = 0.0
+    """Since it began the job, as far as the supervisor has looked."""
 
 
 class Supervisor:
@@ -138,6 +152,27 @@ class Supervisor:
         self._claims.stop()
         self._engine.post(DrainRequested(time.monotonic() + timeout_s))
 
+    def activity(self) -> list[WorkerActivity]:
+        """Returns what each slot's worker does; may be called from any thread."""
+        now = time.monotonic()
+        found: list[WorkerActivity] = []
+        for slot in self.pool.slots:
+            job = next(iter(tuple(slot.in_flight)), None)
+            if job is None:
+                found.append(WorkerActivity(slot=slot.number, job_id=None))
+                continue
+            since = slot.started_s if slot.running else slot.progress_at
+            found.append(
+                WorkerActivity(
+                    slot=slot.number,
+                    job_id=job.id,
+                    kind=job.kind,
+                    name=job.name,
+                    seconds=max(0.0, now - since),
+                )
+            )
+        return found
+
     def _on_change(self) -> None:
         self._claims.set_demand(self.pool.demand(), self.pool.claims)
 
@@ -161,7 +196,7 @@ class Supervisor:
         self.stopped.set()
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Generator[None]:
         """SIGTERM and SIGINT stop the supervisor; a second one hastens it."""
         if threading.current_thread() is not threading.main_thread():
             yield

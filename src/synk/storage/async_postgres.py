@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import psycopg
 import psycopg_pool
@@ -47,7 +47,8 @@ class AsyncPostgresStorage:
                     "connection", connection, "must be a psycopg.AsyncConnection"
                 )
             with translated(self._storage.describe):
-                return await self._insert_on(connection, jobs)
+                own = cast("psycopg.AsyncConnection[Any]", connection)
+                return await self._insert_on(own, jobs)
         if len(jobs) == 1:
             return await self._run(self._statements.insert(jobs[0]))
         with translated(self._storage.describe):

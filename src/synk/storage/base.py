@@ -136,7 +136,7 @@ class Storage(Protocol):
         ...
 
     def stage(self, limit: int) -> int:
-        """Makes up to *limit* due ``scheduled`` jobs available; returns how many. Safe to repeat."""
+        """Makes up to *limit* due ``scheduled`` jobs available; returns how many."""
         ...
 
     def cancel_requests(self, owner: UUID) -> list[Fence]:
@@ -154,5 +154,3 @@ class Storage(Protocol):
     def close(self) -> None:
         """Gives up connections. The storage opens new ones if it is used again."""
         ...
-
-

@@ -73,4 +73,3 @@ def check_not_newer(version: int, schema: str) -> int:
 
 def _lock(connection: psycopg.Connection[Any]) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_ID,))
-

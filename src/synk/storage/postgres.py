@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import psycopg
 import psycopg_pool
 from psycopg import conninfo as _conninfo
 from psycopg import errors as _pg
 from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Identifier
 
 from synk.errors import (
     ConfigurationError,
@@ -36,7 +37,7 @@ from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from uuid import UUID
 
     from synk.job import Change, ClaimedJob, Fence, JobRow, JobState, KindSummary, NewJob, Outcome
@@ -133,7 +134,7 @@ class PostgresStorage:
             if not isinstance(connection, psycopg.Connection):
                 raise ConfigurationError("connection", connection, "must be a psycopg.Connection")
             with translated(self.describe):
-                return self._insert_on(connection, jobs)
+                return self._insert_on(cast("psycopg.Connection[Any]", connection), jobs)
         if len(jobs) == 1:
             return self._run(self.statements.insert(jobs[0]))
         with translated(self.describe), self._connection() as own, own.transaction():
@@ -222,14 +223,16 @@ class PostgresStorage:
         return self._run(self.statements.release_claim(owner, claim_seq))
 
     @contextmanager
-    def announcements(self, owner: UUID) -> Iterator[PostgresAnnouncements]:
+    def announcements(self, owner: UUID) -> Generator[PostgresAnnouncements]:
         """See `Storage.announcements`. Opens a connection of its own: nothing else runs on it."""
         with translated(self.describe):
-            connection = psycopg.connect(self._conninfo(), autocommit=True, **self._connect_options())
+            connection = psycopg.connect(
+                self._conninfo(), autocommit=True, **self._connect_options()
+            )
             with connection:
                 for name in ("job", "cancel"):
-                    quoted = psycopg.sql.Identifier(sql.channel(name, self.schema))
-                    connection.execute(psycopg.sql.SQL("LISTEN {}").format(quoted))
+                    quoted = Identifier(sql.channel(name, self.schema))
+                    connection.execute(SQL("LISTEN {}").format(quoted))
                 yield PostgresAnnouncements(connection, self, owner)
 
     def migrate(self) -> list[str]:
@@ -311,7 +314,8 @@ class PostgresStorage:
 
     def _connect_options(self) -> dict[str, Any]:
         if not isinstance(self._target, str):
-            options = self._target.kwargs if isinstance(self._target.kwargs, dict) else {}
+            given = self._target.kwargs
+            options = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
             return {name: value for name, value in options.items() if name != "autocommit"}
         return connect_options(self._conninfo())
 
@@ -391,7 +395,7 @@ def _one_line(error: Exception) -> str:
 
 
 @contextmanager
-def translated(describe: Any) -> Iterator[None]:
+def translated(describe: Callable[[], str]) -> Generator[None]:
     """Turns what psycopg raises into what synk raises."""
     try:
         yield

@@ -26,7 +26,8 @@ def check_schema(schema: object) -> str:
     """Returns *schema* if it can be the name of the schema.
 
     Raises:
-        ConfigurationError: not a plain lower-case identifier of at most 50 characters, so that channel names fit.
+        ConfigurationError: not a plain lower-case identifier, or over 50 characters: the names of
+            notification channels must fit too.
     """
     if not isinstance(schema, str) or _IDENTIFIER.fullmatch(schema) is None:
         raise ConfigurationError(

@@ -1,0 +1,224 @@
+"""How many no-op jobs a second synk drains through worker processes, beside the database's floor.
+
+    python bench/throughput.py [--jobs N] [--processes N] [--rounds N] [--json FILE]
+
+Both are measured in the same run, in turn, on a fresh embedded PostgreSQL with its defaults (fsync
+and synchronous_commit on): a drain through synk, from the first claim to the last acknowledgement
+by the database's clock, and the floor, the same claim and acknowledgement statements on two
+connections with no workers between them. The ratio is what to compare; the rates depend on the
+machine and on what else it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import queue
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+import synk
+from synk.storage.embedded import EmbeddedServer
+from synk.storage.statements import Statements
+
+BATCH = 500
+"""Jobs in a claim and in an acknowledgement of the floor: the size that synk uses."""
+
+
+@dataclass
+class Noop(synk.JobArgs, kind="noop"):
+    n: int = 0
+
+
+@synk.worker
+def noop(job: synk.Job[Noop]) -> None:
+    """Nothing: what is measured is all that is around a job."""
+
+
+@dataclass
+class Round:
+    insert_per_s: float
+    synk_per_s: float
+    floor_per_s: float
+    supervisor_mb: float
+
+    @property
+    def ratio(self) -> float:
+        return self.synk_per_s / self.floor_per_s
+
+
+def main() -> None:
+    options = parsed()
+    folder = Path(tempfile.mkdtemp(prefix="synk-bench-"))
+    folder.chmod(0o755)
+    try:
+        with EmbeddedServer(folder / "server") as server:
+            dsn = server.start()
+            rounds = [
+                one_round(dsn, options.jobs, options.processes) for _ in range(options.rounds)
+            ]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report(rounds, options)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--jobs", type=int, default=100_000, help="jobs a drain (100000)")
+    parser.add_argument("--processes", type=int, default=2, help="worker processes (2)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each (3)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    return parser.parse_args()
+
+
+def one_round(dsn: str, jobs: int, processes: int) -> Round:
+    floor = floor_rate(dsn, jobs)
+    insert, drain, memory = synk_rates(dsn, jobs, processes)
+    return Round(insert, drain, floor, memory)
+
+
+def fresh(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS synk CASCADE")
+    synk.PostgresStorage(dsn).migrate()
+
+
+def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float]:
+    fresh(dsn)
+    client = synk.Client(
+        storage=synk.PostgresStorage(dsn),
+        queues={"default": synk.QueueConfig()},
+        workers=[noop],
+        processes=processes,
+    )
+    began = time.perf_counter()
+    client.insert_many(("noop", Noop(n)) for n in range(jobs))
+    insert = jobs / (time.perf_counter() - began)
+    memory: list[float] = []
+
+    def stop_when_drained() -> None:
+        process = psutil.Process()
+        left = "SELECT EXISTS (SELECT FROM synk.job WHERE state = {})"
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            states = "'available'", "'running'"
+            while any(value(connection, left.format(state)) for state in states):
+                memory.append(process.memory_full_info().pss / 1e6)
+                time.sleep(0.1)
+        client.shutdown()
+
+    threading.Thread(target=stop_when_drained).start()
+    client.start()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        completed = value(connection, "SELECT count(*) FROM synk.job WHERE state = 'completed'")
+        if completed != jobs:
+            raise SystemExit(f"{completed} of {jobs} jobs completed: the figure would be wrong")
+        seconds = value(
+            connection,
+            "SELECT extract(epoch FROM max(finalized_at) - min(attempted_at))::float8"
+            " FROM synk.job",
+        )
+    client.close()
+    return insert, jobs / seconds, max(memory, default=0.0)
+
+
+def floor_rate(dsn: str, jobs: int) -> float:
+    """The same statements, one connection claiming and one acknowledging, and nothing else."""
+    fresh(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO synk.job (name, kind, args)"
+            " SELECT 'noop', 'noop', jsonb_build_object('n', n) FROM generate_series(1, %s) AS n",
+            (jobs,),
+        )
+    owner = uuid.uuid4()
+    statements = Statements()
+    claimed: queue.SimpleQueue[tuple[int, list[tuple[Any, ...]]]] = queue.SimpleQueue()
+
+    def claim() -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for claim_seq in range(1, jobs + 2):
+                statement = statements.claim(
+                    "default", BATCH, kinds=["noop"], owner=owner, claim_seq=claim_seq
+                )
+                cursor = connection.cursor(binary=True)
+                rows = cursor.execute(statement.text, statement.parameters).fetchall()
+                claimed.put((claim_seq, rows))
+                if not rows:
+                    return
+
+    began = time.perf_counter()
+    thread = threading.Thread(target=claim)
+    thread.start()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        text = statements.ack(owner, []).text
+        while (batch := claimed.get())[1]:
+            parameters = floor_ack(owner, *batch)
+            connection.execute(text, parameters)
+    seconds = time.perf_counter() - began
+    thread.join()
+    return jobs / seconds
+
+
+def floor_ack(owner: uuid.UUID, claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    parameters: dict[str, Any] = dict(Statements().ack(owner, []).parameters)
+    rows.sort()
+    count = len(rows)
+    parameters["ids"] = "{" + ",".join(str(row[0]) for row in rows) + "}"
+    parameters["attempts"] = "{" + ",".join(str(row[1]) for row in rows) + "}"
+    for name, number in (("claim_seqs", claim_seq), ("durations_us", 5), ("cpu_us", 5)):
+        parameters[name] = "{" + ",".join([str(number)] * count) + "}"
+    return parameters
+
+
+def value(connection: psycopg.Connection[Any], text: str) -> Any:
+    row = connection.execute(text.encode()).fetchone()
+    return None if row is None else row[0]
+
+
+def report(rounds: list[Round], options: argparse.Namespace) -> None:
+    table = Table(title=f"{options.jobs:,} no-op jobs, {options.processes} worker processes")
+    for heading in ("", "median", "lowest", "highest"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    figures = {
+        "synk, jobs/s": [one.synk_per_s for one in rounds],
+        "floor without workers, jobs/s": [one.floor_per_s for one in rounds],
+        "synk / floor": [one.ratio for one in rounds],
+        "insert_many, rows/s": [one.insert_per_s for one in rounds],
+        "supervisor, MB (proportional)": [one.supervisor_mb for one in rounds],
+    }
+    for name, values in figures.items():
+        shape = "{:.2f}" if name == "synk / floor" else "{:,.0f}"
+        low, middle, high = min(values), statistics.median(values), max(values)
+        table.add_row(name, *(shape.format(figure) for figure in (middle, low, high)))
+    machine = {
+        "python": platform.python_version(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "synk": metadata.version("synk"),
+        "psycopg": metadata.version("psycopg"),
+    }
+    Console().print(table)
+    Console().print(", ".join(f"{name} {text}" for name, text in machine.items()), style="dim")
+    if options.json:
+        settings = {"jobs": options.jobs, "processes": options.processes, "batch": BATCH}
+        content = {"machine": machine, "settings": settings, "figures": figures}
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""``synk cancel``, ``retry``, ``delete`` and ``ready``: one line for each id says what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from synk.cli.options import DEFAULT_SCHEMA, IdsArgument, SchemaOption, StorageOption, client_of
+from synk.job import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synk.client import Client
+
+_DONE: Final = {
+    "cancel": "cancelled",
+    "retry": "available again",
+    "delete": "deleted",
+    "ready": "let go",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+
+    @app.command()
+    def cancel(
+        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+    ) -> None:
+        """Cancel jobs, running ones too."""
+        _change("cancel", ids, client_of(storage, schema))
+
+    @app.command()
+    def retry(
+        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+    ) -> None:
+        """Make finished or scheduled jobs available at once."""
+        _change("retry", ids, client_of(storage, schema))
+
+    @app.command()
+    def delete(
+        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+    ) -> None:
+        """Remove jobs that are not running."""
+        _change("delete", ids, client_of(storage, schema))
+
+    @app.command()
+    def ready(
+        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+    ) -> None:
+        """Let jobs go that are held in pending."""
+        _change("ready", ids, client_of(storage, schema))
+
+    _ = (cancel, retry, delete, ready)
+
+
+def _change(verb: str, ids: list[int], client: Client) -> None:
+    act: Callable[[int], Change] = getattr(client, verb)
+    failed = False
+    with client:
+        for job_id in ids:
+            answer = act(job_id)
+            failed = failed or answer in (Change.REFUSED, Change.GONE)
+            typer.echo(f"job {job_id}: {_told(client, verb, job_id, answer)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _told(client: Client, verb: str, job_id: int, answer: Change) -> str:
+    match answer:
+        case Change.APPLIED:
+            return _DONE[verb]
+        case Change.REQUESTED:
+            return "running; its supervisor was told to end it"
+        case Change.GONE:
+            return "there is no such job"
+        case Change.REFUSED:
+            row = client.get(job_id)
+            return f"unchanged: it is {row.state}" if row is not None else "it is gone"

@@ -1,0 +1,138 @@
+"""``synk start``, ``migrate`` and ``demo``: what runs for a while, or makes the tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
+from synk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from synk.client import Client
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+
+    @app.command()
+    def start(
+        target: Annotated[
+            str, typer.Argument(metavar="MODULE:CLIENT", help="Such as myapp.jobs:client.")
+        ],
+        *,
+        processes: Annotated[
+            int | None, typer.Option(min=1, help="Worker processes; by default one a CPU.")
+        ] = None,
+        queue: Annotated[
+            list[str] | None,
+            typer.Option(metavar="NAME[=N]", help="Serve only this queue, N jobs at once."),
+        ] = None,
+        log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    ) -> None:
+        """Run a supervisor for a client with queues and workers."""
+        level = log_level.upper()
+        if level not in _LEVELS:
+            raise ConfigurationError("--log-level", log_level, f"must be one of {_LEVELS}")
+        logging.basicConfig(format=_LOG_FORMAT, level=level)
+        client = configured(loaded(target), processes, queue or [])
+        client.start()
+        client.close()
+
+    @app.command()
+    def migrate(
+        *,
+        sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, change nothing.")] = False,
+        storage: StorageOption = None,
+        schema: SchemaOption = DEFAULT_SCHEMA,
+    ) -> None:
+        """Create or upgrade synk's tables."""
+        if sql:
+            from synk.storage.migrate import script  # noqa: PLC0415 - `--help` needs no driver
+
+            typer.echo(script(schema), nl=False)
+            return
+        database = storage_of(storage, schema)
+        for name in database.migrate() or ["nothing to do"]:
+            typer.echo(f"{database.describe()}: {name}")
+        database.close()
+
+    @app.command()
+    def demo(
+        folder: Annotated[
+            Path | None,
+            typer.Argument(help="Files to work on; by default Python's standard library."),
+        ] = None,
+        *,
+        processes: Annotated[
+            int | None, typer.Option(min=1, help="Worker processes; by default one a CPU.")
+        ] = None,
+        storage: StorageOption = None,
+    ) -> None:
+        """Run the main job on real files, with jobs among them that misbehave."""
+        from synk.cli.look import console  # noqa: PLC0415 - rich takes its time to load
+        from synk.demo.run import Demo  # noqa: PLC0415 - as above
+
+        if folder is not None and not folder.is_dir():
+            raise ConfigurationError("folder", str(folder), "is no folder")
+        raise typer.Exit(Demo(console(), storage or "embedded", folder, processes).run())
+
+    _ = (start, migrate, demo)
+
+
+def loaded(target: str) -> Client:
+    """Returns the client that *target*, ``module:name``, names; the current folder is searched too.
+
+    Raises:
+        ConfigurationError: there is no such module or name, or it is no client.
+    """
+    from synk.client import Client  # noqa: PLC0415 - `--help` needs no driver
+
+    module_name, separator, name = target.partition(":")
+    if not separator or not module_name or not name:
+        raise ConfigurationError("client", target, "must be MODULE:NAME, as in myapp.jobs:client")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigurationError("client", target, f"there is no module {error.name}") from None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Client):
+        raise ConfigurationError("client", target, f"is no synk.Client: {found!r}")
+    return found
+
+
+def configured(client: Client, processes: int | None, queues: list[str]) -> Client:
+    """Returns *client* with the settings of the command line.
+
+    Raises:
+        ConfigurationError: a queue's number is none.
+    """
+    if processes is not None:
+        client.engine = dataclasses.replace(client.engine, processes=processes)
+    if queues:
+        client.queues = dict(_queue(client, text) for text in queues)
+    return client
+
+
+def _queue(client: Client, text: str) -> tuple[str, Any]:
+    from synk.config import QueueConfig  # noqa: PLC0415 - as above
+
+    name, separator, number = text.partition("=")
+    queue = client.queues.get(name, QueueConfig())
+    if not name or (separator and not number.isdigit()):
+        raise ConfigurationError("--queue", text, "must be NAME or NAME=NUMBER")
+    return name, dataclasses.replace(queue, max_workers=int(number)) if separator else queue

@@ -1,0 +1,172 @@
+"""The demo from end to end: database, producer, supervisor, view, and the account at the end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from rich.rule import Rule
+from rich.text import Text
+from ulid import ULID
+
+import synk
+from synk import show
+from synk.config import QueueConfig
+from synk.demo.jobs import PLANTED, Misbehaver, files_in, work_on_file
+from synk.demo.view import View
+from synk.errors import ConfigurationError
+from synk.runtime import linux
+from synk.storage.postgres import DSN_VARIABLE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from synk.job import JobRow
+
+DRAIN: Final = dt.timedelta(seconds=2)
+"""What running jobs get after Ctrl-C."""
+
+INTERRUPTED: Final = 130
+"""The exit status of a program that Ctrl-C ended."""
+
+_TRACE_LINES: Final = 12
+
+
+class Demo:
+    """One run, in a queue of its own."""
+
+    def __init__(
+        self, console: Console, dsn: str, folder: Path | None, processes: int | None
+    ) -> None:
+        self._console = console
+        self._dsn = dsn
+        self._folder = folder
+        self._queue = f"demo-{str(ULID())[-8:].lower()}"
+        logger = logging.getLogger("synk.demo")
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+        self._client = synk.Client(
+            storage=synk.PostgresStorage(dsn),
+            queues={self._queue: QueueConfig(job_timeout=dt.timedelta(seconds=30))},
+            workers=[work_on_file, Misbehaver()],
+            processes=processes,
+            drain_timeout=DRAIN,
+            logger=logger,
+        )
+        self._finished = False
+
+    def run(self) -> int:
+        """Runs it; returns the exit status: 0 if every job ended as it should.
+
+        Raises:
+            ConfigurationError: there is no file to work on.
+            SynkError: the database or the worker processes cannot be started.
+        """
+        total = len(files_in(self._folder))
+        if not total:
+            raise ConfigurationError("folder", str(self._folder), "holds no file that can be read")
+        self._client.storage.migrate()
+        tag = str(self._client.id)
+        began = time.monotonic()
+        producer = self._start_producer()
+        view = View(
+            self._console, self._client, self._queue, total + len(PLANTED), self._when_finished
+        )
+        view.start()
+        try:
+            self._client.start()
+        finally:
+            view.stop()
+            producer.kill()
+            producer.wait()
+        try:
+            if not self._finished:
+                self._console.print("interrupted; nothing is lost, and no process is left")
+                return INTERRUPTED
+            return self._account(time.monotonic() - began, tag)
+        finally:
+            self._client.close()
+
+    def _start_producer(self) -> subprocess.Popen[bytes]:
+        folder = [] if self._folder is None else [str(self._folder)]
+        return subprocess.Popen(
+            [sys.executable, "-m", "synk.demo.produce", self._queue, *folder],
+            env={**os.environ, DSN_VARIABLE: self._dsn},
+            start_new_session=True,
+        )
+
+    def _when_finished(self) -> None:
+        self._finished = True
+        self._client.shutdown()
+
+    def _account(self, seconds: float, tag: str) -> int:
+        kinds = self._client.storage.summary(self._queue)
+        cpu_s = sum(each.cpu_time.total_seconds() for each in kinds)
+        workers = self._client.engine.processes
+        self._console.print(show.summary_table(kinds))
+        self._console.print(
+            f"\n{sum(each.completed + each.cancelled for each in kinds):,} jobs in "
+            f"{show.duration(seconds)} on {workers} worker processes, which spent "
+            f"{cpu_s / seconds / workers:.0%} of that time on the CPU in jobs"
+        )
+        self._console.print(Rule("the planted jobs", style="dim"))
+        planted = self._client.storage.jobs(
+            state=None, queue=self._queue, kind="planted", limit=len(PLANTED)
+        )
+        problems = self._problems(planted, tag)
+        for row in reversed(planted):
+            self._show_planted(row)
+        self._console.print(Rule(style="dim"))
+        for problem in problems:
+            self._console.print(f"[red]not as it should be:[/red] {problem}")
+        if not problems:
+            self._console.print("[green]Every job ended as it should.[/green] To go on:")
+            self._how_to_go_on(planted[0])
+        return 1 if problems else 0
+
+    def _show_planted(self, row: JobRow) -> None:
+        title = Text(f"{row.name}: ", style="bold").append_text(show.state(row))
+        self._console.print(title)
+        for record in row.errors:
+            self._console.print(show.error(record, lines=_TRACE_LINES))
+
+    def _problems(self, planted: list[JobRow], tag: str) -> list[str]:
+        found = [
+            f"{row.name} (job {row.id}) is {row.state} after {row.attempt} attempts"
+            for row in planted
+            if not _as_expected(row)
+        ]
+        if len(planted) != len(PLANTED):
+            found.append(f"{len(planted)} of {len(PLANTED)} planted jobs are there")
+        numbers = self._client.storage.counts(self._queue)
+        cancelled = numbers.get(synk.JobState.CANCELLED, 0)
+        expected = sum(each.state is synk.JobState.CANCELLED for each in PLANTED.values())
+        if cancelled != expected:
+            found.append(f"{cancelled} jobs are cancelled, {expected} should be")
+        if left := linux.tagged_processes(tag):
+            found.append(f"processes are left: {left}")
+        return found
+
+    def _how_to_go_on(self, row: JobRow) -> None:
+        where = "" if os.environ.get(DSN_VARIABLE) == self._dsn else f" --storage {self._dsn}"
+        for command in (
+            f"synk jobs --queue {self._queue} --state cancelled{where}",
+            f"synk job {row.id}{where}",
+        ):
+            self._console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _as_expected(row: JobRow) -> bool:
+    expected = PLANTED[row.name]
+    return (
+        row.state is expected.state
+        and row.attempt == expected.attempts
+        and [record.cause for record in row.errors] == [expected.cause]
+    )

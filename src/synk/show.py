@@ -1,0 +1,184 @@
+"""Jobs as a person wants to read them: tables, one job in full, errors, durations."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from synk.job import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rich.console import RenderableType
+
+    from synk.failure import AttemptError
+    from synk.job import JobRow, KindSummary
+
+STYLES: Final[Mapping[JobState, str]] = {
+    JobState.AVAILABLE: "cyan",
+    JobState.SCHEDULED: "blue",
+    JobState.PENDING: "magenta",
+    JobState.RUNNING: "yellow",
+    JobState.COMPLETED: "green",
+    JobState.CANCELLED: "red",
+}
+_SHOWN_ARGS: Final = 60
+_UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
+
+
+def duration(value: dt.timedelta | float | None) -> str:
+    """Returns a duration with a fitting unit, such as ``1.4 s`` or ``23 ms``; seconds if a float."""
+    if value is None:
+        return "-"
+    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    for size, unit in _UNITS:
+        if seconds >= size:
+            number = seconds / size
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return f"{seconds * 1e6:.0f} µs"
+
+
+def when(value: dt.datetime | None, now: dt.datetime) -> str:
+    """Returns a time as seen from *now*: ``3.0 s ago``, ``in 2.0 h``."""
+    if value is None:
+        return "-"
+    seconds = (now - value).total_seconds()
+    if abs(seconds) < 0.5:
+        return "now"
+    return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
+
+
+def state(row: JobRow) -> Text:
+    """Returns the state in its colour, with the reason of a cancelled job."""
+    reason = f" ({row.cancel_reason})" if row.cancel_reason else ""
+    return Text(f"{row.state}{reason}", style=STYLES[row.state])
+
+
+def counts(numbers: Mapping[JobState, int]) -> Text:
+    """Returns how many jobs are in each state, on one line."""
+    parts = [
+        Text(f"{numbers[each]:,} {each}", style=STYLES[each])
+        for each in JobState
+        if numbers.get(each)
+    ]
+    return Text("  ").join(parts) if parts else Text("no jobs", style="dim")
+
+
+def job_table(rows: Iterable[JobRow], now: dt.datetime) -> Table:
+    """Returns a line a job."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("id", "state", "kind", "queue", "name", "attempts", "last", "took", "args"):
+        table.add_column(heading, justify="right" if heading in ("id", "attempts") else "left")
+    for row in rows:
+        last = row.finalized_at or row.attempted_at or row.scheduled_at
+        table.add_row(
+            str(row.id),
+            state(row),
+            escape(row.kind),
+            escape(row.queue),
+            escape(row.name),
+            f"{row.attempt - row.uncounted}/{row.max_attempts}",
+            when(last, now),
+            duration(row.duration),
+            escape(_shortened(json.dumps(row.args), _SHOWN_ARGS)),
+        )
+    return table
+
+
+def job(row: JobRow, now: dt.datetime) -> RenderableType:
+    """Returns everything about one job."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    for name, value in _facts(row, now):
+        facts.add_row(name, value)
+    title = Text(f"job {row.id} ", style="bold").append(row.name)
+    return Group(title, facts, *(error(each) for each in row.errors))
+
+
+def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]]:
+    charged = f"{row.attempt - row.uncounted} of {row.max_attempts}"
+    extra = f", and {row.uncounted} not charged" if row.uncounted else ""
+    yield "state", state(row)
+    yield "kind", Text(row.kind)
+    yield "queue", Text(f"{row.queue}, priority {row.priority.name.lower()}")
+    yield "args", Text(_shortened(json.dumps(row.args), 2000))
+    yield "attempts", Text(charged + extra)
+    for name in ("created_at", "scheduled_at", "attempted_at", "finalized_at"):
+        moment: dt.datetime | None = getattr(row, name)
+        if moment is not None:
+            yield name, Text(f"{moment.isoformat(sep=' ')} ({when(moment, now)})")
+    if row.attempted_by:
+        yield "attempted_by", Text(", ".join(row.attempted_by))
+    if row.depends_on:
+        yield "depends_on", Text(", ".join(map(str, row.depends_on)))
+    if row.waiting_on:
+        yield "waiting_on", Text(", ".join(map(str, row.waiting_on)))
+    if row.cancel_requested_at is not None and not row.state.is_final:
+        yield "cancel", Text(f"requested {when(row.cancel_requested_at, now)}")
+    if row.duration is not None:
+        yield "took", Text(f"{duration(row.duration)}, CPU {duration(row.cpu_time)}")
+    if row.result is not None:
+        yield "result", Text(_shortened(json.dumps(row.result), 2000))
+
+
+def error(record: AttemptError, *, lines: int | None = None) -> RenderableType:
+    """Returns one failed attempt: what it was, and its trace, the last *lines* of it if given."""
+    title = Text(f"attempt {record.attempt} ", style="bold")
+    title.append(record.cause.value, style="red").append("  ").append(record.error)
+    account = ", ".join(_account(record))
+    trace = record.trace.rstrip()
+    if lines is not None:
+        trace = "\n".join(trace.splitlines()[-lines:])
+    parts: list[RenderableType] = [Text(account, style="dim")] if account else []
+    if trace:
+        parts.append(Text(trace, style="dim"))
+    if record.output:
+        parts += [Text("its last output:", style="dim"), Text(record.output)]
+    return Group(title, Padding(Group(*parts), (0, 0, 0, 4)))
+
+
+def _account(record: AttemptError) -> Iterable[str]:
+    if record.at is not None:
+        yield record.at.isoformat(sep=" ", timespec="seconds")
+    if record.duration_s is not None:
+        yield f"after {duration(record.duration_s)}"
+    if record.signal is not None:
+        yield record.signal
+    if record.exit_code is not None:
+        yield f"exit status {record.exit_code}"
+    if record.peak_rss_bytes is not None:
+        yield f"peak {record.peak_rss_bytes / 1e6:.0f} MB"
+    if record.pid is not None:
+        yield f"pid {record.pid}" + (f" on {record.host}" if record.host else "")
+
+
+def summary_table(kinds: Iterable[KindSummary]) -> Table:
+    """Returns a line a kind: how many, and how long they took."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    headings = ("kind", "completed", "cancelled", "failed attempts", "p50", "p95", "CPU")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for each in kinds:
+        table.add_row(
+            escape(each.kind),
+            f"{each.completed:,}",
+            f"{each.cancelled:,}",
+            f"{each.errors:,}",
+            duration(each.duration_p50),
+            duration(each.duration_p95),
+            duration(each.cpu_time),
+        )
+    return table
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
