@@ -71,7 +71,10 @@ _HOME = {
 }
 
 __version__ = "0.1.0"
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - all of them strings
+__all__ = [  # noqa: PLE0604 - all of them strings
+    *_HOME,  # pyright: ignore[reportUnsupportedDunderAll] - the names imported for it above
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
 from synk.errors import InvalidJob
 from synk.failure import AttemptError
@@ -143,7 +143,7 @@ class InsertOptions:
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
             check_aware("scheduled_at", self.scheduled_at)
-        if isinstance(self.priority, bool) or self.priority not in tuple(Priority):
+        if not _is_integer(self.priority) or self.priority not in tuple(Priority):
             raise InvalidJob("priority", self.priority, "must be 1 (runs first) to 4, see Priority")
         if not isinstance(self.pending, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob("pending", self.pending, "must be True or False")
@@ -430,5 +430,5 @@ def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(check_id(field_name, value) for value in values))
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

@@ -53,6 +53,10 @@ class Worker(ABC, Generic[A]):
         """
         return None
 
+    def names(self, method: str) -> bool:
+        """Whether this worker says something of its own in *method*, so that it must be asked."""
+        return getattr(type(self), method) is not getattr(Worker, method)
+
     @functools.cached_property
     def args_type(self) -> type[A]:
         """The type between the brackets of ``Worker[...]``."""
@@ -94,6 +98,10 @@ class FunctionWorker(Worker[A]):
     def __reduce__(self) -> str:
         # Sent to the worker processes by its name: the decorated function is found there under it.
         return self._function.__qualname__
+
+    def names(self, method: str) -> bool:
+        """Whether the decorator was given *method*."""
+        return getattr(self, f"_{method}") is not None
 
     def work(self, job: Job[A]) -> object | None:
         """Calls the function."""
@@ -165,9 +173,10 @@ class Registry:
             if not isinstance(item, Worker):
                 hint = "an instance" if inspect.isclass(item) else "a Worker or a @synk.worker"
                 raise ConfigurationError("workers", item, f"must be {hint}")
-            handler = _handler(item)
+            worker = typing.cast("Worker[Any]", item)
+            handler = _handler(worker)
             if handler.kind in self._handlers:
-                raise ConfigurationError("workers", item, f"a second one for {handler.kind!r}")
+                raise ConfigurationError("workers", worker, f"a second one for {handler.kind!r}")
             self._handlers[handler.kind] = handler
 
     @property
@@ -275,12 +284,13 @@ def _handler(item: Worker[Any]) -> Handler:
         kind = kind_of(args_type)
     except InvalidJob as error:
         raise ConfigurationError("workers", item, str(error)) from None
-    if isinstance(item, FunctionWorker):
-        names_timeout, names_retry = item._timeout is not None, item._next_retry is not None  # noqa: SLF001
-    else:
-        names_timeout = type(item).timeout is not Worker.timeout
-        names_retry = type(item).next_retry is not Worker.next_retry
-    return Handler(kind, item, _decoder(item, args_type), names_timeout, names_retry)
+    return Handler(
+        kind,
+        item,
+        _decoder(item, args_type),
+        names_timeout=item.names("timeout"),
+        names_retry=item.names("next_retry"),
+    )
 
 
 def _decoder(item: Worker[Any], args_type: Any) -> Callable[[str], Any]:

@@ -35,7 +35,7 @@ _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3
 
 
 def duration(value: dt.timedelta | float | None) -> str:
-    """Returns a duration with a fitting unit, such as ``1.4 s`` or ``23 ms``; seconds if a float."""
+    """Returns a duration, in seconds if a number, with a fitting unit: ``1.4 s``, ``23 ms``."""
     if value is None:
         return "-"
     seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value

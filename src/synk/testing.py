@@ -693,7 +693,7 @@ def state_of(storage: Storage, job_id: int) -> JobState:
 
 def listed(storage: Storage, **filters: Any) -> list[int]:
     """Returns the ids that `Storage.jobs` lists."""
-    wanted = {"state": None, "queue": None, "kind": None, "limit": 100, **filters}
+    wanted: dict[str, Any] = {"state": None, "queue": None, "kind": None, "limit": 100, **filters}
     return [row.id for row in storage.jobs(**wanted)]
 
 

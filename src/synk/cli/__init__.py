@@ -1,6 +1,7 @@
 """The command line: options in, one client call, a table or a line out.
 
-Every error that synk raises is one line on standard error: status 2 for a wrong use, 1 for the rest.
+Every error that synk raises is one line on standard error: status 2 for a wrong use, 1 for the
+rest.
 """
 
 from __future__ import annotations

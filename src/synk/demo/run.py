@@ -96,7 +96,7 @@ class Demo:
 
     def _start_producer(self) -> subprocess.Popen[bytes]:
         folder = [] if self._folder is None else [str(self._folder)]
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - this interpreter, our own module
             [sys.executable, "-m", "synk.demo.produce", self._queue, *folder],
             env={**os.environ, DSN_VARIABLE: self._dsn},
             start_new_session=True,

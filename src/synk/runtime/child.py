@@ -125,8 +125,8 @@ def _load(setup: Setup) -> dict[str, Handler]:
     for name in setup.modules:
         # Nothing to do where the nursery did it.
         importlib.import_module(name)
-    workers = reduction.ForkingPickler.loads(setup.workers)
-    handlers = dict(Registry(workers).handlers)
+    pickler: Any = reduction.ForkingPickler
+    handlers = dict(Registry(pickler.loads(setup.workers)).handlers)
     gc.collect()
     gc.freeze()
     return handlers

@@ -159,13 +159,9 @@ class PostgresStorage:
         applied = self._run(self.statements.ack(owner, outcomes))
         if applied == len(outcomes):
             return [AckAnswer.APPLIED] * applied
-        return self._answers(owner, outcomes)
-
-    def _answers(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
         # What was applied just now reads as a duplicate: the row says that it was acknowledged
         # under this attempt. To the caller the two mean the same.
-        answers = self._run(self.statements.ack_answers(owner, outcomes))
-        return [answers[outcome.id] for outcome in outcomes]
+        return self._run(self.statements.ack_answers(owner, outcomes))
 
     def cancel(self, job_id: int) -> Change:
         """See `Storage.cancel`."""

@@ -98,15 +98,13 @@ class Statements:
             parameters[name] = [] if plain else [get(o) for o in outcomes]
         return Statement(self._text("ack"), parameters, lambda _, changed: changed)
 
-    def ack_answers(
-        self, owner: UUID, outcomes: Sequence[Outcome]
-    ) -> Statement[dict[int, AckAnswer]]:
+    def ack_answers(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[list[AckAnswer]]:
         parameters = _fence_parameters(outcomes)
         parameters["owner"] = owner
         return Statement(
             self._text("ack_answers"),
             parameters,
-            lambda rows, _: {job_id: AckAnswer(answer) for job_id, answer in rows},
+            lambda rows, _: [AckAnswer(answer) for (answer,) in rows],
         )
 
     def cancel(self, job_id: int) -> Statement[Change]:
