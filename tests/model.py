@@ -96,7 +96,7 @@ class ModelStorage:
         yield hints
         self._hints.remove(hints)
 
-    # -- inserting --------------------------------------------------------------------------------
+    # -- inserting -----------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:
         if connection is not None:
@@ -143,7 +143,7 @@ class ModelStorage:
         self._release_if_ready(entry)
         return row.id
 
-    # -- the supervisor's --------------------------------------------------------------------------
+    # -- the supervisor's -----------------------------------------------------------------------
 
     def get_job_available(
         self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
@@ -266,7 +266,7 @@ class ModelStorage:
                 self._cleaned_up_to = max([self._cleaned_up_to, *old])
             return len(old)
 
-    # -- the caller's -------------------------------------------------------------------------------
+    # -- the caller's ----------------------------------------------------------------------------
 
     def cancel(self, job_id: int) -> Change:
         with self._call():
@@ -329,7 +329,7 @@ class ModelStorage:
             self._release_if_ready(entry)
             return Change.APPLIED
 
-    # -- looking ------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------
 
     def get(self, job_ids: Sequence[int]) -> list[JobRow]:
         with self._call():
@@ -360,7 +360,7 @@ class ModelStorage:
                 for kind in sorted({row.kind for row in rows})
             ]
 
-    # -- the rules ----------------------------------------------------------------------------------
+    # -- the rules -------------------------------------------------------------------------------
 
     @contextmanager
     def _call(self) -> Iterator[None]:

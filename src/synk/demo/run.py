@@ -36,7 +36,7 @@ DRAIN: Final = dt.timedelta(seconds=2)
 INTERRUPTED: Final = 130
 """The exit status of a program that Ctrl-C ended."""
 
-_TRACE_LINES: Final = 12
+_TRACE_LINES: Final = 16
 
 
 class Demo:

@@ -104,12 +104,13 @@ class WorkerProcess:
         """Takes back what the worker has not begun; returns a report made after that, and how many.
 
         Who holds a permit has the job, and a pipe gives each byte to one reader only. So the jobs
-        taken back are exactly the last ones sent, however the worker and this race.
+        taken back are exactly the last ones sent, however the worker and this race. The permits go
+        first: once they are gone, it does not matter which of the frames the worker still reads.
         """
         taken = sum(count for _, count in self._outbox)
         self._outbox.clear()
-        unread = self._take_unread_frames()
         permits = self._take_permits()
+        unread = self._take_unread_frames()
         unbegun = permits.count(wire.PERMIT)
         taken += unbegun
         self._sent -= unbegun

@@ -111,7 +111,7 @@ BEGIN
         IF FOUND THEN
             RAISE EXCEPTION 'job "%" depends on %, which is not an existing job',
                 NEW.name, coalesce(missing::text, 'NULL')
-                USING ERRCODE = 'SY001', DETAIL = missing::text;
+                USING ERRCODE = 'SY001', DETAIL = coalesce(missing::text, 'NULL');
         END IF;
         -- Settled when the transaction commits (job_link), with the dependencies locked.
         NEW.state := 'pending';

@@ -1,0 +1,187 @@
+"""PostgresStorage and AsyncClient as psycopg's users meet them: pools, forks, errors, asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+
+import psycopg
+import psycopg_pool
+import pytest
+from psycopg.rows import dict_row
+
+import handlers
+import synk
+from supervising import make_client
+from synk import Change, JobState
+from synk.storage import migrate
+
+
+def test_making_a_storage_opens_nothing(connection) -> None:
+    synk.PostgresStorage("postgresql://nobody:secret@127.0.0.1:9/none")
+
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("postgresql://u:canary@127.0.0.1:9/d", "database d at 127.0.0.1:9"),
+        ("host=/nowhere dbname=d user=u password=canary", "database d at /nowhere:5432"),
+    ],
+)
+def test_an_unreachable_server_is_one_line_without_the_password(dsn: str, said: str) -> None:
+    storage = synk.PostgresStorage(dsn)
+
+    with pytest.raises(synk.StorageUnavailable) as caught:
+        storage.ping()
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "canary" not in f"{caught.value} {caught.value!r} {storage!r} {storage.describe()}"
+
+
+@pytest.mark.parametrize("target", ["nonsense", "postgresql://h/d?wrong=canary", 7])
+def test_what_is_no_dsn_is_refused_at_once(target) -> None:
+    with pytest.raises(synk.ConfigurationError, match="storage=") as caught:
+        synk.PostgresStorage(target)
+
+    assert "canary" not in str(caught.value)
+
+
+def test_no_dsn_at_all_is_told_at_the_first_use(monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    monkeypatch.delenv("SYNK_DATABASE_URL", raising=False)
+    storage = synk.PostgresStorage()
+    with pytest.raises(synk.ConfigurationError, match="SYNK_DATABASE_URL"):
+        storage.ping()
+
+    monkeypatch.setenv("SYNK_DATABASE_URL", dsn)
+
+    storage.ping()
+    storage.close()
+
+
+def test_a_newer_schema_is_refused(storage, connection) -> None:
+    connection.execute("INSERT INTO synk.migration (version, name) VALUES (999, 'future')")
+
+    with pytest.raises(synk.SchemaMismatch, match="upgrade synk"):
+        storage.ping()
+    with pytest.raises(synk.SchemaMismatch, match="upgrade synk"):
+        storage.migrate()
+
+
+def test_two_migrations_at_once_make_one_schema(empty_dsn: str) -> None:
+    applied: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: applied.append(synk.PostgresStorage(empty_dsn).migrate()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(applied) == [[], [], [], ["001 jobs"]]
+
+
+def test_the_latest_version_is_that_of_the_files() -> None:
+    from synk.storage import sql
+
+    assert sql.migrations()[-1][0] == migrate.LATEST
+
+
+def test_a_pool_of_the_users_is_used_whatever_its_rows_look_like(dsn: str) -> None:
+    kwargs = {"row_factory": dict_row}
+    with psycopg_pool.ConnectionPool(dsn, kwargs=kwargs, min_size=1, open=True) as pool:
+        storage = synk.PostgresStorage(pool)
+        client = synk.Client(storage=storage)
+        ids = client.insert_many([("x", handlers.Noop()), ("y", handlers.Noop())])
+        client.cancel(ids[0])
+        assert storage.counts() == {JobState.CANCELLED: 1, JobState.AVAILABLE: 1}
+        client.close()
+        assert not pool.closed
+
+
+def _count_in_child(storage: synk.PostgresStorage, results) -> None:
+    results.send(storage.counts())
+    storage.close()
+
+
+def test_a_storage_in_use_works_again_in_a_forked_child(dsn: str) -> None:
+    storage = synk.PostgresStorage(dsn)
+    client = synk.Client(storage=storage)
+    client.insert("x", handlers.Noop())
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(
+        target=_count_in_child, args=(storage, sender)
+    )
+    child.start()
+
+    assert receiver.recv() == {JobState.AVAILABLE: 1}
+    child.join()
+    assert storage.counts() == {JobState.AVAILABLE: 1}
+    storage.close()
+
+
+def test_a_storage_outlives_its_connections(dsn: str, connection) -> None:
+    with make_client(dsn) as client:
+        client.insert("x", handlers.Noop())
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for _ in range(10):
+            try:
+                client.insert("y", handlers.Noop())
+                break
+            except synk.StorageUnavailable:
+                continue
+
+        assert client.storage.counts() == {JobState.AVAILABLE: 2}
+
+
+def test_the_async_client_has_the_same_verbs(dsn: str) -> None:
+    async def use() -> None:
+        async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as client:
+            held = await client.insert("a", handlers.Noop(), synk.InsertOptions(pending=True))
+            one, two = await client.insert_many([("b", handlers.Noop()), ("c", handlers.Noop())])
+            assert (one, two) == (held + 1, held + 2)
+            assert await client.ready(held) is Change.APPLIED
+            assert await client.cancel(one) is Change.APPLIED
+            assert await client.retry(one) is Change.APPLIED
+            assert await client.delete(two) is Change.APPLIED
+            assert await client.get(two) is None
+            row = await client.get(held)
+            assert row is not None
+            assert row.state is JobState.AVAILABLE
+            with pytest.raises(synk.InvalidJob, match="name="):
+                await client.insert("", handlers.Noop())
+
+    asyncio.run(use())
+
+
+def test_an_async_transaction_takes_its_jobs_along(dsn: str) -> None:
+    async def use() -> None:
+        async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as client:
+            async with await psycopg.AsyncConnection.connect(dsn) as connection:
+                dropped = await client.insert_tx(connection, "dropped", handlers.Noop())
+                await connection.rollback()
+                kept = await client.insert_tx(connection, "kept", handlers.Noop())
+                await connection.commit()
+            assert await client.get(dropped) is None
+            assert await client.get(kept) is not None
+            with pytest.raises(synk.ConfigurationError, match="AsyncConnection"):
+                await client.insert_tx(dsn, "x", handlers.Noop())
+
+    asyncio.run(use())
+
+
+def test_async_inserts_run_beside_each_other(dsn: str) -> None:
+    async def use() -> list[int]:
+        async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as client:
+            return await asyncio.gather(
+                *(client.insert(f"job {n}", handlers.Noop(n)) for n in range(50))
+            )
+
+    assert len(set(asyncio.run(use()))) == 50

@@ -1,0 +1,283 @@
+"""The rules of the table itself, which hold for psql, triggers and other producers too."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+import handlers
+import synk
+from supervising import make_client, wait_until
+from synk import JobState
+from synk.job import AckAnswer, Outcome
+
+OWNER = uuid.uuid4()
+
+
+def insert(connection, *depends_on: int, state: str = "available", name: str = "x") -> int:
+    row = connection.execute(
+        "INSERT INTO synk.job (queue, kind, args, max_attempts, state, scheduled_at, priority,"
+        " name, depends_on) VALUES ('default', 'k', '{}', 7, %s, now(), 3, %s, %s) RETURNING id",
+        (state, name, list(depends_on)),
+    ).fetchone()
+    return row[0]
+
+
+def state_of(connection, job_id: int) -> str:
+    return connection.execute("SELECT state FROM synk.job WHERE id = %s", (job_id,)).fetchone()[0]
+
+
+def claim(storage, limit: int = 10) -> list:
+    return storage.get_job_available("default", limit, kinds=["k"], owner=OWNER, claim_seq=1)
+
+
+def complete(storage, *jobs) -> list[AckAnswer]:
+    outcomes = [Outcome(job.id, job.attempt, job.claim_seq) for job in jobs]
+    return storage.update_job_state(OWNER, outcomes)
+
+
+def test_an_available_row_for_later_is_scheduled(connection) -> None:
+    job_id = connection.execute(
+        "INSERT INTO synk.job (kind, name, scheduled_at)"
+        " VALUES ('k', 'x', now() + interval '1 day') RETURNING id"
+    ).fetchone()[0]
+
+    assert state_of(connection, job_id) == "scheduled"
+
+
+def test_a_scheduled_row_that_is_due_is_available(connection) -> None:
+    assert state_of(connection, insert(connection, state="scheduled")) == "available"
+
+
+def test_the_dependencies_of_a_plain_insert_hold(connection, storage) -> None:
+    first = insert(connection)
+    second = insert(connection, first)
+    assert state_of(connection, second) == "pending"
+
+    assert complete(storage, *claim(storage)) == [AckAnswer.APPLIED]
+
+    assert state_of(connection, second) == "available"
+
+
+def test_a_plain_update_to_completed_lets_dependents_go(connection) -> None:
+    first = insert(connection)
+    second = insert(connection, first)
+
+    connection.execute(
+        "UPDATE synk.job SET state = 'completed', finalized_at = now() WHERE id = %s", (first,)
+    )
+
+    assert state_of(connection, second) == "available"
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("(kind, name, depends_on) VALUES ('k', 'x', '{99}')", "not an existing job"),
+        ("(kind, name, depends_on) VALUES ('k', 'x', '{NULL}')", "not an existing job"),
+        ("(id, kind, name, depends_on) VALUES (50, 'k', 'x', '{50}')", "not an existing job"),
+        (
+            "(id, kind, name, depends_on) VALUES (50, 'k', 'x', '{51}'), (51, 'k', 'y', '{50}')",
+            "not an existing job",
+        ),
+        ("(kind, name) VALUES ('k', repeat('x', 128))", "name_length"),
+        ("(kind, name) VALUES ('', 'x')", "kind_length"),
+        ("(kind, name, queue) VALUES ('k', 'x', '')", "queue_length"),
+        ("(kind, name, priority) VALUES ('k', 'x', 5)", "priority_in_range"),
+        ("(kind, name, max_attempts) VALUES ('k', 'x', 0)", "max_attempts_is_positive"),
+        ("(kind, name, state) VALUES ('k', 'x', 'running')", "owner_when_running"),
+        ("(kind, name, state) VALUES ('k', 'x', 'completed')", "finalized_at_when_final"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused(connection, statement: str, problem: str) -> None:
+    with pytest.raises(psycopg.Error, match=problem):
+        connection.execute(f"INSERT INTO synk.job {statement}".encode())
+
+
+def test_dependencies_cannot_be_changed_later(connection) -> None:
+    first, second = insert(connection), insert(connection)
+
+    with pytest.raises(psycopg.Error, match="cannot be changed"):
+        connection.execute(
+            "UPDATE synk.job SET depends_on = ARRAY[%s::bigint] WHERE id = %s", (first, second)
+        )
+
+
+def test_a_producers_open_transaction_does_not_hold_its_dependency_up(
+    dsn: str, connection, storage
+) -> None:
+    insert(connection)
+    claimed = claim(storage)
+    with psycopg.connect(dsn) as producer:
+        second = insert(producer, claimed[0].id)
+
+        assert complete(storage, *claimed) == [AckAnswer.APPLIED]
+        producer.commit()
+
+    assert state_of(connection, second) == "available"
+
+
+def test_a_dependency_that_ends_while_its_dependent_commits_is_not_missed(
+    dsn: str, connection, storage
+) -> None:
+    insert(connection)
+    claimed = claim(storage)
+    with psycopg.connect(dsn) as producer:
+        second = insert(producer, claimed[0].id)
+        # What the commit does first: from here on it holds the dependency's row.
+        producer.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+        assert complete(storage, *claimed) == [AckAnswer.LOCKED]
+        producer.commit()
+
+    assert complete(storage, *claimed) == [AckAnswer.APPLIED]
+    assert state_of(connection, second) == "available"
+
+
+def test_a_dependency_that_is_cancelled_before_the_commit_cancels(dsn: str, connection) -> None:
+    first = insert(connection)
+    with psycopg.connect(dsn) as producer:
+        second = insert(producer, first)
+        with make_client(dsn) as client:
+            client.cancel(first)
+        producer.commit()
+
+    assert state_of(connection, second) == "cancelled"
+
+
+def test_a_dependency_that_is_deleted_before_the_commit_cancels(dsn: str, connection) -> None:
+    first = insert(connection)
+    with psycopg.connect(dsn) as producer:
+        second = insert(producer, first)
+        connection.execute("DELETE FROM synk.job WHERE id = %s", (first,))
+        producer.commit()
+
+    assert state_of(connection, second) == "cancelled"
+
+
+def test_two_dependencies_that_complete_at_once_let_the_dependent_go(
+    dsn: str, connection, storage
+) -> None:
+    """Whatever the order of their locks, one of the two sees that it is the last."""
+    for _ in range(20):
+        parents = [insert(connection), insert(connection)]
+        child = insert(connection, *parents)
+        jobs = claim(storage, 2)
+        threads = [threading.Thread(target=complete, args=(storage, job)) for job in jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert state_of(connection, child) == "available"
+        connection.execute("DELETE FROM synk.job WHERE id = %s", (child,))
+
+
+def test_a_long_chain_is_cancelled_as_a_whole(connection, storage) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (id, kind, name, depends_on)"
+        " SELECT n, 'k', 'x', CASE WHEN n > 1 THEN ARRAY[n - 1] ELSE '{}' END"
+        " FROM generate_series(1::bigint, 3000) AS n"
+    )
+
+    storage.cancel(1)
+
+    assert storage.counts() == {JobState.CANCELLED: 3000}
+
+
+def test_a_row_that_somebody_has_locked_holds_only_itself_up(dsn: str, connection, storage) -> None:
+    for _ in range(3):
+        insert(connection)
+    jobs = claim(storage)
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM synk.job WHERE id = %s FOR UPDATE", (jobs[1].id,))
+
+        answers = complete(storage, *jobs)
+
+    assert answers[1] is AckAnswer.LOCKED
+    assert storage.counts() == {JobState.COMPLETED: 2, JobState.RUNNING: 1}
+    assert complete(storage, jobs[1]) == [AckAnswer.APPLIED]
+
+
+def notifications(dsn: str, connection, *statements: str) -> list[tuple[str, str]]:
+    with psycopg.connect(dsn, autocommit=True) as listener:
+        listener.execute('LISTEN """synk"".job"')
+        for statement in statements:
+            connection.execute(statement.encode())
+        connection.execute("SELECT pg_notify('\"synk\".job', 'end')")
+        heard: list[tuple[str, str]] = []
+        for hint in listener.notifies(timeout=10):
+            if hint.payload == "end":
+                break
+            heard.append((hint.channel, hint.payload))
+        return heard
+
+
+def test_a_thousand_rows_are_announced_once_a_queue(dsn: str, connection) -> None:
+    heard = notifications(
+        dsn,
+        connection,
+        "INSERT INTO synk.job (kind, name, queue)"
+        " SELECT 'k', 'x', 'q' || n % 2 FROM generate_series(1, 1000) AS n",
+    )
+
+    assert sorted(heard) == [('"synk".job', "q0"), ('"synk".job', "q1")]
+
+
+def test_what_is_not_available_is_not_announced(dsn: str, connection) -> None:
+    heard = notifications(
+        dsn,
+        connection,
+        "INSERT INTO synk.job (kind, name, state) VALUES ('k', 'x', 'pending')",
+        "INSERT INTO synk.job (kind, name, scheduled_at) VALUES ('k', 'x', now() + '1 h')",
+    )
+
+    assert heard == []
+
+
+@pytest.mark.parametrize("schema", ["jobs_2", "user"])
+def test_the_schema_may_have_another_name(dsn: str, schema: str) -> None:
+    storage = synk.PostgresStorage(dsn, schema=schema)
+    storage.migrate()
+    with synk.Client(storage=storage) as client:
+        first = client.insert("x", handlers.Noop())
+        client.insert("y", handlers.Noop(), synk.InsertOptions(depends_on=(first,)))
+        jobs = storage.get_job_available("default", 5, kinds=["noop"], owner=OWNER, claim_seq=1)
+        complete(storage, *jobs)
+        assert storage.counts() == {JobState.COMPLETED: 1, JobState.AVAILABLE: 1}
+
+    assert make_client(dsn).storage.counts() == {}
+
+
+@pytest.mark.parametrize("schema", ["", "Jobs", "a b", "1a", "x" * 51, "Robert'); --", None])
+def test_a_schema_that_is_no_identifier_is_refused(schema) -> None:
+    with pytest.raises(synk.ConfigurationError, match="schema="):
+        synk.PostgresStorage("postgresql://localhost/x", schema=schema)
+
+
+def test_a_record_of_the_go_original_is_read(connection, storage) -> None:
+    job_id = insert(connection)
+    record = {"at": "2026-01-01T00:00:00Z", "attempt": 1, "error": "boom", "trace": "goroutine 1"}
+
+    connection.execute(
+        "UPDATE synk.job SET errors = errors || %s::jsonb WHERE id = %s", (Jsonb(record), job_id)
+    )
+
+    (error,) = storage.get([job_id])[0].errors
+    assert (error.error, error.trace, error.cause) == ("boom", "goroutine 1", synk.Cause.EXCEPTION)
+
+
+def test_a_supervisor_hears_of_a_job_that_psql_inserted(dsn: str, connection, storage) -> None:
+    with storage.announcements(OWNER) as announcements:
+        insert(connection)
+
+        heard = wait_until(lambda: announcements.wait(1.0))
+        began = time.monotonic()
+
+        assert heard
+        assert not announcements.wait(0.05)
+        assert time.monotonic() - began < 5
