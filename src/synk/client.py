@@ -357,7 +357,10 @@ def _seconds(duration: object) -> float:
 
 
 def _asynchronous(storage: PostgresStorage) -> AsyncPostgresStorage:
-    make = getattr(storage, "asynchronous", None)
-    if make is None:
+    # Here, because importing a client must not load the driver.
+    from synk.storage.async_postgres import AsyncPostgresStorage  # noqa: PLC0415
+    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415
+
+    if not isinstance(storage, PostgresStorage):
         raise ConfigurationError("storage", storage, "must be a PostgresStorage")
-    return make()
+    return AsyncPostgresStorage(storage)

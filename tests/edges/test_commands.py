@@ -16,8 +16,7 @@ import pytest
 
 import handlers
 import synk
-from supervising import DEADLINE_S, TESTS, ended, make_client, wait_until
-from synk.runtime import linux
+from supervising import DEADLINE_S, TESTS, ended, make_client
 
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("SYNK_")}
 ENV["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
@@ -193,40 +192,3 @@ def test_start_serves_a_client_of_the_current_folder_until_sigterm(
     assert "ValueError: the top" in shown.stdout
     record = json.loads(run("job", str(wanted), "--json", dsn=dsn).stdout)
     assert record["errors"][0]["cause"] == "exception"
-
-
-def demo(dsn: str, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "synk", "demo", str(folder), "--processes", "2", "--storage", dsn],
-        env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def test_the_demo_ends_with_every_job_as_it_should_be(dsn: str) -> None:
-    process = demo(dsn, Path(synk.__file__).parent / "core")
-    out, err = process.communicate(timeout=90)
-
-    assert process.returncode == 0, out + err
-    assert "Every job ended as it should." in out
-    for name in ("raises", "hangs_in_c", "segfaults", "exits", "hangs_with_child"):
-        assert f"{name}: cancelled (failed)" in out
-    assert "succeeds_later: completed" in out
-    assert "in hangs_in_c" in out
-
-
-def test_an_interrupted_demo_stops_cleanly_within_five_seconds(dsn: str, empty_dsn: str) -> None:
-    process = demo(dsn, Path(os.__file__).parent / "json")
-    with make_client(dsn) as client:
-        wait_until(lambda: synk.JobState.RUNNING in client.storage.counts())
-        (owner,) = {
-            each
-            for row in client.storage.jobs(state=None, queue=None, kind=None, limit=99)
-            for each in row.attempted_by
-        }
-
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=5)
-
-        assert process.returncode == 130, out + err
-        assert linux.tagged_processes(owner) == []
-        assert synk.JobState.RUNNING not in client.storage.counts()

@@ -7,16 +7,18 @@ rest.
 from __future__ import annotations
 
 import sys
+from typing import Any, Final
 
 import typer
 
 from synk.cli import change, look, operate
-from synk.errors import ConfigurationError, InvalidJob, SynkError
+from synk.cli.options import DSN_VARIABLE
+from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
 
 app = typer.Typer(
     name="synk",
     help="A durable job queue on PostgreSQL whose jobs run in worker processes.",
-    no_args_is_help=True,
+    no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,10 +28,21 @@ look.add_to(app)
 change.add_to(app)
 
 
+# typer brings a copy of click or uses the installed one: its base class is found either way.
+_ClickException: Final[Any] = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
     """Runs the command line and exits."""
     try:
-        app()
+        sys.exit(app(prog_name="synk", standalone_mode=False) or 0)
+    except _ClickException as error:
+        _complain_of_use(error)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except StorageUnavailable as error:
+        hint = f"start the server, or check --storage or {DSN_VARIABLE}"
+        _complain(StorageUnavailable(f"{error} ({hint})"), 1)
     except (ConfigurationError, InvalidJob) as error:
         _complain(error, 2)
     except SynkError as error:
@@ -38,6 +51,19 @@ def main() -> None:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()
         sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _complain_of_use(error: Any) -> None:
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "synk"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    print(f"synk: {message} (see {path} --help)", file=sys.stderr)  # noqa: T201 - as below
+    sys.exit(error.exit_code)
 
 
 def _complain(error: SynkError, status: int) -> None:

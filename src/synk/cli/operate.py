@@ -6,13 +6,14 @@ import dataclasses
 import importlib
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
-from synk.errors import ConfigurationError
+from synk.errors import ConfigurationError, SynkError
 
 if TYPE_CHECKING:
     from synk.client import Client
@@ -106,13 +107,24 @@ def loaded(target: str) -> Client:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise _not_imported(module_name, error) from error
         raise ConfigurationError("client", target, f"there is no module {error.name}") from None
+    except SynkError:
+        raise
+    except Exception as error:
+        raise _not_imported(module_name, error) from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, Client):
         raise ConfigurationError("client", target, f"is no synk.Client: {found!r}")
     return found
+
+
+def _not_imported(module_name: str, error: Exception) -> SynkError:
+    """Returns the problem in one line, with the place where it was raised."""
+    text = " ".join(traceback.format_exception_only(error)[-1].split())
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return SynkError(f"cannot import {module_name}: {text} ({place.filename}:{place.lineno})")
 
 
 def configured(client: Client, processes: int | None, queues: list[str]) -> Client:
@@ -123,6 +135,8 @@ def configured(client: Client, processes: int | None, queues: list[str]) -> Clie
     """
     if processes is not None:
         client.engine = dataclasses.replace(client.engine, processes=processes)
+    if queues and not client.registry.kinds:
+        raise ConfigurationError("--queue", queues, "this client has no worker: give it workers=")
     if queues:
         client.queues = dict(_queue(client, text) for text in queues)
     return client
@@ -133,6 +147,6 @@ def _queue(client: Client, text: str) -> tuple[str, Any]:
 
     name, separator, number = text.partition("=")
     queue = client.queues.get(name, QueueConfig())
-    if not name or (separator and not number.isdigit()):
+    if not name or (separator and not number.isdecimal()):
         raise ConfigurationError("--queue", text, "must be NAME or NAME=NUMBER")
     return name, dataclasses.replace(queue, max_workers=int(number)) if separator else queue

@@ -136,7 +136,7 @@ decode_job = msgspec.msgpack.Decoder(
         int,
         int,
         str,
-        str | None,
+        str,
         str,
         str,
         int,

@@ -142,6 +142,18 @@ def files_in(folder: Path | None) -> list[Path]:
     found = [
         path
         for path in root.rglob(pattern)
-        if "site-packages" not in path.parts and path.is_file() and os.access(path, os.R_OK)
+        if "site-packages" not in path.relative_to(root).parts
+        and path.is_file()
+        and os.access(path, os.R_OK)
+        and _is_text(str(path))
     ]
     return sorted(found)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a job's arguments can hold *name*: the kernel takes any bytes for one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -28,11 +28,16 @@ def jobs(queue: str, folder: Path | None) -> Iterator[JobSpec]:
     troubles = list(PLANTED)
     every = max(1, len(files) // (len(troubles) + 1))
     for number, path in enumerate(files, 1):
-        yield (path.name[:127] or "file", File(str(path)), options)
+        yield (_label(path.name), File(str(path)), options)
         if number % every == 0 and troubles:
             yield _planted(queue, troubles.pop(0))
     for how in troubles:
         yield _planted(queue, how)
+
+
+def _label(name: str) -> str:
+    printable = "".join(each if each.isprintable() else "?" for each in name)
+    return printable[:127] if printable.strip() else "file"
 
 
 def _planted(queue: str, how: str) -> JobSpec:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.rule import Rule
@@ -21,11 +23,10 @@ from synk.demo.jobs import PLANTED, Misbehaver, files_in, work_on_file
 from synk.demo.view import View
 from synk.errors import ConfigurationError
 from synk.runtime import linux
+from synk.storage.embedded import is_embedded
 from synk.storage.postgres import DSN_VARIABLE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from synk.job import JobRow
@@ -60,7 +61,10 @@ class Demo:
             drain_timeout=DRAIN,
             logger=logger,
         )
+        self._tag = str(self._client.id)
         self._finished = False
+        self._left: list[int] = []
+        """Children of killed jobs that were still there at the end."""
 
     def run(self) -> int:
         """Runs it; returns the exit status: 0 if every job ended as it should.
@@ -73,24 +77,33 @@ class Demo:
         if not total:
             raise ConfigurationError("folder", str(self._folder), "holds no file that can be read")
         self._client.storage.migrate()
-        tag = str(self._client.id)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         began = time.monotonic()
         producer = self._start_producer()
         view = View(
-            self._console, self._client, self._queue, total + len(PLANTED), self._when_finished
+            self._console,
+            self._client,
+            self._queue,
+            total + len(PLANTED),
+            lambda: bool(producer.poll()),
+            self._when_finished,
         )
         view.start()
         try:
             self._client.start()
         finally:
             view.stop()
+            failed = bool(producer.poll())
             producer.kill()
             producer.wait()
         try:
+            if failed:
+                self._console.print("[red]the producer failed[/red], not all jobs were inserted")
+                return 1
             if not self._finished:
                 self._console.print("interrupted; nothing is lost, and no process is left")
                 return INTERRUPTED
-            return self._account(time.monotonic() - began, tag)
+            return self._account(time.monotonic() - began)
         finally:
             self._client.close()
 
@@ -103,10 +116,12 @@ class Demo:
         )
 
     def _when_finished(self) -> None:
+        # Now, while the workers live: the end of the supervisor kills whatever is left.
+        self._left = [pid for pid in linux.tagged_processes(self._tag) if _is_sleep(pid)]
         self._finished = True
         self._client.shutdown()
 
-    def _account(self, seconds: float, tag: str) -> int:
+    def _account(self, seconds: float) -> int:
         kinds = self._client.storage.summary(self._queue)
         cpu_s = sum(each.cpu_time.total_seconds() for each in kinds)
         workers = self._client.engine.processes
@@ -120,7 +135,7 @@ class Demo:
         planted = self._client.storage.jobs(
             state=None, queue=self._queue, kind="planted", limit=len(PLANTED)
         )
-        problems = self._problems(planted, tag)
+        problems = self._problems(planted)
         for row in reversed(planted):
             self._show_planted(row)
         self._console.print(Rule(style="dim"))
@@ -137,7 +152,7 @@ class Demo:
         for record in row.errors:
             self._console.print(show.error(record, lines=_TRACE_LINES))
 
-    def _problems(self, planted: list[JobRow], tag: str) -> list[str]:
+    def _problems(self, planted: list[JobRow]) -> list[str]:
         found = [
             f"{row.name} (job {row.id}) is {row.state} after {row.attempt} attempts"
             for row in planted
@@ -150,17 +165,28 @@ class Demo:
         expected = sum(each.state is synk.JobState.CANCELLED for each in PLANTED.values())
         if cancelled != expected:
             found.append(f"{cancelled} jobs are cancelled, {expected} should be")
-        if left := linux.tagged_processes(tag):
-            found.append(f"processes are left: {left}")
+        if self._left:
+            found.append(f"children of killed jobs are left: {self._left}")
         return found
 
+    def _storage_option(self) -> str:
+        # A DSN may hold a password, and this is printed.
+        return f" --storage {self._dsn if is_embedded(self._dsn) else 'DSN'}"
+
     def _how_to_go_on(self, row: JobRow) -> None:
-        where = "" if os.environ.get(DSN_VARIABLE) == self._dsn else f" --storage {self._dsn}"
+        where = "" if os.environ.get(DSN_VARIABLE) == self._dsn else self._storage_option()
         for command in (
             f"synk jobs --queue {self._queue} --state cancelled{where}",
             f"synk job {row.id}{where}",
         ):
             self._console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _is_sleep(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == "sleep"
+    except OSError:
+        return False
 
 
 def _as_expected(row: JobRow) -> bool:

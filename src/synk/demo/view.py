@@ -37,6 +37,7 @@ class View:
         client: the client that runs.
         queue: the run's queue.
         total: how many jobs there will be.
+        has_failed: whether the jobs will never all be there: the run ends then.
         on_finished: called in the view's thread.
     """
 
@@ -46,12 +47,14 @@ class View:
         client: Client,
         queue: str,
         total: int,
+        has_failed: Callable[[], bool],
         on_finished: Callable[[], None],
     ) -> None:
         self._console = console
         self._client = client
         self._queue = queue
         self._total = total
+        self._has_failed = has_failed
         self._on_finished = on_finished
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="synk-demo-view", daemon=True)
@@ -89,7 +92,7 @@ class View:
                 elif time.monotonic() - printed > pause_s:
                     printed = time.monotonic()
                     self._console.print(self._line(numbers, ended))
-                if ended >= self._total:
+                if ended >= self._total or self._has_failed():
                     self._on_finished()
                     return
 

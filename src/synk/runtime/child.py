@@ -198,7 +198,7 @@ class WorkerLoop:
         fields = wire.decode_job(encoded)
         handler = self._handlers[fields[2]]
         try:
-            args = handler.decode(fields[3] or "{}")
+            args = handler.decode(fields[3])
         except Exception as error:  # noqa: BLE001 - any validator's complaint is a decode failure
             return self._failed(error, fields, started_ns, cause=failure.Cause.DECODE)
         job = Job(fields, args, self._client_id)

@@ -26,7 +26,7 @@ _CONNECT_TIMEOUT_S: Final = 10
 
 
 class AsyncPostgresStorage:
-    """Where an `AsyncClient` keeps its jobs; made by `PostgresStorage.asynchronous`.
+    """Where an `AsyncClient` keeps its jobs; on the same database and schema as *storage*.
 
     It opens its pool at the first use, and belongs to the event loop of that use.
     """

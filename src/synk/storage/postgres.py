@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.job import Change, ClaimedJob, Fence, JobRow, JobState, KindSummary, NewJob, Outcome
-    from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.statements import Statement
 
 T = TypeVar("T")
@@ -242,12 +241,6 @@ class PostgresStorage:
             options = self._connect_options()
             with psycopg.connect(self._conninfo(), autocommit=True, **options) as connection:
                 return migrate.apply(connection, self.schema)
-
-    def asynchronous(self) -> AsyncPostgresStorage:
-        """Returns the same storage for asyncio, with connections of its own."""
-        from synk.storage.async_postgres import AsyncPostgresStorage  # noqa: PLC0415 - a cycle
-
-        return AsyncPostgresStorage(self)
 
     def close(self) -> None:
         """See `Storage.close`. A pool that was passed in is left open."""

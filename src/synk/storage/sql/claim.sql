@@ -24,7 +24,7 @@ FROM pick
 WHERE j.id = pick.id
 RETURNING
     j.id, j.attempt, j.kind, j.priority, j.scheduled_at, j.max_attempts, j.uncounted,
-    j.name, j.created_at, j.attempted_at, j.args::text,
+    j.name, j.created_at, j.attempted_at, coalesce(j.args, '{}')::text,
     CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' THEN
         jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
                            'depends_on', to_jsonb(j.depends_on),

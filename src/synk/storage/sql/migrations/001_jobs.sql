@@ -187,17 +187,19 @@ BEGIN
 END $$;
 
 
+-- The condition waiting_on <> '{}' is what lets the planner use job_waiting, which is partial by it.
 -- A job that others wait for has ended, or is gone: the last completed dependency lets a job go,
 -- a cancelled one cancels it and all that waits behind it, in the transaction that ended it.
 CREATE FUNCTION synk.job_after_end() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     waiting record;
+    ended bigint[] := ARRAY[OLD.id];
 BEGIN
     IF TG_OP = 'UPDATE' AND NEW.state = 'completed' THEN
         FOR waiting IN
             SELECT j.id, j.waiting_on FROM synk.job AS j
-            WHERE j.waiting_on @> ARRAY[OLD.id] AND j.state = 'pending'
+            WHERE j.waiting_on @> ended AND j.waiting_on <> '{}' AND j.state = 'pending'
             ORDER BY j.id FOR NO KEY UPDATE
         LOOP
             PERFORM synk.job_release_if_ready(waiting.id, array_remove(waiting.waiting_on, OLD.id));
@@ -205,21 +207,29 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    -- One sweep instead of a trigger for each generation: a chain of any length fits.
-    WITH RECURSIVE doomed (id) AS (
-        SELECT j.id FROM synk.job AS j
-        WHERE j.waiting_on @> ARRAY[OLD.id] AND j.state = 'pending'
-        UNION
-        SELECT j.id FROM doomed AS d
-        JOIN synk.job AS j ON j.waiting_on @> ARRAY[d.id] AND j.state = 'pending'
-    ), locked AS (
-        SELECT j.id FROM synk.job AS j WHERE j.id IN (SELECT d.id FROM doomed AS d)
-        ORDER BY j.id FOR NO KEY UPDATE
-    )
-    UPDATE synk.job AS j
-    SET state = 'cancelled', cancel_reason = 'dependency', finalized_at = now(), held = false,
-        waiting_on = '{}'
-    FROM locked WHERE j.id = locked.id AND j.state = 'pending';
+    -- Sweeps instead of a trigger for each generation: a chain of any length fits. After a sweep
+    -- another looks at what was tied meanwhile to the jobs that it had to wait for.
+    LOOP
+        WITH RECURSIVE doomed (id) AS (
+            SELECT j.id FROM synk.job AS j
+            WHERE j.waiting_on && ended AND j.waiting_on <> '{}' AND j.state = 'pending'
+            UNION
+            SELECT j.id FROM doomed AS d
+            JOIN synk.job AS j ON j.waiting_on @> ARRAY[d.id] AND j.waiting_on <> '{}'
+                              AND j.state = 'pending'
+        ), locked AS (
+            SELECT j.id FROM synk.job AS j WHERE j.id IN (SELECT d.id FROM doomed AS d)
+            ORDER BY j.id FOR NO KEY UPDATE
+        ), swept AS (
+            UPDATE synk.job AS j
+            SET state = 'cancelled', cancel_reason = 'dependency', finalized_at = now(),
+                held = false, waiting_on = '{}'
+            FROM locked WHERE j.id = locked.id AND j.state = 'pending'
+            RETURNING j.id
+        )
+        SELECT array_agg(swept.id) INTO ended FROM swept;
+        EXIT WHEN ended IS NULL;
+    END LOOP;
     RETURN NULL;
 END $$;
 
