@@ -361,6 +361,6 @@ def _asynchronous(storage: PostgresStorage) -> AsyncPostgresStorage:
     from synk.storage.async_postgres import AsyncPostgresStorage  # noqa: PLC0415
     from synk.storage.postgres import PostgresStorage  # noqa: PLC0415
 
-    if not isinstance(storage, PostgresStorage):
+    if not isinstance(storage, PostgresStorage):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError("storage", storage, "must be a PostgresStorage")
     return AsyncPostgresStorage(storage)
