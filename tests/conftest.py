@@ -49,10 +49,9 @@ def empty_dsn(server: Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def server15_dsn(server15: Server) -> Iterator[str]:
-    """A new database with synk's schema on PostgreSQL 15."""
-    with server15.database() as dsn:
-        yield dsn
+def server15_dsn(server15: Server) -> str:
+    """A database with synk's schema and no jobs on PostgreSQL 15."""
+    return server15.emptied()
 
 
 @pytest.fixture
@@ -71,8 +70,11 @@ def connection(dsn: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture(params=["postgres", "model"])
-def any_storage(request: pytest.FixtureRequest) -> Storage:
-    """Each storage that keeps the contract: the real one, and the model of the tests."""
+def any_storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    """Each storage that keeps the contract, empty: the real one, and the model of the tests."""
     if request.param == "model":
-        return ModelStorage()
-    return request.getfixturevalue("storage")
+        yield ModelStorage()
+        return
+    storage = PostgresStorage(request.getfixturevalue("server").emptied())
+    yield storage
+    storage.close()

@@ -48,6 +48,7 @@ class Server:
         self.dsn = dsn
         self._run = f"synk_test_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self._made = 0
+        self._kept: str | None = None
         self._admin = psycopg.connect(dsn, autocommit=True)
         self._has_strategy = self._admin.info.server_version >= 150000
         self._template = self._create("template0")
@@ -66,8 +67,21 @@ class Server:
         finally:
             self._drop(name)
 
+    def emptied(self) -> str:
+        """Returns the DSN of a database without jobs, the same each time: ten times as fast.
+
+        For tests that leave nothing else behind, and of which one runs at a time.
+        """
+        if self._kept is None:
+            self._kept = self._create(self._template)
+        with psycopg.connect(self.dsn_of(self._kept), autocommit=True) as connection:
+            connection.execute("TRUNCATE synk.job RESTART IDENTITY")
+            connection.execute("UPDATE synk.cleaned SET cleaned_up_to = 0")
+        return self.dsn_of(self._kept)
+
     def close(self) -> None:
-        self._drop(self._template)
+        for name in filter(None, (self._kept, self._template)):
+            self._drop(name)
         self._admin.close()
 
     def _create(self, template: str) -> str:

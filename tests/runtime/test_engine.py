@@ -15,6 +15,7 @@ import handlers
 import synk
 from supervising import ended, is_running, supervised, wait_until
 from synk import CancelReason, Cause, JobState
+from synk.core.pool import Pool
 from synk.runtime import linux
 
 ONCE = synk.InsertOptions(max_retries=0)
@@ -403,3 +404,29 @@ def test_processes_carry_the_supervisors_tag(client: synk.Client, tmp_path: Path
 
     assert child in linux.tagged_processes(str(client.id))
     assert is_running(client, job_id)
+
+
+def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the supervisor costs nobody an attempt."""
+    log = tmp_path / "log"
+
+    def broken(self: Pool, event: object, now: float) -> list[object]:
+        if log.exists():
+            raise AssertionError("a bug")
+        return handle(self, event, now)
+
+    handle = Pool.handle
+    monkeypatch.setattr(Pool, "handle", broken)
+    with pytest.raises(AssertionError, match="a bug"), supervised(dsn) as client:  # noqa: PT012
+        ids = [
+            client.insert("x", handlers.Write(str(log), sleep_s=1000)),
+            *client.insert_many([("y", handlers.Noop())] * 3),
+        ]
+        wait_until(lambda: client._supervisor is None, what="the supervisor to fail")
+
+        rows = client.storage.get(ids)
+
+    assert {row.state for row in rows} == {JobState.AVAILABLE}
+    assert all(row.attempt == row.uncounted for row in rows)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import shutil
+import tempfile
 import threading
+from pathlib import Path
 
 import psycopg
 import psycopg_pool
@@ -15,7 +18,7 @@ import handlers
 import synk
 from supervising import make_client
 from synk import Change, JobState
-from synk.storage import migrate
+from synk.storage import embedded, migrate
 
 
 def test_making_a_storage_opens_nothing(connection) -> None:
@@ -185,3 +188,21 @@ def test_async_inserts_run_beside_each_other(dsn: str) -> None:
             )
 
     assert len(set(asyncio.run(use()))) == 50
+
+
+def test_closing_one_storage_leaves_the_embedded_server_to_the_others() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="synk-shared-"))
+    folder.chmod(0o755)
+    one, other = (synk.PostgresStorage(f"embedded://{folder}/server") for _ in range(2))
+    try:
+        one.migrate()
+        one.ping()
+        other.ping()
+
+        one.close()
+
+        other.ping()
+    finally:
+        other.close()
+        embedded.server_for(f"embedded://{folder}/server").release()
+        shutil.rmtree(folder, ignore_errors=True)

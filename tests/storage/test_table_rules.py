@@ -250,7 +250,8 @@ def test_the_schema_may_have_another_name(dsn: str, schema: str) -> None:
         complete(storage, *jobs)
         assert storage.counts() == {JobState.COMPLETED: 1, JobState.AVAILABLE: 1}
 
-    assert make_client(dsn).storage.counts() == {}
+    with make_client(dsn) as usual:
+        assert usual.storage.counts() == {}
 
 
 @pytest.mark.parametrize("schema", ["", "Jobs", "a b", "1a", "x" * 51, "Robert'); --", None])

@@ -183,6 +183,14 @@ class Pool:
         wanted = {name: self._demand_of(name) for name in self.queues}
         return {name: count for name, count in wanted.items() if count > 0}
 
+    def abandon(self) -> list[Ended]:
+        """Gives up every job that is held, uncharged; for a shell whose processes are all dead."""
+        held = self.backlog.remove_where(lambda _: True)
+        for slot in self.slots:
+            held += slot.in_flight
+            slot.in_flight.clear()
+        return [Ended(job, Verdict.RELEASED) for job in held]
+
     @property
     def is_stopped(self) -> bool:
         """Whether a drain is complete: no job is held and no process is left."""

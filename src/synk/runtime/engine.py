@@ -24,6 +24,7 @@ from multiprocessing import forkserver, reduction, resource_tracker, spawn
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from synk.core.messages import (
+    Claimed,
     Dismiss,
     DrainRequested,
     Exit,
@@ -42,6 +43,7 @@ from synk.core.messages import (
     WorkerReady,
 )
 from synk.errors import ConfigurationError, WorkerStartError
+from synk.retry import Ended, Verdict
 from synk.runtime import child, linux, nursery
 from synk.runtime.process import WorkerProcess
 
@@ -112,11 +114,6 @@ class Engine:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
-    def drain_inbox(self) -> None:
-        """Handles, after `run`, what was posted too late for it: the last claim's jobs."""
-        while self._inbox:
-            self._handle(self._inbox.popleft())
-
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -134,6 +131,7 @@ class Engine:
                 self._step()
         finally:
             self._kill_everything()
+            self.give_back()
             self._selector.close()
             os.close(self._wake)
         if self._problem is not None:
@@ -286,6 +284,20 @@ class Engine:
             permits=permits,
             page=page,
         )
+
+    def give_back(self) -> None:
+        """Settles, uncharged, what is held though no process is left.
+
+        After an orderly drain that is nothing. It is called once more when no claim can be under
+        way any more, for what the last one brought.
+        """
+        held = self.pool.abandon()
+        while self._inbox:
+            event = self._inbox.popleft()
+            if isinstance(event, Claimed):
+                held += [Ended(job, Verdict.RELEASED) for job in event.jobs]
+        if held:
+            self._settle(Settle(ended=held))
 
     def _kill_everything(self) -> None:
         """Leaves no process behind, however the loop ended."""

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
+STAGE_S: Final = 1.0
+"""How often due jobs are looked for at the least, however rarely the queues are fetched."""
+
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
 
@@ -99,7 +102,7 @@ class Supervisor:
             self._engine,
             owner,
             facts,
-            stage_s=min(queue.time_fetch.total_seconds() for queue in queues.values()),
+            stage_s=min(STAGE_S, *(queue.time_fetch.total_seconds() for queue in queues.values())),
             cleaner=cleaner,
             on_staged=self._claims.look_now,
         )
@@ -185,9 +188,8 @@ class Supervisor:
         self._listener.stop()
         self._maintenance.stop()
         claim, ack, *others = threads
-        # A claim that was under way may still have brought jobs: the drained pool gives them back.
         claim.join(FLUSH_S)
-        self._engine.drain_inbox()
+        self._engine.give_back()
         self._acks.finish_by(time.monotonic() + FLUSH_S)
         ack.join(FLUSH_S + 1.0)
         for thread in others:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg.rows import tuple_row
+
 from synk.errors import SchemaMismatch
 from synk.storage import sql
 
@@ -39,8 +41,7 @@ def apply(connection: psycopg.Connection[Any], schema: str = sql.DEFAULT_SCHEMA)
     for version, name, text in numbered:
         with connection.transaction():
             _lock(connection)
-            current = connection.execute(sql.migration_version(schema)).fetchone()
-            done = check_not_newer(int((current and current[0]) or 0), schema)
+            done = check_not_newer(_current(connection, schema), schema)
             if done < version:
                 connection.execute(text)
                 connection.execute(sql.migration_note(schema), (version, name))
@@ -53,7 +54,8 @@ def script(schema: str = sql.DEFAULT_SCHEMA) -> str:
     parts: list[str] = []
     for version, name, text in sql.migrations(schema):
         body = text.replace("%%", "%").rstrip()
-        note = f"INSERT INTO {schema}.migration (version, name) VALUES ({version}, '{name}');"  # noqa: S608 - both come from this package's file names
+        note = f"INSERT INTO synk.migration (version, name) VALUES ({version}, '{name}');"  # noqa: S608 - both come from this package's file names
+        note = sql.in_schema(note, schema)
         parts.append("\n".join(["BEGIN;", body, *([note] if version else []), "COMMIT;", ""]))
     return "\n".join(parts)
 
@@ -69,6 +71,12 @@ def check_not_newer(version: int, schema: str) -> int:
             f"schema {schema!r} is at version {version}, this synk knows {LATEST}: upgrade synk"
         )
     return version
+
+
+def _current(connection: psycopg.Connection[Any], schema: str) -> int:
+    with connection.cursor(row_factory=tuple_row) as cursor:  # the caller's may be any other
+        row = cursor.execute(sql.migration_version(schema)).fetchone()
+        return int(row[0] or 0) if row else 0
 
 
 def _lock(connection: psycopg.Connection[Any]) -> None:

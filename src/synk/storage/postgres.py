@@ -243,13 +243,15 @@ class PostgresStorage:
                 return migrate.apply(connection, self.schema)
 
     def close(self) -> None:
-        """See `Storage.close`. A pool that was passed in is left open."""
+        """See `Storage.close`.
+
+        A pool that was passed in is left open. An embedded server is shared by all storages of this
+        process; it stops when the last process that uses it ends.
+        """
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._pool_pid == os.getpid():
             pool.close()
-        if isinstance(self._target, str) and embedded.is_embedded(self._target):
-            embedded.server_for(self._target).release()
 
     # -- connections --------------------------------------------------------------------------
 
@@ -361,9 +363,13 @@ def _check_dsn(dsn: str) -> None:
         return
     try:
         _conninfo.conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
+        # libpq's own words quote the part that it stumbled over, which may be the password.
         raise ConfigurationError(
-            "storage", _without_password(dsn), f"is no PostgreSQL DSN: {_one_line(error)}"
+            "storage",
+            _without_password(dsn),
+            "is no PostgreSQL DSN: write postgresql://user:password@host/database, with special "
+            "characters percent-encoded, or host=... dbname=...",
         ) from None
 
 

@@ -1,8 +1,10 @@
 -- Applies outcomes, each only if its fence still holds: the row is running, under the same owner,
 -- attempt and claim. The number of rows it changed is the number of outcomes it applied.
 --
--- Rows that somebody else has locked are skipped, so that an acknowledgement never waits while it
--- holds locks and cannot be part of a deadlock; the caller offers those again.
+-- Rows that somebody else has locked are skipped: an acknowledgement does not wait for another
+-- writer of its own rows, and the caller offers those again. Only to settle dependents that it shares
+-- with another acknowledgement does it wait; if the two wait for each other, PostgreSQL ends one of
+-- them, and that one is offered again as a whole.
 --
 -- state and owner are compared with columns, not with constants. The planner must not prove the
 -- predicate of job_owner: it takes that index for an empty one and walks all its dead entries for

@@ -214,9 +214,12 @@ BEGIN
             SELECT j.id FROM synk.job AS j
             WHERE j.waiting_on && ended AND j.waiting_on <> '{}' AND j.state = 'pending'
             UNION
-            SELECT j.id FROM doomed AS d
-            JOIN synk.job AS j ON j.waiting_on @> ARRAY[d.id] AND j.waiting_on <> '{}'
-                              AND j.state = 'pending'
+            -- OFFSET 0: one look into job_waiting for each, or the planner compares all with all.
+            SELECT next.id FROM doomed AS d CROSS JOIN LATERAL (
+                SELECT j.id FROM synk.job AS j
+                WHERE j.waiting_on @> ARRAY[d.id] AND j.waiting_on <> '{}' AND j.state = 'pending'
+                OFFSET 0
+            ) AS next
         ), locked AS (
             SELECT j.id FROM synk.job AS j WHERE j.id IN (SELECT d.id FROM doomed AS d)
             ORDER BY j.id FOR NO KEY UPDATE

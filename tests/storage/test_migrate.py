@@ -1,0 +1,111 @@
+"""Migrations applied by the library and by hand."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+import psycopg_pool
+import pytest
+from psycopg.rows import dict_row
+
+import synk
+from synk.storage import migrate
+from synk.testing import claim, insert
+
+CATALOG: Final = """
+SELECT table_name, column_name, data_type, column_default, is_nullable
+FROM information_schema.columns WHERE table_schema = 'synk' ORDER BY 1, 2;
+SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'synk' ORDER BY 1;
+SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger
+WHERE NOT tgisinternal AND tgrelid = 'synk.job'::regclass ORDER BY 1;
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'synk'::regnamespace ORDER BY 1;
+SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'synk'::regnamespace ORDER BY 1;
+SELECT enumtypid::regtype::text, enumlabel FROM pg_enum ORDER BY 1, enumsortorder
+"""
+
+
+def catalog(dsn: str) -> list[object]:
+    with psycopg.connect(dsn) as connection:
+        return [connection.execute(query.encode()).fetchall() for query in CATALOG.split(";")]
+
+
+def run_script(dsn: str, schema: str = "synk") -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(migrate.script(schema).encode())
+
+
+def test_a_schema_made_by_hand_is_the_same(dsn: str, empty_dsn: str) -> None:
+    run_script(empty_dsn)
+
+    assert catalog(empty_dsn) == catalog(dsn)
+    storage = synk.PostgresStorage(empty_dsn)
+    assert storage.migrate() == []
+    storage.ping()
+    storage.close()
+
+
+def test_a_schema_whose_name_is_a_word_of_sql_can_be_made_by_hand(empty_dsn: str) -> None:
+    run_script(empty_dsn, "user")
+
+    storage = synk.PostgresStorage(empty_dsn, schema="user")
+    storage.ping()
+    job_id = insert(storage)
+    assert [job.id for job in claim(storage)] == [job_id]
+    storage.close()
+
+
+def test_a_script_that_is_run_again_changes_nothing(dsn: str) -> None:
+    before = catalog(dsn)
+
+    with pytest.raises(psycopg.errors.DuplicateObject):
+        run_script(dsn)
+
+    assert catalog(dsn) == before
+
+
+def test_a_repeated_migration_does_nothing(dsn: str) -> None:
+    before = catalog(dsn)
+
+    assert synk.PostgresStorage(dsn).migrate() == []
+    assert catalog(dsn) == before
+
+
+def test_a_database_without_a_schema_is_told_to_migrate(empty_dsn: str) -> None:
+    storage = synk.PostgresStorage(empty_dsn)
+
+    for ask in (storage.ping, storage.counts):
+        with pytest.raises(synk.SchemaMismatch, match="synk migrate"):
+            ask()
+    storage.close()
+
+
+def test_a_schema_of_no_version_is_told_to_migrate(dsn: str, connection) -> None:
+    connection.execute("DELETE FROM synk.migration")
+    storage = synk.PostgresStorage(dsn)
+
+    with pytest.raises(synk.SchemaMismatch, match="at version 0, this synk needs 1: run `synk mig"):
+        storage.ping()
+    storage.close()
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_pool_of_the_users_migrates_whatever_its_rows_look_like(
+    empty_dsn: str, *, autocommit: bool
+) -> None:
+    kwargs = {"row_factory": dict_row, "autocommit": autocommit}
+    with psycopg_pool.ConnectionPool(empty_dsn, kwargs=kwargs, min_size=1, open=True) as pool:
+        storage = synk.PostgresStorage(pool)
+
+        assert storage.migrate() == ["001 jobs"]
+        assert storage.migrate() == []
+        storage.ping()
+
+
+def test_migrations_run_on_postgres_15(server15) -> None:
+    with server15.database(migrated=False) as dsn:
+        storage = synk.PostgresStorage(dsn)
+        assert storage.migrate() == ["001 jobs"]
+        storage.ping()
+        storage.close()
