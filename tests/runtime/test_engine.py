@@ -15,6 +15,7 @@ import handlers
 import synk
 from supervising import ended, is_running, supervised, wait_until
 from synk import CancelReason, Cause, JobState
+from synk.core.messages import Command, Event
 from synk.core.pool import Pool
 from synk.runtime import linux
 
@@ -412,12 +413,13 @@ def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
     """A bug in the supervisor costs nobody an attempt."""
     log = tmp_path / "log"
 
-    def broken(self: Pool, event: object, now: float) -> list[object]:
+    def broken(self: Pool, event: Event, now: float) -> list[Command]:
         if log.exists():
             raise AssertionError("a bug")
         return handle(self, event, now)
 
     handle = Pool.handle
+    rows: list[synk.JobRow] = []
     monkeypatch.setattr(Pool, "handle", broken)
     with pytest.raises(AssertionError, match="a bug"), supervised(dsn) as client:  # noqa: PT012
         ids = [
@@ -426,7 +428,8 @@ def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
         ]
         wait_until(lambda: client._supervisor is None, what="the supervisor to fail")
 
-        rows = client.storage.get(ids)
+        rows += client.storage.get(ids)
 
+    assert len(rows) == 4
     assert {row.state for row in rows} == {JobState.AVAILABLE}
     assert all(row.attempt == row.uncounted for row in rows)

@@ -183,13 +183,13 @@ class Pool:
         wanted = {name: self._demand_of(name) for name in self.queues}
         return {name: count for name, count in wanted.items() if count > 0}
 
-    def abandon(self) -> list[Ended]:
-        """Gives up every job that is held, uncharged; for a shell whose processes are all dead."""
+    def abandon(self) -> list[ClaimedJob]:
+        """Gives up every job that is held; for a shell whose processes are all dead."""
         held = self.backlog.remove_where(lambda _: True)
         for slot in self.slots:
             held += slot.in_flight
             slot.in_flight.clear()
-        return [Ended(job, Verdict.RELEASED) for job in held]
+        return held
 
     @property
     def is_stopped(self) -> bool:

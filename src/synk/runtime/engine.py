@@ -291,13 +291,16 @@ class Engine:
         After an orderly drain that is nothing. It is called once more when no claim can be under
         way any more, for what the last one brought.
         """
-        held = self.pool.abandon()
-        while self._inbox:
-            event = self._inbox.popleft()
-            if isinstance(event, Claimed):
-                held += [Ended(job, Verdict.RELEASED) for job in event.jobs]
+        held = {job.id: job for job in self.pool.abandon()}
+        # An event that the pool failed on is still there, and half taken in perhaps.
+        for events in (self._events, self._inbox):
+            while events:
+                event = events.popleft()
+                if isinstance(event, Claimed):
+                    held.update({job.id: job for job in event.jobs})
         if held:
-            self._settle(Settle(ended=held))
+            ended = [Ended(job, Verdict.RELEASED) for job in held.values()]
+            self._settle(Settle(ended=ended))
 
     def _kill_everything(self) -> None:
         """Leaves no process behind, however the loop ended."""
