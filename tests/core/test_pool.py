@@ -4,13 +4,8 @@ import pytest
 
 from core.world import World, fence, job
 from synk.core import messages as m
-from synk.core.pool import (
-    CLAIM_JOBS,
-    START_FAILURES_MAX,
-    START_TIMEOUT_S,
-    WINDOW_JOBS,
-    QueueLimits,
-)
+from synk.core.demand import CLAIM_JOBS, WINDOW_JOBS, QueueLimits
+from synk.core.pool import START_FAILURES_MAX, START_TIMEOUT_S
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from core.world import World, fence, job
 from synk.core import messages as m
-from synk.core.pool import QueueLimits
+from synk.core.demand import QueueLimits
 
 CHOICE = st.integers(min_value=0, max_value=1_000_000)
 

@@ -11,7 +11,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from synk.core import messages as m
-from synk.core.pool import Pool, QueueLimits
+from synk.core.demand import QueueLimits
+from synk.core.pool import Pool
 from synk.core.slot import SlotState
 from synk.job import ClaimedJob, Fence
 from synk.retry import Ended, Verdict

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from synk.core.backlog import Backlog
-from synk.core.estimates import UNKNOWN_S, Estimates
+from synk.core.demand import Demand, has_room, slots_using
+from synk.core.estimates import Estimates
 from synk.core.messages import (
     CancelRequested,
     Claimed,
@@ -46,28 +47,9 @@ from synk.retry import Ended, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from synk.core.demand import QueueLimits
     from synk.core.messages import Exit
     from synk.job import ClaimedJob
-
-WINDOW_S: Final = 0.005
-"""Work that may be queued at one worker beyond its running job. Enough to outlast the supervisor's
-turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
-
-WINDOW_JOBS: Final = 256
-"""Jobs at one worker at most; the ring on its page holds twice as many."""
-
-PREFETCH_S: Final = 0.1
-"""Up to this duration one job may wait at the worker behind the running one. For longer jobs the
-turn-around does not matter, and another supervisor might begin the job at once."""
-
-BUFFER_S: Final = 0.05
-"""Work that is claimed ahead, to cover a round of claiming with short jobs."""
-
-CLAIM_JOBS: Final = 500
-"""Jobs in one claim at most: larger batches flip the plan of the statements."""
-
-BACKLOG_JOBS: Final = 1_000
-"""Jobs claimed ahead at most."""
 
 STALL_S: Final = 0.02
 """A worker without progress for this long, and for three times what its job was expected to take,
@@ -91,14 +73,6 @@ LEAVE_S: Final = 1.0
 
 _RESPAWN_S: Final = 0.1
 _RESPAWN_MAX_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLimits:
-    """What the pool knows of a queue."""
-
-    max_workers: int
-    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +101,7 @@ class Pool:
         self.queues = dict(queues)
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
+        self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
         self.draining = False
         self.claims = 0
         """Claims taken in so far."""
@@ -180,7 +155,7 @@ class Pool:
         """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
         if self.draining:
             return {}
-        wanted = {name: self._demand_of(name) for name in self.queues}
+        wanted = {name: self._demand.of(name) for name in self.queues}
         return {name: count for name, count in wanted.items() if count > 0}
 
     def abandon(self) -> list[ClaimedJob]:
@@ -450,7 +425,7 @@ class Pool:
                 continue
             while len(jobs) < share and (job := queue.peek()) is not None:
                 expected_s = self.estimates.expected_s(job.kind)
-                if not self._has_room(slot, expected_s):
+                if not has_room(slot, expected_s):
                     break
                 queue.pop()
                 job.expected_s = expected_s
@@ -469,25 +444,12 @@ class Pool:
             slot.deadline = now + self.queues[jobs[0].queue].timeout_s
         self._commands.append(Send(slot.number, first, jobs))
 
-    def _has_room(self, slot: Slot, expected_s: float) -> bool:
-        held = len(slot.in_flight)
-        if held == 0:
-            return True
-        if slot.stalled or held >= WINDOW_JOBS:
-            return False
-        if slot.backlog_s + expected_s <= WINDOW_S:
-            return True
-        return held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S
-
     def _may_use(self, slot: Slot, queue: str) -> bool:
         """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
         limit = self.queues[queue].max_workers
         if limit >= len(self.slots) or any(job.queue == queue for job in slot.in_flight):
             return True
-        return self._slots_using(queue) < limit
-
-    def _slots_using(self, queue: str) -> int:
-        return sum(any(job.queue == queue for job in slot.in_flight) for slot in self.slots)
+        return slots_using(self.slots, queue) < limit
 
     def _steal(self, serving: list[Slot]) -> None:
         for slot in serving:
@@ -495,50 +457,6 @@ class Pool:
                 queued_s = slot.backlog_s - slot.in_flight[0].expected_s
                 if queued_s >= STEAL_S:
                     self._recall(slot)
-
-    def _demand_of(self, queue: str) -> int:
-        limits = self.queues[queue]
-        slots = min(len(self.slots), limits.max_workers)
-        expected_s = self._expected_in(queue)
-        at_once = self._room_for_one(queue, slots, expected_s)
-        ahead = 0
-        if expected_s < BUFFER_S:
-            held = self.backlog.queues[queue].count + self._in_flight_of(queue)
-            target = min(BACKLOG_JOBS, int(slots * BUFFER_S / expected_s))
-            ahead = target - held
-            if ahead < target // 4:
-                # Not worth a claim yet: few large claims cost the database less than many small.
-                ahead = 0
-        return min(CLAIM_JOBS, max(at_once, ahead))
-
-    def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
-        room = 0
-        for slot in self.slots:
-            if slot.state is not SlotState.SERVING or slot.stalled:
-                continue
-            held = len(slot.in_flight)
-            if held == 0 or (
-                held == 1 and max(expected_s, slot.in_flight[0].expected_s) <= PREFETCH_S
-            ):
-                room += 1
-        if slots < len(self.slots):
-            room = min(room, max(0, slots - self._slots_using(queue)))
-        return room - self.backlog.count
-
-    def _expected_in(self, queue: str) -> float:
-        job = self.backlog.queues[queue].peek()
-        if job is not None:
-            return self.estimates.expected_s(job.kind)
-        for slot in self.slots:
-            for held in slot.in_flight:
-                if held.queue == queue:
-                    return self.estimates.expected_s(held.kind)
-        return UNKNOWN_S
-
-    def _in_flight_of(self, queue: str) -> int:
-        if len(self.queues) == 1:
-            return sum(len(slot.in_flight) for slot in self.slots)
-        return sum(job.queue == queue for slot in self.slots for job in slot.in_flight)
 
     def _flushed(self) -> list[Command]:
         if self._successes or self._ended:

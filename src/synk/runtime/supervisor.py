@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synk import telemetry
+from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested
-from synk.core.pool import Pool, QueueLimits
+from synk.core.pool import Pool
 from synk.errors import ConfigurationError
 from synk.runtime import nursery
 from synk.runtime.engine import Engine

@@ -1,0 +1,127 @@
+"""How much work a worker is given ahead, and how much the supervisor claims ahead.
+
+Short jobs are claimed and sent in batches, long ones one by one. All of it is measured in expected
+time, so that a job never waits long behind others while another worker, or another supervisor,
+could begin it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from synk.core.estimates import UNKNOWN_S
+from synk.core.slot import SlotState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from synk.core.backlog import Backlog
+    from synk.core.estimates import Estimates
+    from synk.core.slot import Slot
+
+WINDOW_S: Final = 0.005
+"""Work that may be queued at one worker beyond its running job. Enough to outlast the supervisor's
+turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
+
+WINDOW_JOBS: Final = 256
+"""Jobs at one worker at most; the ring on its page holds twice as many."""
+
+PREFETCH_S: Final = 0.1
+"""Up to this duration one job may wait at the worker behind the running one. For longer jobs the
+turn-around does not matter, and another supervisor might begin the job at once."""
+
+BUFFER_S: Final = 0.05
+"""Work that is claimed ahead, to cover a round of claiming with short jobs."""
+
+CLAIM_JOBS: Final = 500
+"""Jobs in one claim at most: larger batches flip the plan of the statements."""
+
+BACKLOG_JOBS: Final = 1_000
+"""Jobs claimed ahead at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """What the pool knows of a queue."""
+
+    max_workers: int
+    timeout_s: float
+
+
+def has_room(slot: Slot, expected_s: float) -> bool:
+    """Whether one more job that is *expected_s* long may wait at this worker."""
+    held = len(slot.in_flight)
+    if held == 0:
+        return True
+    if slot.stalled or held >= WINDOW_JOBS:
+        return False
+    if slot.backlog_s + expected_s <= WINDOW_S:
+        return True
+    return held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S
+
+
+def slots_using(slots: Sequence[Slot], queue: str) -> int:
+    """Returns how many workers have jobs of *queue*."""
+    return sum(any(job.queue == queue for job in slot.in_flight) for slot in slots)
+
+
+class Demand:
+    """Looks at the slots and the backlog and says what is wanted."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        queues: Mapping[str, QueueLimits],
+        backlog: Backlog,
+        estimates: Estimates,
+    ) -> None:
+        self._slots = slots
+        self._queues = queues
+        self._backlog = backlog
+        self._estimates = estimates
+
+    def of(self, queue: str) -> int:
+        """Returns how many jobs of *queue* are to be claimed now; 0 or less: none."""
+        limits = self._queues[queue]
+        slots = min(len(self._slots), limits.max_workers)
+        expected_s = self._expected_in(queue)
+        at_once = self._room_for_one(queue, slots, expected_s)
+        ahead = 0
+        if expected_s < BUFFER_S:
+            held = self._backlog.queues[queue].count + self._in_flight_of(queue)
+            target = min(BACKLOG_JOBS, int(slots * BUFFER_S / expected_s))
+            ahead = target - held
+            if ahead < target // 4:
+                # Not worth a claim yet: few large claims cost the database less than many small.
+                ahead = 0
+        return min(CLAIM_JOBS, max(at_once, ahead))
+
+    def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
+        room = 0
+        for slot in self._slots:
+            if slot.state is not SlotState.SERVING or slot.stalled:
+                continue
+            held = len(slot.in_flight)
+            if held == 0 or (
+                held == 1 and max(expected_s, slot.in_flight[0].expected_s) <= PREFETCH_S
+            ):
+                room += 1
+        if slots < len(self._slots):
+            room = min(room, max(0, slots - slots_using(self._slots, queue)))
+        return room - self._backlog.count
+
+    def _expected_in(self, queue: str) -> float:
+        job = self._backlog.queues[queue].peek()
+        if job is not None:
+            return self._estimates.expected_s(job.kind)
+        for slot in self._slots:
+            for held in slot.in_flight:
+                if held.queue == queue:
+                    return self._estimates.expected_s(held.kind)
+        return UNKNOWN_S
+
+    def _in_flight_of(self, queue: str) -> int:
+        if len(self._queues) == 1:
+            return sum(len(slot.in_flight) for slot in self._slots)
+        return sum(job.queue == queue for slot in self._slots for job in slot.in_flight)
