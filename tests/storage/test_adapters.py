@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -16,7 +19,7 @@ from psycopg.rows import dict_row
 
 import handlers
 import synk
-from supervising import make_client
+from supervising import TESTS, make_client
 from synk import Change, JobState
 from synk.storage import embedded, migrate
 
@@ -206,3 +209,22 @@ def test_closing_one_storage_leaves_the_embedded_server_to_the_others() -> None:
         other.close()
         embedded.server_for(f"embedded://{folder}/server").release()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_program_that_closes_nothing_ends_by_itself(dsn: str) -> None:
+    code = (
+        "import sys, synk, handlers;"
+        "client = synk.Client(storage=synk.PostgresStorage(sys.argv[1]));"
+        "print(client.insert('x', handlers.Noop()))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, dsn],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -290,6 +291,9 @@ class PostgresStorage:
             name="synk",
         )
         pool.open()
+        # A pool still open when the interpreter ends joins its threads too late: Python 3.13 hangs
+        # there. Programs may end without closing their client.
+        weakref.finalize(self, _close_pool, pool, os.getpid())
         return pool
 
     def _conninfo(self) -> str:
@@ -349,6 +353,11 @@ def connect_options(conninfo: str) -> dict[str, Any]:
         "connect_timeout": _CONNECT_TIMEOUT_S,
     }
     return {name: value for name, value in defaults.items() if name not in given}
+
+
+def _close_pool(pool: psycopg_pool.ConnectionPool[Any], pid: int) -> None:
+    if os.getpid() == pid:
+        pool.close()
 
 
 def _execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:
