@@ -132,11 +132,6 @@ class Slot:
         self.state = following
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it could begin a job at once."""
-        return self.state is SlotState.SERVING and not self.in_flight
-
-    @property
     def head_number(self) -> int:
         """The number of the first job in flight."""
         return self.done + 1

@@ -16,7 +16,7 @@ Bytes of arguments pass through as they came from the database. What comes up is
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -69,8 +69,6 @@ _decode_frame = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
 _decode_reply = msgspec.msgpack.Decoder(
     tuple[int, str | None, str | None, dt.datetime | None]
 ).decode
-
-JobFields = tuple[Any, ...]
 
 
 def encode_frame(first: int, jobs: Sequence[ClaimedJob]) -> bytes:

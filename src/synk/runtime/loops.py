@@ -176,13 +176,10 @@ class AckLoop:
         storage: Storage,
         owner: UUID,
         facts: Telemetry,
-        *,
-        on_stored: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._owner = owner
         self._facts = facts
-        self._on_stored = on_stored
         self._trouble = Trouble("acknowledging", facts)
         self._settled: deque[Settle] = deque()
         self._outcomes: deque[Outcome] = deque()
@@ -256,7 +253,6 @@ class AckLoop:
                 self._outcomes.append(outcome)
             elif answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
                 self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer))
-        self._on_stored()
         if answers and all(answer is AckAnswer.LOCKED for answer in answers):
             self._pause(LOCKED_PAUSE_S)
 

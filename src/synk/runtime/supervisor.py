@@ -77,7 +77,6 @@ class Supervisor:
         self._queues = queues
         self._drain_timeout_s = engine.drain_timeout_s
         self._stops = 0
-        self.stopped = threading.Event()
         self.pool = Pool(
             slots=engine.processes,
             queues={
@@ -196,7 +195,6 @@ class Supervisor:
         for thread in others:
             thread.join(1.0)
         self._facts.emit(telemetry.SupervisorStopped(self._acks.unacknowledged))
-        self.stopped.set()
 
     @contextlib.contextmanager
     def _signals(self) -> Generator[None]:
