@@ -26,15 +26,18 @@ from synk.job import (
     JobState,
     KindSummary,
 )
-from synk.storage.statements import client_id_of
+from synk.status import ClientRow
+from synk.storage.statements import client_id_of, progress_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from uuid import UUID
 
     from synk.job import NewJob, Outcome
+    from synk.status import ClientStatus, JobNotes
 
 ERRORS_KEPT: Final = 20
+CLIENTS_KEPT: Final = dt.timedelta(days=30)
 _TICK: Final = dt.timedelta(microseconds=1)
 
 
@@ -82,6 +85,8 @@ class ModelStorage:
         self._last_id = 0
         self._cleaned_up_to = 0
         self._hints: list[Hints] = []
+        self._clients: dict[UUID, ClientRow] = {}
+        self._questions: dict[int, tuple[UUID, int, str | None]] = {}
 
     def ping(self) -> None:
         pass
@@ -136,6 +141,14 @@ class ModelStorage:
             result=None,
             duration=None,
             cpu_time=None,
+            system_time=None,
+            peak_rss_bytes=None,
+            pid=None,
+            host=None,
+            crashes=0,
+            output="",
+            progress=None,
+            checkpoint=None,
         )
         entry = self._entries[row.id] = Entry(row, held=options.pending)
         if any(e.row.state is JobState.CANCELLED for e in needed):
@@ -167,12 +180,14 @@ class ModelStorage:
             attempt=entry.row.attempt + 1,
             attempted_at=self.now,
             attempted_by=[*entry.row.attempted_by, client_id_of(owner)],
+            progress=None,
         )
         row = entry.row
         past = {
             "attempted_by": row.attempted_by,
             "depends_on": row.depends_on,
             "errors": [error.to_dict() for error in row.errors],
+            "checkpoint": row.checkpoint,
         }
         return ClaimedJob(
             id=row.id,
@@ -189,6 +204,7 @@ class ModelStorage:
             history=json.dumps(past) if row.attempt > 1 or row.depends_on else None,
             queue=row.queue,
             claim_seq=claim_seq,
+            crashes=row.crashes,
         )
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
@@ -214,12 +230,106 @@ class ModelStorage:
             result=None if outcome.result is None else json.loads(outcome.result),
             duration=dt.timedelta(microseconds=outcome.duration_us),
             cpu_time=dt.timedelta(microseconds=outcome.cpu_us),
+            system_time=_measured(outcome, dt.timedelta(microseconds=outcome.system_us)),
+            peak_rss_bytes=_measured(outcome, outcome.peak_rss_bytes),
+            pid=outcome.pid,
+            host=self._host_of(owner),
+            crashes=entry.row.crashes + outcome.crashed,
+            output=outcome.output or "",
         )
+        self._take_notes(entry, outcome.progress, outcome.checkpoint)
         if outcome.state is JobState.SCHEDULED:
             wait = dt.timedelta(seconds=outcome.retry_in_s or 0)
             entry.change(scheduled_at=outcome.retry_at or self.now + wait)
         self._end_attempt(entry, outcome.state, outcome.cancel_reason)
+        if entry.row.state is JobState.COMPLETED:
+            entry.change(checkpoint=None)
         return AckAnswer.APPLIED
+
+    def _take_notes(self, entry: Entry, progress: str | None, checkpoint: str | None) -> None:
+        if progress is not None:
+            entry.change(progress=progress_of(json.loads(progress)))
+        if checkpoint is not None:
+            entry.change(checkpoint=json.loads(checkpoint))
+
+    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
+        with self._call():
+            changed = 0
+            for note in notes:
+                fence = note.fence
+                entry = self._entries.get(fence.id)
+                if entry is not None and (
+                    (entry.owner, entry.row.attempt, entry.claim_seq)
+                    == (owner, fence.attempt, fence.claim_seq)
+                ):
+                    self._take_notes(entry, note.progress, note.checkpoint)
+                    changed += 1
+            return changed
+
+    # -- supervisors -----------------------------------------------------------------------------
+
+    def report_client(self, status: ClientStatus) -> None:
+        with self._call():
+            known = self._clients.get(status.id)
+            self._clients[status.id] = ClientRow(
+                id=status.id,
+                host=status.host,
+                pid=status.pid,
+                version=status.version,
+                processes=status.processes,
+                queues=list(status.queues),
+                started_at=self.now if known is None else known.started_at,
+                seen_at=self.now,
+                stopped_at=self.now if status.stopped else None,
+                unseen=dt.timedelta(0),
+                slots=list(status.slots),
+            )
+
+    def _host_of(self, owner: UUID) -> str | None:
+        known = self._clients.get(owner)
+        return None if known is None else known.host
+
+    def clients(self, within: dt.timedelta) -> list[ClientRow]:
+        with self._call():
+            rows = [
+                replace(row, unseen=self.now - row.seen_at)
+                for row in self._clients.values()
+                if row.seen_at > self.now - within
+            ]
+            return sorted(rows, key=lambda row: (row.stopped_at is not None, row.started_at))
+
+    def forget_clients(self) -> int:
+        with self._call():
+            old = [id for id, row in self._clients.items() if row.seen_at < self.now - CLIENTS_KEPT]
+            for id in old:
+                del self._clients[id]
+            return len(old)
+
+    def ask_stack(self, job_id: int) -> int | None:
+        with self._call():
+            entry = self._entries.get(job_id)
+            if entry is None or entry.owner is None:
+                return None
+            self._questions[len(self._questions) + 1] = (entry.owner, job_id, None)
+            self._announce()
+            return len(self._questions)
+
+    def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
+        with self._call():
+            return [
+                (question, job_id)
+                for question, (asked, job_id, answer) in self._questions.items()
+                if asked == owner and answer is None
+            ]
+
+    def answer_stack(self, question: int, answer: str) -> None:
+        with self._call():
+            owner, job_id, _ = self._questions[question]
+            self._questions[question] = (owner, job_id, answer)
+
+    def stack_answer(self, question: int) -> str | None:
+        with self._call():
+            return self._questions.get(question, (None, None, None))[2]
 
     def _end_attempt(self, entry: Entry, state: JobState, reason: CancelReason | None) -> None:
         if state is JobState.COMPLETED:
@@ -301,6 +411,12 @@ class ModelStorage:
                 result=None,
                 duration=None,
                 cpu_time=None,
+                system_time=None,
+                peak_rss_bytes=None,
+                pid=None,
+                crashes=0,
+                output="",
+                progress=None,
                 max_attempts=max(row.max_attempts, row.attempt - row.uncounted + 1),
             )
             self._announce()
@@ -412,6 +528,11 @@ class ModelStorage:
         return [e for e in self._in_state(JobState.PENDING) if job_id in e.row.waiting_on]
 
 
+def _measured(outcome: Outcome, value: Any) -> Any:
+    """What was measured, or None of an attempt that was too short to ask for it."""
+    return value if outcome.peak_rss_bytes else None
+
+
 def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
     durations = sorted(row.duration for row in rows if row.duration is not None)
 
@@ -426,5 +547,7 @@ def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
         errors=sum(len(row.errors) for row in rows),
         duration_p50=percentile(0.5),
         duration_p95=percentile(0.95),
+        duration_max=durations[-1] if durations else None,
+        peak_rss_bytes=max((r.peak_rss_bytes for r in rows if r.peak_rss_bytes), default=None),
         cpu_time=sum((row.cpu_time or dt.timedelta() for row in rows), dt.timedelta()),
     )

@@ -21,6 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from synk.storage import migrate
+from synk.storage import sql as files
 from synk.storage.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ _SETTINGS: Final = {
     "autovacuum": "off",
 }
 _HBA: Final = f"local all {LOGIN} scram-sha-256\nlocal all all trust\n"
+
+
+MIGRATIONS: Final = [
+    f"{version:03} {name}" for version, name, _ in files.migrations(files.DEFAULT_SCHEMA)[1:]
+]
 
 
 class Server:

@@ -149,7 +149,7 @@ def test_each_verb_says_what_it_did(client: synk.Client) -> None:
         ({"queues": QUEUES, "workers": ["noop"]}, "workers"),
         ({"queues": QUEUES, "workers": [handlers.noop], "processes": 0}, "processes"),
         ({"cleaner": 30}, "cleaner"),
-        ({"drain_timeout": 30}, "timeout"),
+        ({"drain_timeout": 30}, "drain_timeout"),
     ],
 )
 def test_a_wrong_client_setting_names_its_field(options: Any, field: str) -> None:

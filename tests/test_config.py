@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -72,33 +73,57 @@ def test_fork_and_no_processes_are_refused(options: Any) -> None:
         EngineConfig(**options)
 
 
+def affinity() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 @pytest.mark.parametrize(
     ("cpu_max", "expected"),
     [
+        ("100000 100000", 1),
+        ("50000 100000", 1),
+        ("10000 100000", 1),
         ("max 100000", None),
-        ("150000 100000", 1.5),
-        ("50000 100000", 0.5),
         ("", None),
         ("0 100000", None),
         ("nonsense", None),
         ("a b", None),
     ],
 )
-def test_a_cgroups_quota_is_read(tmp_path: Path, cpu_max: str, expected: float | None) -> None:
+def test_s14_a_cgroups_quota_limits_the_cpus(
+    tmp_path: Path, cpu_max: str, expected: int | None
+) -> None:
     (tmp_path / "cpu.max").write_text(cpu_max)
 
-    assert cpus._quota(tmp_path) == expected
+    assert cpus.available(tmp_path) == (expected or affinity())
 
 
-def test_a_quota_of_the_first_cgroup_version_is_read(tmp_path: Path) -> None:
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+def test_s14_the_tightest_quota_above_the_own_group_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/slice/unit\n")
+    (tmp_path / "slice" / "unit").mkdir(parents=True)
+    (tmp_path / "slice" / "cpu.max").write_text("100000 100000\n")
+    (tmp_path / "slice" / "unit" / "cpu.max").write_text("max 100000\n")
 
-    assert cpus._quota(tmp_path) == 2.0
+    assert cpus.available(tmp_path, own) == 1
 
 
-def test_there_is_at_least_one_cpu(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("10000 100000")
+def test_s14_a_quota_of_the_first_cgroup_version_is_read(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("5:memory:/x\n4:cpu,cpuacct:/docker/a\n")
+    folder = tmp_path / "cpu" / "docker" / "a"
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text("100000\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
 
-    assert cpus.available(tmp_path) == 1
+    assert cpus.available(tmp_path, own) == 1
+
+
+def test_s14_the_affinity_limits_the_cpus(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+
+        assert cpus.available(tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from synk.errors import ConfigurationError as ConfigurationError
     from synk.errors import InvalidJob as InvalidJob
     from synk.errors import InvalidValue as InvalidValue
+    from synk.errors import JobCancelled as JobCancelled
     from synk.errors import RemoteError as RemoteError
     from synk.errors import SchemaMismatch as SchemaMismatch
+    from synk.errors import SoftTimeout as SoftTimeout
     from synk.errors import StorageError as StorageError
     from synk.errors import StorageUnavailable as StorageUnavailable
     from synk.errors import SynkError as SynkError
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from synk.job import JobRow as JobRow
     from synk.job import JobState as JobState
     from synk.job import Priority as Priority
+    from synk.job import Progress as Progress
     from synk.registry import Worker as Worker
     from synk.registry import worker as worker
     from synk.storage.base import Storage as Storage
@@ -53,13 +56,16 @@ _HOME = {
     "InvalidValue": "errors",
     "Job": "job",
     "JobArgs": "job",
+    "JobCancelled": "errors",
     "JobRow": "job",
     "JobState": "job",
     "PostgresStorage": "storage.postgres",
     "Priority": "job",
+    "Progress": "job",
     "QueueConfig": "config",
     "RemoteError": "errors",
     "SchemaMismatch": "errors",
+    "SoftTimeout": "errors",
     "Storage": "storage.base",
     "StorageError": "errors",
     "StorageUnavailable": "errors",

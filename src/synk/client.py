@@ -20,12 +20,12 @@ from synk.config import CleanerConfig, EngineConfig, QueueConfig
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import InsertOptions, NewJob, check_id, check_label
 from synk.registry import Registry, encode_args
-from synk.runtime import nursery
+from synk.runtime import place
 from synk.runtime.supervisor import Supervisor
 from synk.telemetry import Telemetry, log_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from synk.config import StartMethod
     from synk.job import Change, JobRow
@@ -54,7 +54,18 @@ class Client:
         start_method: how they are made: ``forkserver``, or ``spawn`` where handlers' modules
             cannot be forked.
         drain_timeout: how long running jobs may take at a shutdown before they are killed.
-        preload: more modules to import once, before workers are forked.
+        preload: more modules to import once, before workers are forked. One that leaves a thread or
+            a socket behind is refused: it would not work in what is forked.
+        on_worker_start: a function at the top of a module, called in each worker process before its
+            first job: to open a connection, to load a model.
+        worker_env: the names of the environment variables that worker processes get; None: all.
+        max_jobs: a worker process is replaced after so many jobs; 1 gives each job a fresh one.
+        max_worker_rss: it is replaced, between two jobs, when it holds more bytes of memory.
+        cancel_grace: how long a running job that is cancelled may take to end by itself, after
+            `JobCancelled` was raised in it, before it is killed.
+        no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
+            bit (sudo, ping).
+        rlimits: limits of each worker process, as ``{"NOFILE": 4096, "AS": 8 << 30}``.
 
     Raises:
         ConfigurationError: a value is wrong, there are queues without workers, or two workers for
@@ -73,6 +84,13 @@ class Client:
         start_method: StartMethod = "forkserver",
         drain_timeout: dt.timedelta = dt.timedelta(seconds=30),
         preload: Sequence[str] = (),
+        on_worker_start: Callable[[], object] | None = None,
+        worker_env: Sequence[str] | None = None,
+        max_jobs: int | None = None,
+        max_worker_rss: int | None = None,
+        cancel_grace: dt.timedelta = dt.timedelta(seconds=5),
+        no_new_privileges: bool = True,
+        rlimits: Mapping[str, int] | None = None,
     ) -> None:
         self.storage = _checked_storage(storage)
         self.queues = _checked_queues(queues or {})
@@ -85,8 +103,15 @@ class Client:
         self.engine = EngineConfig(
             processes=cpus.available() if processes is None else processes,
             start_method=start_method,
-            drain_timeout_s=_seconds(drain_timeout),
+            drain_timeout_s=_seconds("drain_timeout", drain_timeout),
             preload=tuple(preload),
+            on_worker_start=on_worker_start,
+            worker_env=None if worker_env is None else tuple(worker_env),
+            max_jobs=max_jobs,
+            max_worker_rss=max_worker_rss,
+            cancel_grace_s=_seconds("cancel_grace", cancel_grace),
+            no_new_privileges=no_new_privileges,
+            rlimits=dict(rlimits or {}),
         )
         self.id = ULID()
         """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
@@ -227,9 +252,9 @@ class Client:
         """
         supervisor = self._supervisor
         if supervisor is not None:
-            supervisor.stop(None if timeout is None else _seconds(timeout))
-        elif nursery.is_worker:
-            os.kill(nursery.supervisor_pid, signal.SIGTERM)
+            supervisor.stop(None if timeout is None else _seconds("timeout", timeout))
+        elif place.here is place.Place.WORKER:
+            os.kill(place.supervisor_pid, signal.SIGTERM)
 
     def running(self) -> list[WorkerActivity]:
         """Returns what each worker process of a running client does now; empty if it does not run.
@@ -350,9 +375,9 @@ def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]
     return dict(queues)
 
 
-def _seconds(duration: object) -> float:
+def _seconds(field: str, duration: object) -> float:
     if not isinstance(duration, dt.timedelta) or duration < dt.timedelta(0):
-        raise ConfigurationError("timeout", duration, "must be a timedelta, not below zero")
+        raise ConfigurationError(field, duration, "must be a timedelta, not below zero")
     return duration.total_seconds()
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import types
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from synk.errors import ConfigurationError
 from synk.job import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 StartMethod: TypeAlias = Literal["forkserver", "spawn"]
 
 _LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
 _LONGEST_FETCH: Final = dt.timedelta(hours=1)
 _DAY: Final = dt.timedelta(days=1)
+_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,22 @@ class QueueConfig:
     job_timeout: dt.timedelta = dt.timedelta(minutes=1)
     """Wall time of an attempt before its process is killed, where the worker names none. It is
     always finite: at most 30 days."""
+    max_rss: int | None = None
+    """Bytes of memory that an attempt may use, with all the processes that it starts, where the
+    worker names no limit. It is looked at some four times a second; above it the attempt is killed,
+    with cause ``memory``. None: no limit."""
+    nice: int = 0
+    """Added to the nice value of a worker process while it runs a job of this queue: 0 to 19."""
+    cpus: Collection[int] | None = None
+    """The CPUs that jobs of this queue run on; None: all that the supervisor may use."""
 
     def __post_init__(self) -> None:
+        if self.max_rss is not None:
+            check_bytes("max_rss", self.max_rss)
+        if not isinstance(self.nice, int) or not 0 <= self.nice <= 19:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("nice", self.nice, "must be from 0 to 19")
+        if self.cpus is not None:
+            object.__setattr__(self, "cpus", _checked_cpus(self.cpus))
         if not isinstance(self.max_workers, int) or not 1 <= self.max_workers <= 65535:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("max_workers", self.max_workers, "must be from 1 to 65535")
         check_duration("time_fetch", self.time_fetch, most=_LONGEST_FETCH)
@@ -78,7 +93,11 @@ class CleanerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """The worker processes of one supervisor."""
+    """The worker processes of one supervisor.
+
+    Raises:
+        ConfigurationError: a value out of its range, named with its field.
+    """
 
     processes: int
     """How many worker processes there are."""
@@ -88,6 +107,20 @@ class EngineConfig:
     """Seconds that running jobs get to finish at a shutdown before they are killed."""
     preload: tuple[str, ...] = ()
     """Modules imported once, before the workers are forked, besides those of the handlers."""
+    on_worker_start: Callable[[], object] | None = None
+    """Called in each worker process before its first job."""
+    worker_env: tuple[str, ...] | None = None
+    """The names of the environment variables that workers get; None: all of them."""
+    max_jobs: int | None = None
+    """Jobs that one worker process runs at most, before another takes its place; None: any."""
+    max_worker_rss: int | None = None
+    """Bytes of memory above which a worker is replaced when its job is done; None: never."""
+    cancel_grace_s: float = 5.0
+    """Seconds that a running job gets to end by itself when it is cancelled."""
+    no_new_privileges: bool = True
+    """Whether programs that jobs start are kept from gaining rights by a setuid bit."""
+    rlimits: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Limits of each worker process by name, such as ``NOFILE`` or ``AS``; see setrlimit(2)."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.processes, int) or not 1 <= self.processes <= 1024:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -96,6 +129,44 @@ class EngineConfig:
             raise ConfigurationError("start_method", self.start_method, "'forkserver' or 'spawn'")
         if not 0 <= self.drain_timeout_s <= 86400:
             raise ConfigurationError("drain_timeout", self.drain_timeout_s, "from 0 s to 1 day")
+        if not 0 <= self.cancel_grace_s <= 3600:
+            raise ConfigurationError("cancel_grace", self.cancel_grace_s, "from 0 s to 1 hour")
+        for name, value in self.rlimits.items():
+            if not isinstance(value, int) or value < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigurationError(f"rlimits[{name!r}]", value, "must be a whole number")
+        self._check_life()
+
+    def _check_life(self) -> None:
+        """Checks how a worker process begins and how long it serves."""
+        if self.max_jobs is not None and (
+            not isinstance(self.max_jobs, int) or self.max_jobs < 1  # pyright: ignore[reportUnnecessaryIsInstance]
+        ):
+            raise ConfigurationError("max_jobs", self.max_jobs, "must be a whole number from 1 on")
+        if self.max_worker_rss is not None:
+            check_bytes("max_worker_rss", self.max_worker_rss)
+        if self.on_worker_start is not None and not callable(self.on_worker_start):
+            raise ConfigurationError("on_worker_start", self.on_worker_start, "must be a function")
+
+
+def _checked_cpus(cpus: object) -> frozenset[int]:
+    try:
+        checked = frozenset(cast("Collection[int]", cpus))
+    except TypeError:
+        checked = frozenset[int]()
+    if not checked or not all(isinstance(number, int) and number >= 0 for number in checked):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError("cpus", cpus, "must be the numbers of CPUs")
+    return checked
+
+
+def check_bytes(field_name: str, value: object) -> int:
+    """Returns *value* if it is a number of bytes.
+
+    Raises:
+        ConfigurationError: it is not a whole number from one mebibyte on.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not _MIB <= value < 2**63:
+        raise ConfigurationError(field_name, value, "must be a number of bytes, from 1 MiB on")
+    return value
 
 
 def check_duration(

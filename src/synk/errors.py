@@ -9,6 +9,8 @@
     │   ├── StorageUnavailable                no connection: try again when it is back
     │   └── SchemaMismatch                    migrations are missing, or newer than this code
     ├── WorkerStartError                      worker processes cannot be started
+    ├── SoftTimeout                           raised in a handler: its soft time limit is over
+    ├── JobCancelled                          raised in a handler: somebody cancelled the job
     └── RemoteError                           stands in for an exception class of another process
 
 Messages say what was tried and what to do. A handler's own exceptions are never wrapped in these.
@@ -20,8 +22,10 @@ __all__ = [
     "ConfigurationError",
     "InvalidJob",
     "InvalidValue",
+    "JobCancelled",
     "RemoteError",
     "SchemaMismatch",
+    "SoftTimeout",
     "StorageError",
     "StorageUnavailable",
     "SynkError",
@@ -82,6 +86,21 @@ class SchemaMismatch(StorageError):
 
 class WorkerStartError(SynkError):
     """The worker processes cannot be started; the message carries what one of them reported."""
+
+
+class SoftTimeout(SynkError):
+    """Raised in a handler when its soft time limit is over: tidy up, and raise it on.
+
+    It comes between two instructions of Python code in the main thread, so not while C code runs;
+    the hard limit holds in any case.
+    """
+
+
+class JobCancelled(SynkError):
+    """Raised in a handler when somebody cancels the job: tidy up, and raise it on.
+
+    It comes as `SoftTimeout` does. After the grace period (`cancel_grace`) the process is killed.
+    """
 
 
 class RemoteError(Exception):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypedDict, cast
 
@@ -41,6 +41,7 @@ __all__ = [
     "clean_text",
     "format_exception",
     "from_exception",
+    "with_output",
 ]
 
 RECORD_BYTES_MAX: Final = 64 * 1024
@@ -78,6 +79,7 @@ class Account(TypedDict, total=False):
     signal: str | None
     duration_s: float | None
     cpu_s: float | None
+    system_s: float | None
     peak_rss_bytes: int | None
     output: str
     pid: int | None
@@ -110,7 +112,10 @@ class AttemptError:
     duration_s: float | None = None
     """Wall time of the attempt in seconds."""
     cpu_s: float | None = None
-    """CPU time of the attempt, user and system, in seconds."""
+    """CPU time of the attempt, user and system, in seconds, with that of the processes that it
+    started and waited for."""
+    system_s: float | None = None
+    """The part of it that the kernel took."""
     peak_rss_bytes: int | None = None
     """The largest resident memory of the process, in bytes."""
     output: str = ""
@@ -176,6 +181,7 @@ class AttemptError:
             signal=_label(given.get("signal")),
             duration_s=_seconds(given.get("duration_s")),
             cpu_s=_seconds(given.get("cpu_s")),
+            system_s=_seconds(given.get("system_s")),
             peak_rss_bytes=_integer(given.get("peak_rss_bytes")),
             output=clean_text(_given(given, "output"), OUTPUT_CHARACTERS_MAX),
             pid=_integer(given.get("pid")),
@@ -231,6 +237,13 @@ def from_exception(
     )
 
 
+def with_output(record: str, output: str) -> str:
+    """Returns a record, as `AttemptError.to_json` gave it, with the job's output in it."""
+    if not output:
+        return record
+    return replace(AttemptError.from_dict(json.loads(record)), output=output).to_json()
+
+
 @dataclass(frozen=True, slots=True)
 class _Size:
     """How much of each part is stored; exceptions=0 leaves the structured record out."""
@@ -266,6 +279,7 @@ def _as_dict(error: AttemptError, size: _Size) -> dict[str, object]:
         "signal": _label(error.signal),
         "duration_s": _seconds(error.duration_s),
         "cpu_s": _seconds(error.cpu_s),
+        "system_s": _seconds(error.system_s),
         "peak_rss_bytes": _integer(error.peak_rss_bytes),
         "output": clean_text(error.output, size.output) or None,
         "pid": _integer(error.pid),

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
+from synk.attempt import Attempt, checkpoint_text, progress_text
 from synk.errors import InvalidJob
 from synk.failure import AttemptError
 
@@ -165,6 +166,20 @@ class NewJob:
     options: InsertOptions
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is, as its handler noted it."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1; None if the total is not known."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
     """One row of ``synk.job``, as `Client.get` gives it."""
@@ -196,9 +211,26 @@ class JobRow:
     result: Json
     """What the last attempt returned, if it completed."""
     duration: dt.timedelta | None
-    """Wall time of the completed attempt."""
+    """Wall time of the last attempt."""
     cpu_time: dt.timedelta | None
-    """CPU time (user and system) of the completed attempt, in its worker process."""
+    """CPU time (user and system) of the last attempt, with that of the processes it waited for."""
+    system_time: dt.timedelta | None
+    """The part of it that the kernel took; None for attempts below 0.2 ms."""
+    peak_rss_bytes: int | None
+    """The largest resident memory during the last attempt; None for attempts below 0.2 ms."""
+    pid: int | None
+    """The worker process of the last attempt."""
+    host: str | None
+    """The host of the last attempt, if its supervisor is still on record."""
+    crashes: int
+    """Attempts that took their worker process with them; three are too many."""
+    output: str
+    """The end of what the last attempt wrote to stdout and stderr, if it did not fail: failed
+    attempts have theirs in `errors`."""
+    progress: Progress | None
+    """What a handler noted last with `Job.progress`."""
+    checkpoint: Json
+    """What a handler noted last with `Job.checkpoint`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +245,10 @@ class KindSummary:
     """Failed attempts that are on record."""
     duration_p50: dt.timedelta | None
     duration_p95: dt.timedelta | None
+    duration_max: dt.timedelta | None
     cpu_time: dt.timedelta
+    peak_rss_bytes: int | None
+    """The largest of a completed attempt."""
 
 
 @dataclass(slots=True)
@@ -233,7 +268,10 @@ class ClaimedJob:
     args: str
     """JSON text, passed on as it came."""
     history: str | None
-    """JSON of attempted_by, depends_on and errors, where they say more than this claim does."""
+    """JSON of attempted_by, depends_on, errors and checkpoint, where there was something before
+    this claim."""
+    crashes: int = 0
+    """Earlier attempts that took their worker process with them."""
     queue: str = DEFAULT_QUEUE
     claim_seq: int = 0
     expected_s: float = 0.0
@@ -250,17 +288,20 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """What a handler gets: the arguments, in their type, and what the row says of this attempt.
+    """What a handler gets: its arguments, what the row says of it, and ways to tell how far it is.
 
     It is a snapshot of the claim. Nothing here talks to the database: a worker has no connection.
     """
 
-    __slots__ = ("_client_id", "_fields", "_history", "args")
+    __slots__ = ("_attempt", "_client_id", "_fields", "_history", "args")
 
-    def __init__(self, fields: tuple[Any, ...], args: T, client_id: str) -> None:
+    def __init__(
+        self, fields: tuple[Any, ...], args: T, client_id: str, attempt: Attempt | None = None
+    ) -> None:
         self._fields = fields
         self._client_id = client_id
         self._history: dict[str, Any] | None = None
+        self._attempt = Attempt() if attempt is None else attempt
         self.args = args
         """The arguments, decoded and validated."""
 
@@ -342,6 +383,50 @@ class Job(Generic[T]):
         """The failed attempts before this one, oldest first."""
         return [AttemptError.from_dict(error) for error in self._past().get("errors", [])]
 
+    @property
+    def last_checkpoint(self) -> Json:
+        """What an earlier attempt gave to `checkpoint` last; None if there is nothing."""
+        return self._past().get("checkpoint")
+
+    @property
+    def deadline(self) -> dt.datetime | None:
+        """When this attempt is killed if it still runs."""
+        return self._attempt.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked to cancel this job. `JobCancelled` is raised for it too."""
+        return self._attempt.cancelled
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Notes how far the job is: for `Client.get`, ``synk job`` and ``synk top``.
+
+        It costs microseconds, so it may be called for each item. The supervisor stores the latest
+        about once a second, and what was noted before a kill is stored too.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is in all, if known.
+            note: a few words; 200 characters are kept.
+
+        Raises:
+            InvalidValue: a number is none or not finite.
+        """
+        self._attempt.note_progress(progress_text(done, total, note))
+
+    def checkpoint(self, value: object) -> None:
+        """Notes where the next attempt may go on, if this one does not end well.
+
+        The next attempt finds the latest as `last_checkpoint`, also if this one is killed.
+
+        Args:
+            value: what JSON can hold, at most 64 KiB of it.
+
+        Raises:
+            InvalidValue: it is not JSON, or too large.
+        """
+        self._attempt.note_checkpoint(checkpoint_text(value))
+
     def _past(self) -> dict[str, Any]:
         if self._history is None:
             text = self._fields[12]
@@ -368,10 +453,21 @@ class Outcome:
     state: JobState = JobState.COMPLETED
     duration_us: int = 0
     cpu_us: int = 0
+    system_us: int = 0
+    """The part of the CPU time that the kernel took."""
+    peak_rss_bytes: int = 0
+    pid: int | None = None
     result: str | None = None
     """JSON text."""
     error: str | None = None
     """An AttemptError as JSON text."""
+    crashed: bool = False
+    """Whether it took its worker process with it."""
+    output: str | None = None
+    """The end of what it wrote to stdout and stderr, if it did not fail: an error has its own."""
+    progress: str | None = None
+    checkpoint: str | None = None
+    """What it noted, as JSON text; None: nothing new."""
     retry_at: dt.datetime | None = None
     retry_in_s: float | None = None
     """Seconds from the acknowledgement on; of the two, `retry_at` wins."""

@@ -6,6 +6,7 @@ so.
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import inspect
 import json
@@ -17,12 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
-from synk.config import check_duration
+from synk.config import check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import ARGS_BYTES_MAX, Job, check_label
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Mapping, Sequence
 
 A = TypeVar("A")
@@ -43,6 +43,20 @@ class Worker(ABC, Generic[A]):
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override
         """Returns how long this attempt may run; None: the queue's `job_timeout`."""
+        return None
+
+    def soft_timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - as above
+        """Returns after what time `SoftTimeout` is raised in this attempt; None: never.
+
+        It gives the handler the time until its `timeout` to tidy up.
+        """
+        return None
+
+    def max_rss(self, job: Job[A]) -> int | None:  # noqa: ARG002 - as above
+        """Returns how many bytes of memory this attempt may use; None: the queue's `max_rss`.
+
+        The processes that it starts count too. Above the limit the attempt is killed.
+        """
         return None
 
     def next_retry(self, job: Job[A]) -> dt.datetime | None:  # noqa: ARG002 - as above
@@ -78,12 +92,19 @@ class FunctionWorker(Worker[A]):
         function: Callable[[Job[A]], object],
         *,
         timeout: dt.timedelta | None = None,
+        soft_timeout: dt.timedelta | None = None,
+        max_rss: int | None = None,
         next_retry: Callable[[Job[A]], dt.datetime | None] | None = None,
     ) -> None:
-        if timeout is not None:
-            check_duration("timeout", timeout)
+        for name, value in (("timeout", timeout), ("soft_timeout", soft_timeout)):
+            if value is not None:
+                check_duration(name, value)
+        if max_rss is not None:
+            check_bytes("max_rss", max_rss)
         self._function = function
         self._timeout = timeout
+        self._soft_timeout = soft_timeout
+        self._max_rss = max_rss
         self._next_retry = next_retry
         functools.update_wrapper(self, function)
         self.args_type = _args_type_of(function)
@@ -111,6 +132,14 @@ class FunctionWorker(Worker[A]):
         """Returns the decorator's `timeout`."""
         return self._timeout
 
+    def soft_timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - as above
+        """Returns the decorator's `soft_timeout`."""
+        return self._soft_timeout
+
+    def max_rss(self, job: Job[A]) -> int | None:  # noqa: ARG002 - as above
+        """Returns the decorator's `max_rss`."""
+        return self._max_rss
+
     def next_retry(self, job: Job[A]) -> dt.datetime | None:
         """Calls the decorator's `next_retry`."""
         return None if self._next_retry is None else self._next_retry(job)
@@ -122,6 +151,8 @@ def worker(function: Callable[[Job[A]], object], /) -> FunctionWorker[A]: ...
 def worker(
     *,
     timeout: dt.timedelta | None = None,
+    soft_timeout: dt.timedelta | None = None,
+    max_rss: int | None = None,
     next_retry: Callable[[Job[A]], dt.datetime | None] | None = None,
 ) -> Callable[[Callable[[Job[A]], object]], FunctionWorker[A]]: ...
 def worker(
@@ -129,6 +160,8 @@ def worker(
     /,
     *,
     timeout: dt.timedelta | None = None,
+    soft_timeout: dt.timedelta | None = None,
+    max_rss: int | None = None,
     next_retry: Callable[[Job[Any]], dt.datetime | None] | None = None,
 ) -> Any:
     """Makes a worker of a function: ``@synk.worker`` or ``@synk.worker(timeout=...)``.
@@ -138,6 +171,8 @@ def worker(
     Args:
         function: at the top of a module, so that worker processes find it by its name.
         timeout: how long an attempt may run; None: the queue's `job_timeout`.
+        soft_timeout: after what time `SoftTimeout` is raised in it; None: never.
+        max_rss: how many bytes of memory it may use with all that it starts; None: the queue's.
         next_retry: asked after a failure when to try again; None: the default back-off.
 
     Raises:
@@ -145,7 +180,13 @@ def worker(
     """
     if function is not None:
         return FunctionWorker(function)
-    return functools.partial(FunctionWorker, timeout=timeout, next_retry=next_retry)
+    return functools.partial(
+        FunctionWorker,
+        timeout=timeout,
+        soft_timeout=soft_timeout,
+        max_rss=max_rss,
+        next_retry=next_retry,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +197,8 @@ class Handler:
     worker: Worker[Any]
     decode: Callable[[str], Any]
     """JSON text -> arguments; raises ValueError (msgspec's and pydantic's errors are such)."""
-    names_timeout: bool
+    names_limits: bool
+    """Whether it must be asked for limits before each job."""
     names_retry: bool
 
 
@@ -205,6 +247,32 @@ def module_of(item: Worker[Any]) -> str:
     if isinstance(item, FunctionWorker):
         return item.__module__
     return type(item).__module__
+
+
+def named_seconds(method: str, value: object) -> float | None:
+    """Returns what a worker's *method* returned, in seconds.
+
+    Raises:
+        TypeError: it is no timedelta above zero.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dt.timedelta) or value <= dt.timedelta(0):
+        raise TypeError(f"{method}() returned {value!r}; it must be a timedelta above zero")
+    return value.total_seconds()
+
+
+def named_bytes(method: str, value: object) -> int | None:
+    """Returns what a worker's *method* returned, in bytes.
+
+    Raises:
+        TypeError: it is no whole number above zero.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
+        raise TypeError(f"{method}() returned {value!r}; it must be a number of bytes above zero")
+    return value
 
 
 def kind_of(args_type: object) -> str:
@@ -288,7 +356,7 @@ def _handler(item: Worker[Any]) -> Handler:
         kind,
         item,
         _decoder(item, args_type),
-        names_timeout=item.names("timeout"),
+        names_limits=any(map(item.names, ("timeout", "soft_timeout", "max_rss"))),
         names_retry=item.names("next_retry"),
     )
 

@@ -18,6 +18,9 @@ BACKOFF_BASE: Final = 4.0
 """Seconds before the second attempt; each later wait is this many times as long."""
 
 BACKOFF_MAX_S: Final = 24 * 3600.0
+POISON_CRASHES: Final = 3
+"""Attempts that killed their worker process, after which a job is not tried again."""
+
 JITTER: Final = 0.2
 """The part of the wait that is left to chance, so that jobs that failed together come apart."""
 
@@ -54,10 +57,18 @@ class Ended:
     verdict: Verdict
     duration_us: int = 0
     cpu_us: int = 0
+    system_us: int = 0
+    peak_rss_bytes: int = 0
+    pid: int | None = None
     result: str | None = None
     error: AttemptError | str | None = None
     """The record, or its JSON text as the worker made it."""
     retry_at: dt.datetime | None = None
+    crashed: bool = False
+    """Whether it took its worker process with it, by itself."""
+    output: str = ""
+    progress: str | None = None
+    checkpoint: str | None = None
 
 
 def judge(ended: Ended, jitter: float) -> Outcome:
@@ -74,8 +85,15 @@ def judge(ended: Ended, jitter: float) -> Outcome:
         claim_seq=job.claim_seq,
         duration_us=ended.duration_us,
         cpu_us=ended.cpu_us,
+        system_us=ended.system_us,
+        peak_rss_bytes=ended.peak_rss_bytes,
+        pid=ended.pid,
         result=ended.result,
         error=ended.error.to_json() if isinstance(ended.error, AttemptError) else ended.error,
+        crashed=ended.crashed,
+        output=ended.output or None,
+        progress=ended.progress,
+        checkpoint=ended.checkpoint,
     )
     match ended.verdict:
         case Verdict.SUCCEEDED:
@@ -86,6 +104,9 @@ def judge(ended: Ended, jitter: float) -> Outcome:
         case Verdict.CANCELLED:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.REQUESTED
+        case Verdict.FAILED if ended.crashed and job.crashes + 1 >= POISON_CRASHES:
+            outcome.state = JobState.CANCELLED
+            outcome.cancel_reason = CancelReason.POISON
         case Verdict.FAILED if job.charged >= job.max_attempts:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.FAILED

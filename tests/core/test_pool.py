@@ -251,11 +251,15 @@ def test_a_waiting_job_is_cancelled_at_once(world: World) -> None:
     assert world.kills == []
 
 
-def test_a_running_job_is_killed_when_cancelled(world: World) -> None:
+def test_a_running_job_is_asked_and_then_killed_when_cancelled(world: World) -> None:
     world.claim(job(1))
     world.begin(0)
 
     world.handle(m.CancelRequested([fence(world.claimed[1])]))
+    world.advance(4.9)
+    assert world.asked == [(0, 1, m.Request.CANCEL)]
+    assert world.kills == []
+    world.advance(0.2)
     world.exit(0)
 
     assert world.kills == [(0, m.KillReason.CANCELLED, 1)]

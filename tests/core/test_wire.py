@@ -20,7 +20,7 @@ def page(**words: int) -> memoryview:
 
 
 def note(memory: memoryview, number: int, wall_us: int, cpu_us: int) -> None:
-    place = wire.RING + 2 * (number % wire.RING_JOBS)
+    place = wire.ring_place(number)
     memory[place], memory[place + 1] = wall_us, cpu_us
 
 
@@ -57,7 +57,7 @@ def test_arguments_pass_through_a_frame_unchanged(args: str) -> None:
 def test_a_reply_comes_back_as_it_was(
     number: int, result: str | None, error: str | None, retry_at: dt.datetime | None
 ) -> None:
-    reply = Reply(result=result, error=error, retry_at=retry_at)
+    reply = Reply(result=result, error=error, retry_at=retry_at, cancelled=True, checkpoint=result)
 
     packet = wire.encode_reply(number, reply)
 
@@ -91,10 +91,12 @@ def test_an_untouched_page_says_that_nothing_happened() -> None:
 
 def test_a_page_tells_the_running_job_its_start_and_its_timeout() -> None:
     memory = page(RUNNING=4, DONE=3, STARTED_NS=5_000_000_000, TIMEOUT_NS=1_500_000_000)
+    memory[wire.SOFT_NS], memory[wire.RSS_MAX] = 1_000_000_000, 5_000_000
 
     report = wire.read_page(memory, 3)
 
     assert (report.running, report.started_s, report.timeout_s) == (4, 5.0, 1.5)
+    assert (report.soft_s, report.rss_max) == (1.0, 5_000_000)
 
 
 def test_a_finished_job_is_not_running() -> None:
@@ -109,8 +111,8 @@ def test_measures_survive_the_turn_of_the_ring() -> None:
 
     report = wire.read_page(memory, wire.RING_JOBS - 6)
 
-    assert report.measures[0] == ((wire.RING_JOBS - 5) * 10, wire.RING_JOBS - 5)
-    assert report.measures[-1] == (last * 10, last)
+    assert report.measures[0] == [(wire.RING_JOBS - 5) * 10, wire.RING_JOBS - 5, 0, 0]
+    assert report.measures[-1] == [last * 10, last, 0, 0]
     assert len(report.measures) == 11
 
 
@@ -120,7 +122,7 @@ def test_a_reply_ahead_of_the_page_counts_as_done() -> None:
 
     report = wire.read_page(memory, 2, at_least=3, replies={3: Reply(error="{}")})
 
-    assert (report.done, report.running, list(report.measures)) == (3, 0, [(30, 3)])
+    assert (report.done, report.running, list(report.measures)) == (3, 0, [[30, 3, 0, 0]])
 
 
 def test_a_page_behind_an_earlier_report_does_not_go_backwards() -> None:

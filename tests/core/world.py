@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.pool import Pool
+from synk.core.pool import Pool, Wear
 from synk.core.slot import SlotState
 from synk.job import ClaimedJob, Fence
 from synk.retry import Ended, Verdict
@@ -58,8 +58,10 @@ class FakeWorker:
     running: tuple[int, ClaimedJob] | None = None
     started_s: float = 0.0
     timeout_s: float | None = None
+    soft_s: float | None = None
+    rss_max: int | None = None
     done: int = 0
-    measures: list[tuple[int, int]] = field(default_factory=list)
+    measures: list[tuple[int, int, int, int]] = field(default_factory=list)
     replies: dict[int, m.Reply] = field(default_factory=dict)
     expected_number: int = 1
     ready: bool = False
@@ -75,6 +77,8 @@ class FakeWorker:
             running=self.running[0] if self.running else 0,
             started_s=self.started_s,
             timeout_s=self.timeout_s,
+            soft_s=self.soft_s,
+            rss_max=self.rss_max,
         )
 
     def take_back(self) -> int:
@@ -86,9 +90,16 @@ class FakeWorker:
 
 
 class World:
-    def __init__(self, *, slots: int = 2, queues: dict[str, QueueLimits] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int = 2,
+        queues: dict[str, QueueLimits] | None = None,
+        wear: Wear | None = None,
+    ) -> None:
         self.queues = queues or {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
-        self.pool = Pool(slots=slots, queues=self.queues)
+        self.pool = Pool(slots=slots, queues=self.queues, wear=wear)
+        self.asked: list[tuple[int, int, m.Request]] = []
         self.now = 100.0
         self.workers: dict[int, FakeWorker] = {}
         self.kills: list[tuple[int, m.KillReason, int | None]] = []
@@ -113,18 +124,21 @@ class World:
                 self._perform(command)
             self._events.popleft()
 
+    def _send(self, command: m.Send) -> None:
+        worker = self.workers[command.slot]
+        assert worker.ready
+        assert command.first == worker.expected_number, "frames overtook each other"
+        for number, claimed in enumerate(command.jobs, command.first):
+            worker.waiting.append((number, claimed))
+        worker.expected_number += len(command.jobs)
+
     def _perform(self, command: m.Command) -> None:
         match command:
             case m.Spawn():
                 assert command.slot not in self.workers
                 self.workers[command.slot] = FakeWorker()
             case m.Send():
-                worker = self.workers[command.slot]
-                assert worker.ready
-                assert command.first == worker.expected_number, "frames overtook each other"
-                for number, claimed in enumerate(command.jobs, command.first):
-                    worker.waiting.append((number, claimed))
-                worker.expected_number += len(command.jobs)
+                self._send(command)
             case m.Recall():
                 worker = self.workers[command.slot]
                 taken = worker.take_back()
@@ -135,6 +149,9 @@ class World:
                 running = worker.running[1].id if worker.running else None
                 self.kills.append((command.slot, command.reason, running))
                 worker.dying = True
+            case m.Ask():
+                assert command.slot in self.workers
+                self.asked.append((command.slot, command.number, command.request))
             case m.Dismiss():
                 worker = self.workers[command.slot]
                 assert not worker.waiting
@@ -167,11 +184,18 @@ class World:
         for slot in sorted(self.workers):
             self.ready(slot)
 
-    def begin(self, slot: int, *, timeout_s: float | None = None) -> int:
+    def begin(
+        self,
+        slot: int,
+        *,
+        timeout_s: float | None = None,
+        soft_s: float | None = None,
+        rss_max: int | None = None,
+    ) -> int:
         worker = self.workers[slot]
         worker.running = worker.waiting.popleft()
         worker.started_s = self.now
-        worker.timeout_s = timeout_s
+        worker.timeout_s, worker.soft_s, worker.rss_max = timeout_s, soft_s, rss_max
         self.executed[worker.running[1].id] += 1
         return worker.running[1].id
 
@@ -182,7 +206,7 @@ class World:
         worker.running = None
         worker.done = number
         took_us = round((self.now - worker.started_s) * 1e6)
-        worker.measures.append((took_us, took_us))
+        worker.measures.append((took_us, took_us, 0, 0))
         if reply is not None:
             worker.replies[number] = reply
         self.finished.add(claimed.id)
@@ -229,7 +253,8 @@ class World:
             for line in queue._lines.values()
             for claimed in line
         }
-        return waiting | {c.id for slot in self.pool.slots for c in slot.in_flight}
+        withheld = {ended.job.id for slot in self.pool.slots for ended in slot.withheld}
+        return waiting | withheld | {c.id for slot in self.pool.slots for c in slot.in_flight}
 
     def check(self) -> None:
         """What must hold at any time."""

@@ -181,7 +181,7 @@ def test_a_job_past_its_timeout_is_killed(client: synk.Client, how: str, tmp_pat
 
     error = last_error(row)
     assert error.cause is Cause.TIMEOUT
-    assert "its timeout is 0.5 s" in error.error
+    assert "the timeout of its worker is 0.5 s" in error.error
     assert error.duration_s == pytest.approx(0.5, abs=2)
     pid = int(log.read_text().split()[-1])
     assert not Path(f"/proc/{pid}").exists()

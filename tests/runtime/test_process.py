@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
+import select
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing import reduction
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 import handlers
 from core.world import job
 from supervising import wait_until
-from synk.runtime import child
+from synk.config import EngineConfig
+from synk.runtime.nursery import Ended, Loaded, Nursery, Started
+from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
+from synk.runtime.setup import QueueSetup, Setup
+
+T = TypeVar("T")
 
 
-def make_setup(channel, permits, page) -> child.Setup:
-    return child.Setup(
-        client_id="client",
-        host="host",
-        supervisor_pid=os.getpid(),
-        modules=("handlers",),
-        workers=bytes(reduction.ForkingPickler.dumps(handlers.WORKERS)),
-        channel=channel,
-        permits=permits,
-        page=page,
-    )
+def next_news(nursery: Nursery, kind: type[T]) -> T:
+    while True:
+        assert select.select([nursery.control], [], [], 30)[0], "the nursery says nothing"
+        for news in nursery.news():
+            assert isinstance(news, kind)
+            return news
 
 
 @pytest.fixture
-def worker() -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(multiprocessing.get_context("spawn"), make_setup, "test-worker")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery(EngineConfig(processes=1), ["handlers"], needs_main=False, tag="test-worker")
+    assert next_news(nursery, Loaded) == Loaded({})
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def worker(nursery: Nursery) -> Iterator[WorkerProcess]:
+    setup = Setup(
+        client_id="client",
+        host="host",
+        slot=0,
+        supervisor_pid=os.getpid(),
+        nursery_pid=nursery.pid,
+        modules=("handlers",),
+        payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
+        queues={"default": QueueSetup(timeout_s=60)},
+    )
+    worker = WorkerProcess(setup, Passer())
+    nursery.request(0, worker.descriptors)
+    started = next_news(nursery, Started)
+    worker.born(started.pid, started.pidfd)
     wait_until(lambda: (worker.report(), worker.is_ready)[1], what="the worker to be ready")
     yield worker
     worker.kill()
-    worker.process.join()
-    worker.bury()
+    ended = next_news(nursery, Ended)
+    assert worker.bury(ended).signal == "SIGKILL"
     worker.close()
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from synk.core.estimates import UNKNOWN_S
-from synk.core.slot import SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,14 +46,18 @@ class QueueLimits:
 
     max_workers: int
     timeout_s: float
+    rss_max: int | None = None
+    """Bytes."""
 
 
 def has_room(slot: Slot, expected_s: float) -> bool:
     """Whether one more job that is *expected_s* long may wait at this worker."""
+    if not slot.places:
+        return False
     held = len(slot.in_flight)
     if held == 0:
         return True
-    if slot.stalled or held >= WINDOW_JOBS:
+    if held >= WINDOW_JOBS:
         return False
     if slot.backlog_s + expected_s <= WINDOW_S:
         return True
@@ -100,7 +103,7 @@ class Demand:
     def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
         room = 0
         for slot in self._slots:
-            if slot.state is not SlotState.SERVING or slot.stalled:
+            if not slot.places:
                 continue
             held = len(slot.in_flight)
             if held == 0 or (

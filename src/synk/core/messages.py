@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from synk.job import ClaimedJob, Fence
@@ -26,6 +26,18 @@ class Reply:
     """An AttemptError as JSON text; None: the job succeeded."""
     retry_at: dt.datetime | None = None
     """What the worker's `next_retry` asked for."""
+    cancelled: bool = False
+    """It ended because it was asked to: the error says so."""
+    progress: str | None = None
+    checkpoint: str | None = None
+    """What the job noted last, as JSON text."""
+    output: str = ""
+    """The end of what it wrote to stdout and stderr."""
+
+
+Measure: TypeAlias = Sequence[int]
+"""Of one job: wall time, CPU time, the part of that in the kernel, all in microseconds, and the
+peak of the resident memory in bytes. The last two are 0 for jobs too short to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +49,8 @@ class Report:
 
     done: int = 0
     """The number of the last job that is done; all before it are done too."""
-    measures: Sequence[tuple[int, int]] = ()
-    """(wall, CPU) in microseconds for each job done since the last report."""
+    measures: Sequence[Measure] = ()
+    """For each job done since the last report."""
     replies: dict[int, Reply] = field(default_factory=dict[int, Reply])
     """By job number; a job that is done without a reply succeeded and returned None."""
     running: int = 0
@@ -47,6 +59,10 @@ class Report:
     """When it started, on the monotonic clock."""
     timeout_s: float | None = None
     """Its timeout, if its worker named one; None: the queue's."""
+    soft_s: float | None = None
+    """When it is to be told that its time runs out, if its worker named that."""
+    rss_max: int | None = None
+    """The memory that it may use in bytes, if its worker named a limit; None: the queue's."""
 
 
 class KillReason(StrEnum):
@@ -54,8 +70,18 @@ class KillReason(StrEnum):
 
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
+    MEMORY = "memory"
     SHUTDOWN = "shutdown"
     START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job used whose process ended while it ran."""
+
+    cpu_us: int = 0
+    system_us: int = 0
+    peak_rss_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +93,21 @@ class Exit:
     signal: str | None = None
     """The signal's name."""
     pid: int | None = None
+    host: str | None = None
+    supervisor: str | None = None
     stack: str = ""
     """What faulthandler wrote, at a kill or at a fatal signal."""
     problem: str = ""
-    """What the worker itself reported, if it could not start."""
+    """What the worker itself reported, if it could not start or wants to be replaced."""
+    usage: Usage = Usage()
+    output: str = ""
+    progress: str | None = None
+    checkpoint: str | None = None
+    """What the job that ran wrote and noted."""
+    by_kernel: bool = False
+    """The kernel killed something in this control group for want of memory since the last look."""
+    engine_failed: bool = False
+    """It ended because the process that makes workers did: no job is to blame."""
 
 
 # -- events ---------------------------------------------------------------------------------------
@@ -88,6 +125,7 @@ class WorkerReady:
     """The slot's process has imported everything and takes jobs."""
 
     slot: int
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +159,19 @@ class WorkerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """How much memory a worker uses."""
+
+    slot: int
+    number: int
+    """The job that ran while it was measured, 0 for none."""
+    own_bytes: int
+    """Of the worker process alone."""
+    tree_bytes: int
+    """Of the worker and all that the job started."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """Somebody wants these attempts cancelled; those that are not held here are ignored."""
 
@@ -145,6 +196,7 @@ Event: TypeAlias = (
     | Reported
     | Recalled
     | WorkerExited
+    | Sampled
     | CancelRequested
     | DrainRequested
     | Tick
@@ -176,9 +228,27 @@ class Recall:
     slot: int
 
 
+class Request(IntEnum):
+    """What a running job can be asked."""
+
+    SOFT_TIMEOUT = 0
+    """Its soft time limit is over."""
+    CANCEL = 1
+    """Somebody wants it cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the job with this number, and no other, to end by itself."""
+
+    slot: int
+    number: int
+    request: Request
+
+
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End the slot's process and its whole process group, with a stack if there is one to get."""
+    """End the slot's process and all that it started, with a stack if there is one to get."""
 
     slot: int
     reason: KillReason
@@ -202,11 +272,11 @@ class GiveUp:
 class Settle:
     """These attempts are over; see to it that the storage learns of it.
 
-    Plain successes, the many, are only (job, wall, CPU) with the times in microseconds.
+    Plain successes, the many, are only (job, measure, pid).
     """
 
-    successes: Sequence[tuple[ClaimedJob, int, int]] = ()
+    successes: Sequence[tuple[ClaimedJob, Measure, int | None]] = ()
     ended: Sequence[Ended] = ()
 
 
-Command: TypeAlias = Spawn | Send | Recall | Kill | Dismiss | Settle | GiveUp
+Command: TypeAlias = Spawn | Send | Recall | Ask | Kill | Dismiss | Settle | GiveUp

@@ -16,10 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
+from synk.core import wire
 from synk.core.backlog import Backlog
 from synk.core.demand import Demand, has_room, slots_using
 from synk.core.estimates import Estimates
 from synk.core.messages import (
+    Ask,
     CancelRequested,
     Claimed,
     Command,
@@ -33,6 +35,8 @@ from synk.core.messages import (
     Recalled,
     Report,
     Reported,
+    Request,
+    Sampled,
     Send,
     Settle,
     Spawn,
@@ -41,14 +45,20 @@ from synk.core.messages import (
     WorkerReady,
 )
 from synk.core.slot import Slot, SlotInput, SlotState
-from synk.core.verdicts import cancelled_error, ended_by_death, ended_by_reply
+from synk.core.verdicts import (
+    cancelled_error,
+    ended_by_death,
+    ended_by_reply,
+    memory_limit,
+    time_limit,
+)
 from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synk.core.demand import QueueLimits
-    from synk.core.messages import Exit
+    from synk.core.messages import Exit, Measure
     from synk.job import ClaimedJob
 
 STALL_S: Final = 0.02
@@ -62,7 +72,8 @@ START_TIMEOUT_S: Final = 60.0
 """A worker has this long to import the handlers' modules."""
 
 START_FAILURES_MAX: Final = 5
-"""Deaths at start in a row, with no worker ever ready in between, before the pool gives up."""
+"""Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
+is a passing trouble, and the pool goes on trying, ever more rarely."""
 
 GLANCE_S: Final = 0.005
 """A worker that was given a job is looked at after this time, and then ever more rarely, since its
@@ -93,11 +104,26 @@ class PoolStatistics:
     """Processes that ended without being told to since the start."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wear:
+    """When a worker process is replaced, between two jobs, and how long a cancelled job gets."""
+
+    jobs_max: int | None = None
+    """After so many jobs."""
+    rss_max: int | None = None
+    """When it holds so many bytes of memory."""
+    cancel_grace_s: float = 5.0
+    """From the request to cancel, which raises in the job, to the kill."""
+
+
 class Pool:
     """All slots of one supervisor."""
 
-    def __init__(self, *, slots: int, queues: Mapping[str, QueueLimits]) -> None:
-        self.slots = [Slot(number) for number in range(slots)]
+    def __init__(
+        self, *, slots: int, queues: Mapping[str, QueueLimits], wear: Wear | None = None
+    ) -> None:
+        self._wear = wear or Wear()
+        self.slots = [Slot(number, self._wear.jobs_max) for number in range(slots)]
         self.queues = dict(queues)
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
@@ -110,7 +136,8 @@ class Pool:
         self._kills = 0
         self._deaths = 0
         self._commands: list[Command] = []
-        self._successes: list[tuple[ClaimedJob, int, int]] = []
+        self._ever_ready = False
+        self._successes: list[tuple[ClaimedJob, Measure, int | None]] = []
         self._ended: list[Ended] = []
 
     # -- the interface of the shell -----------------------------------------------------------
@@ -132,6 +159,8 @@ class Pool:
                 self._on_recalled(event, now)
             case WorkerExited():
                 self._on_exited(event, now)
+            case Sampled():
+                self._on_sampled(event)
             case CancelRequested():
                 self._on_cancel(event)
             case DrainRequested():
@@ -158,13 +187,16 @@ class Pool:
         wanted = {name: self._demand.of(name) for name in self.queues}
         return {name: count for name, count in wanted.items() if count > 0}
 
-    def abandon(self) -> list[ClaimedJob]:
+    def abandon(self) -> list[Ended]:
         """Gives up every job that is held; for a shell whose processes are all dead."""
         held = self.backlog.remove_where(lambda _: True)
+        ended: list[Ended] = []
         for slot in self.slots:
             held += slot.in_flight
             slot.in_flight.clear()
-        return held
+            ended += slot.withheld
+            slot.withheld = []
+        return ended + [Ended(job, Verdict.RELEASED) for job in held]
 
     @property
     def is_stopped(self) -> bool:
@@ -203,7 +235,10 @@ class Pool:
         if slot.state is SlotState.SERVING:
             slot.deadline = None
             slot.progress_at = now
+            slot.pid = event.pid
+            slot.renewing = False
             self._start_failures = 0
+            self._ever_ready = True
 
     def _on_recalled(self, event: Recalled, now: float) -> None:
         slot = self.slots[event.slot]
@@ -214,18 +249,30 @@ class Pool:
             self._kill(slot, reason)
             return
         slot.move(SlotInput.RECALLED)
+        if slot.in_flight and slot.in_flight[0].cancel_requested and slot.cancel_at is None:
+            slot.cancel_at = now + self._wear.cancel_grace_s
+            # Nothing may wait behind it: its process ends with it.
+            slot.stalled = True
+            self._commands.append(Ask(slot.number, slot.head_number, Request.CANCEL))
 
     def _reason_to_kill(self, slot: Slot, now: float) -> KillReason | None:
         """After a recall, with nothing left at the worker but the job that it has begun."""
+        if slot.withheld or (slot.in_flight and self._is_out_of_grace(slot, now)):
+            return KillReason.CANCELLED
         if not slot.in_flight:
             return None
-        if slot.in_flight[0].cancel_requested:
-            return KillReason.CANCELLED
+        if slot.tree_bytes:
+            return KillReason.MEMORY
         if slot.deadline is not None and now >= slot.deadline:
             return KillReason.TIMEOUT
-        if self.draining and now >= self._drain_deadline:
-            return KillReason.SHUTDOWN
-        return None
+        is_over = self.draining and now >= self._drain_deadline
+        return KillReason.SHUTDOWN if is_over else None
+
+    def _is_out_of_grace(self, slot: Slot, now: float) -> bool:
+        if not slot.in_flight[0].cancel_requested:
+            return False
+        asked_long_ago = slot.cancel_at is not None and now >= slot.cancel_at
+        return asked_long_ago or not self._wear.cancel_grace_s
 
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         slot = self.slots[event.slot]
@@ -234,12 +281,31 @@ class Pool:
         self._take_back(slot, event.taken)
         if slot.in_flight:
             self._blame(slot, event.report, event.exit, now)
-        if reason is None and was is not SlotState.LEAVING:
+        if reason is None and was is not SlotState.LEAVING and event.exit.code != wire.REPLACE_ME:
             self._deaths += 1
+        self._ended += slot.withheld
         slot.move(SlotInput.EXIT)
         slot.spawn_at = now
         if was is SlotState.STARTING or reason is KillReason.START:
             self._failed_to_start(slot, event.exit, now)
+
+    def _on_sampled(self, event: Sampled) -> None:
+        slot = self.slots[event.slot]
+        slot.rss_bytes = event.own_bytes
+        if not slot.in_flight or event.number != slot.head_number or not slot.running:
+            return
+        limit = self._rss_max_of(slot)
+        if limit is not None and event.tree_bytes > limit:
+            slot.tree_bytes = event.tree_bytes
+            self._recall(slot)
+
+    def _rss_max_of(self, slot: Slot) -> int | None:
+        return slot.rss_max or self.queues[slot.in_flight[0].queue].rss_max
+
+    def memory_limit(self, slot: int) -> int | None:
+        """Returns the bytes that the job in *slot* may use; None: any number."""
+        held = self.slots[slot]
+        return self._rss_max_of(held) if held.in_flight else None
 
     def _on_cancel(self, event: CancelRequested) -> None:
         wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
@@ -269,9 +335,10 @@ class Pool:
     def _take_report(self, slot: Slot, report: Report, now: float) -> None:
         finished = report.done - slot.done
         if finished > 0:
-            self._take_finished(slot, report, finished)
+            slot.next_job()
             slot.progress_at = now
             slot.stalled = False
+            self._take_finished(slot, report, finished)
         if not slot.in_flight:
             slot.running = False
             slot.backlog_s = 0.0
@@ -285,6 +352,8 @@ class Pool:
         if slot.running:
             slot.started_s = report.started_s
             slot.deadline = report.started_s + (report.timeout_s or timeout)
+            slot.soft_at = None if report.soft_s is None else report.started_s + report.soft_s
+            slot.rss_max = report.rss_max
         elif finished > 0:
             slot.deadline = now + timeout
         if finished > 0:
@@ -298,16 +367,20 @@ class Pool:
         learn = self.estimates.learn
         replies = report.replies
         number = slot.done
-        for wall_us, cpu_us in report.measures[-finished:]:
+        for measure in report.measures[-finished:]:
             number += 1
             job = slot.in_flight.popleft()
             slot.backlog_s -= job.expected_s
-            learn(job.kind, wall_us / 1e6)
+            learn(job.kind, measure[0] / 1e6)
             reply = replies.get(number) if replies else None
             if reply is None:
-                self._successes.append((job, wall_us, cpu_us))
+                self._successes.append((job, measure, slot.pid))
+            elif reply.cancelled:
+                # Told when its process is gone, and with it whatever it started.
+                slot.withheld.append(ended_by_reply(job, reply, measure, slot.pid))
+                slot.stalled = True
             else:
-                self._ended.append(ended_by_reply(job, reply, wall_us, cpu_us))
+                self._ended.append(ended_by_reply(job, reply, measure, slot.pid))
         slot.done = report.done
 
     def _take_back(self, slot: Slot, taken: int) -> None:
@@ -330,8 +403,13 @@ class Pool:
         slot.in_flight.clear()
         if report.running == slot.head_number:
             ran_s = max(0.0, now - report.started_s)
-            timeout_s = report.timeout_s or self.queues[jobs[0].queue].timeout_s
-            self._ended.append(ended_by_death(jobs[0], slot.kill_reason, exit_, ran_s, timeout_s))
+            limits = self.queues[jobs[0].queue]
+            limit = ""
+            if slot.kill_reason is KillReason.MEMORY:
+                limit = memory_limit(jobs[0], slot.tree_bytes, report.rss_max, limits.rss_max)
+            elif ran_s >= (report.timeout_s or limits.timeout_s):
+                limit = time_limit(jobs[0], report.timeout_s, limits.timeout_s)
+            self._ended.append(ended_by_death(jobs[0], slot.kill_reason, exit_, ran_s, limit))
             self.estimates.learn(jobs[0].kind, ran_s)
             del jobs[0]
         for job in reversed(jobs):
@@ -340,7 +418,8 @@ class Pool:
     def _failed_to_start(self, slot: Slot, exit_: Exit, now: float) -> None:
         self._start_failures += 1
         slot.spawn_at = now + min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
-        if self._start_failures == START_FAILURES_MAX and not self.draining:
+        never = not self._ever_ready
+        if never and self._start_failures == START_FAILURES_MAX and not self.draining:
             self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
 
     # -- decisions ------------------------------------------------------------------------------
@@ -362,9 +441,14 @@ class Pool:
                     pass
 
     def _look_at_serving(self, slot: Slot, now: float) -> None:
-        if slot.deadline is not None and now >= slot.deadline:
+        if slot.soft_at is not None and not slot.asked and now >= slot.soft_at:
+            slot.asked = True
+            self._commands.append(Ask(slot.number, slot.head_number, Request.SOFT_TIMEOUT))
+        late = any(time is not None and now >= time for time in (slot.deadline, slot.cancel_at))
+        if late or slot.withheld:
             self._recall(slot)
-        elif self.draining and not slot.in_flight:
+        elif not slot.in_flight and (self.draining or self._is_worn(slot)):
+            slot.renewing = not self.draining
             slot.move(SlotInput.DISMISS)
             slot.deadline = now + LEAVE_S
             self._commands.append(Dismiss(slot.number))
@@ -373,6 +457,16 @@ class Pool:
         elif (stall_at := self._stall_at(slot)) is not None and now >= stall_at:
             slot.stalled = True
             self._recall(slot)
+
+    def _is_worn(self, slot: Slot) -> bool:
+        """Whether the slot's process has done its share, and no other is being replaced for that.
+
+        One at a time: a pool whose workers were all started together would stand still together.
+        """
+        worn = (slot.jobs_max is not None and slot.sent >= slot.jobs_max) or (
+            self._wear.rss_max is not None and slot.rss_bytes > self._wear.rss_max
+        )
+        return worn and not any(other.renewing for other in self.slots if other is not slot)
 
     def _recall(self, slot: Slot) -> None:
         if slot.state is SlotState.SERVING:
@@ -396,7 +490,9 @@ class Pool:
             case SlotState.VACANT:
                 return [] if self.draining else [slot.spawn_at]
             case SlotState.SERVING:
-                times = (self._stall_at(slot), slot.glance_at, slot.deadline)
+                soft_at = None if slot.asked else slot.soft_at
+                cancel_at = slot.cancel_at
+                times = (self._stall_at(slot), slot.glance_at, slot.deadline, soft_at, cancel_at)
                 return [time for time in times if time is not None]
             case SlotState.STARTING | SlotState.LEAVING:
                 return [] if slot.deadline is None else [slot.deadline]
@@ -410,6 +506,8 @@ class Pool:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining:
             return
+        if self._wear.rss_max is not None:
+            serving = [slot for slot in serving if not self._is_worn(slot)]
         if waiting:
             serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
             share = -(-waiting // len(serving))
@@ -425,7 +523,7 @@ class Pool:
                 continue
             while len(jobs) < share and (job := queue.peek()) is not None:
                 expected_s = self.estimates.expected_s(job.kind)
-                if not has_room(slot, expected_s):
+                if not has_room(slot, expected_s) or len(jobs) >= slot.places:
                     break
                 queue.pop()
                 job.expected_s = expected_s

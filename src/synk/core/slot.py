@@ -15,6 +15,7 @@ from synk.errors import SynkError
 if TYPE_CHECKING:
     from synk.core.messages import KillReason
     from synk.job import ClaimedJob
+    from synk.retry import Ended
 
 
 class SlotState(StrEnum):
@@ -66,6 +67,9 @@ TRANSITIONS: Final[dict[tuple[SlotState, SlotInput], SlotState]] = {
 }
 
 
+_MANY: Final = 1_000_000
+
+
 class IllegalTransition(SynkError):  # noqa: N818 - says what happened
     """The table has no such transition: a bug in the pool or in its shell. Nothing was changed."""
 
@@ -77,26 +81,40 @@ class Slot:
     """The state of one slot; `move` is the only way to change `state`."""
 
     __slots__ = (
+        "asked",
         "backlog_s",
+        "cancel_at",
         "deadline",
         "done",
         "glance_at",
         "in_flight",
+        "jobs_max",
         "kill_reason",
         "number",
+        "pid",
         "progress_at",
+        "renewing",
+        "rss_bytes",
+        "rss_max",
         "running",
         "sent",
+        "soft_at",
         "spawn_at",
         "stalled",
         "started_s",
         "state",
+        "tree_bytes",
+        "withheld",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, jobs_max: int | None = None) -> None:
         self.number = number
+        self.jobs_max = jobs_max
+        """How many jobs one process runs at most."""
         self.state = SlotState.VACANT
         self.spawn_at = 0.0
+        self.renewing = False
+        """Its process is being replaced because it is worn, not because anything went wrong."""
         self._reset()
 
     def _reset(self) -> None:
@@ -117,6 +135,34 @@ class Slot:
         self.stalled = False
         """Its job takes far longer than expected: nothing is queued behind it."""
         self.kill_reason: KillReason | None = None
+        self.pid: int | None = None
+        self.rss_bytes = 0
+        """The worker's own resident memory at the last look."""
+        self.withheld: list[Ended] = []
+        """Of attempts that ended on request: told once the process is gone with all it started."""
+        self.next_job()
+
+    def next_job(self) -> None:
+        """Forgets what was about the job that ran."""
+        self.asked = False
+        """Whether the job was asked to end for its soft time limit."""
+        self.soft_at: float | None = None
+        """When it is to be asked that."""
+        self.cancel_at: float | None = None
+        """When it is killed, if it does not follow the request to cancel."""
+        self.rss_max: int | None = None
+        """The memory in bytes that the job and all that it started may use."""
+        self.tree_bytes = 0
+        """What they used when that was above the limit."""
+
+    @property
+    def places(self) -> int:
+        """How many more jobs its worker takes, if there is time for them."""
+        if self.state is not SlotState.SERVING or self.renewing:
+            return 0
+        if self.withheld or (self.stalled and self.in_flight):
+            return 0
+        return _MANY if self.jobs_max is None else self.jobs_max - self.sent
 
     def move(self, slot_input: SlotInput) -> None:
         """Follows the table.

@@ -2,58 +2,112 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
+from synk.core import wire
 from synk.core.messages import KillReason
-from synk.failure import AttemptError, Cause
+from synk.failure import AttemptError, Cause, with_output
 from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
-    from synk.core.messages import Exit, Reply
+    from synk.core.messages import Exit, Measure, Reply
     from synk.job import ClaimedJob
 
+_FRAME: Final = re.compile(
+    r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE
+)
 
-def ended_by_reply(job: ClaimedJob, reply: Reply, wall_us: int, cpu_us: int) -> Ended:
+_ALARM: Final = "SIGALRM"
+"""What a worker's own timer ends it with when its supervisor does not: see `synk.runtime.work`."""
+
+
+def ended_by_reply(job: ClaimedJob, reply: Reply, measure: Measure, pid: int | None) -> Ended:
     """The worker itself said how it went."""
+    if reply.error is None:
+        verdict, error, output = Verdict.SUCCEEDED, None, reply.output
+    else:
+        verdict = Verdict.CANCELLED if reply.cancelled else Verdict.FAILED
+        error, output = with_output(reply.error, reply.output), ""
     return Ended(
         job,
-        Verdict.SUCCEEDED if reply.error is None else Verdict.FAILED,
-        duration_us=wall_us,
-        cpu_us=cpu_us,
+        verdict,
+        duration_us=measure[0],
+        cpu_us=measure[1],
+        system_us=measure[2],
+        peak_rss_bytes=measure[3],
+        pid=pid,
         result=reply.result,
-        error=reply.error,
+        error=error,
         retry_at=reply.retry_at,
+        output=output,
+        progress=reply.progress,
+        checkpoint=reply.checkpoint,
     )
 
 
 def ended_by_death(
-    job: ClaimedJob, reason: KillReason | None, exit_: Exit, ran_s: float, timeout_s: float
+    job: ClaimedJob, reason: KillReason | None, exit_: Exit, ran_s: float, limit: str
 ) -> Ended:
-    """The process that ran the job is gone, by our decision (*reason*) or by itself (None)."""
-    duration_us = round(ran_s * 1e6)
-    match reason:
-        case KillReason.SHUTDOWN | KillReason.START:
-            return Ended(job, Verdict.RELEASED, duration_us=duration_us)
-        case KillReason.CANCELLED:
-            verdict, cause = Verdict.CANCELLED, Cause.CANCELLED
-            text = f"killed after {ran_s:.1f} s: cancel was requested"
-        case KillReason.TIMEOUT:
-            verdict, cause = Verdict.FAILED, Cause.TIMEOUT
-            text = f"killed after {ran_s:.1f} s: its timeout is {timeout_s:g} s"
-        case None:
-            verdict, cause = Verdict.FAILED, Cause.EXIT if exit_.signal is None else Cause.SIGNAL
-            text = _death_text(exit_, ran_s)
-    error = AttemptError(
-        attempt=job.attempt,
-        error=text,
-        cause=cause,
-        trace=exit_.stack,
-        exit_code=exit_.code if exit_.signal is None else None,
-        signal=exit_.signal,
-        duration_s=ran_s,
+    """The process that ran the job is gone, by our decision (*reason*) or by itself (None).
+
+    Args:
+        job: what it ran.
+        reason: why it was killed.
+        exit_: how it ended.
+        ran_s: for how long the job had run.
+        limit: the limit that was hit, in words.
+    """
+    error, crashed = None, False
+    if reason in (KillReason.SHUTDOWN, KillReason.START) or exit_.engine_failed:
+        verdict = Verdict.RELEASED
+    else:
+        cause, text = _why(reason, exit_, ran_s, limit)
+        verdict = Verdict.CANCELLED if cause is Cause.CANCELLED else Verdict.FAILED
+        crashed = reason is None and cause is not Cause.TIMEOUT
+        error = AttemptError(
+            attempt=job.attempt,
+            error=text + _place(exit_.stack),
+            cause=cause,
+            trace=exit_.stack,
+            exit_code=exit_.code if exit_.signal is None else None,
+            signal=exit_.signal,
+            duration_s=ran_s,
+            cpu_s=exit_.usage.cpu_us / 1e6,
+            system_s=exit_.usage.system_us / 1e6,
+            peak_rss_bytes=exit_.usage.peak_rss_bytes or None,
+            output=exit_.output,
+            pid=exit_.pid,
+            host=exit_.host,
+            supervisor=exit_.supervisor,
+        )
+    return Ended(
+        job,
+        verdict,
+        duration_us=round(ran_s * 1e6),
+        cpu_us=exit_.usage.cpu_us,
+        system_us=exit_.usage.system_us,
+        peak_rss_bytes=exit_.usage.peak_rss_bytes,
         pid=exit_.pid,
+        error=error,
+        crashed=crashed,
+        progress=exit_.progress,
+        checkpoint=exit_.checkpoint,
     )
-    return Ended(job, verdict, duration_us=duration_us, error=error)
+
+
+def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tuple[Cause, str]:
+    match reason:
+        case KillReason.CANCELLED:
+            return Cause.CANCELLED, f"killed after {ran_s:.1f} s: cancel was requested"
+        case KillReason.MEMORY:
+            return Cause.MEMORY, f"killed after {ran_s:.1f} s: {limit}"
+        case None if exit_.signal == _ALARM and limit:
+            return Cause.TIMEOUT, f"ended by its worker's own timer after {ran_s:.1f} s: {limit}"
+        case None:
+            return _death(exit_, ran_s)
+        case _:
+            return Cause.TIMEOUT, f"killed after {ran_s:.1f} s: {limit}"
 
 
 def cancelled_error(job: ClaimedJob) -> AttemptError:
@@ -63,9 +117,44 @@ def cancelled_error(job: ClaimedJob) -> AttemptError:
     )
 
 
-def _death_text(exit_: Exit, ran_s: float) -> str:
+def time_limit(job: ClaimedJob, own_s: float | None, queue_s: float) -> str:
+    """Says which time limit holds for a job: its worker's own, or its queue's."""
+    if own_s is not None:
+        return f"the timeout of its worker is {own_s:g} s"
+    return f"the timeout of queue {job.queue} is {queue_s:g} s"
+
+
+def memory_limit(job: ClaimedJob, used: int, own: int | None, of_queue: int | None) -> str:
+    """Says which memory limit was passed, and by how much."""
+    whose, most = ("its worker", own) if own is not None else (f"queue {job.queue}", of_queue or 0)
+    return f"it used {used / 1e6:.0f} MB of memory, max_rss of {whose} is {most / 1e6:.0f} MB"
+
+
+def _death(exit_: Exit, ran_s: float) -> tuple[Cause, str]:
+    after = f"after {ran_s:.1f} s"
+    if exit_.signal == "SIGKILL" and exit_.by_kernel:
+        return Cause.MEMORY, (
+            f"its worker process was killed {after}, most likely by the kernel for want of memory: "
+            "the control group counts an oom_kill since"
+        )
+    if exit_.signal == "SIGKILL":
+        return Cause.SIGNAL, (
+            f"its worker process died of SIGKILL {after}, which synk did not send; where memory "
+            "is short this is the kernel's doing"
+        )
     if exit_.signal is not None:
-        return f"its worker process died of {exit_.signal} after {ran_s:.1f} s"
+        return Cause.SIGNAL, f"its worker process died of {exit_.signal} {after}"
     if exit_.code is None:
-        return f"its worker process vanished after {ran_s:.1f} s"
-    return f"its worker process exited with status {exit_.code} after {ran_s:.1f} s"
+        return Cause.EXIT, f"its worker process vanished {after}"
+    if exit_.code == wire.CHANNEL_LOST:
+        return Cause.EXIT, f"it closed the descriptors of its worker process {after}"
+    return Cause.EXIT, f"its worker process exited with status {exit_.code} {after}"
+
+
+def _place(stack: str) -> str:
+    """Says where the job was, by the innermost frame of faulthandler's text."""
+    frame = _FRAME.search(stack, max(0, stack.find("Current thread")))
+    if frame is None:
+        return ""
+    file = frame["file"].rpartition("/")[2]
+    return f"; it was in {frame['function']} at {file}:{frame['line']}"

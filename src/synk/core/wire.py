@@ -7,8 +7,9 @@ Three things tie a worker process to its supervisor, and no other process has th
   has not read;
 * the *permits*, a pipe: one byte is leave to begin one job. Who has the byte has the job, so that
   taking bytes back is taking back exactly the last of the jobs sent;
-* the *page*, shared memory that only the worker writes: which job it runs since when, which are
-  done, and what each took. It says the truth also after a SIGKILL.
+* the *page*, shared memory: which job the worker runs since when, which are done, what each took,
+  and what the job notes of its progress. It says the truth also after a SIGKILL. The supervisor
+  writes three words of it, the worker all others.
 
 Bytes of arguments pass through as they came from the database. What comes up is JSON and numbers.
 """
@@ -21,13 +22,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from synk.core.messages import Reply, Report
+from synk.core.notes import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synk.job import ClaimedJob
 
-# -- the page: eight 64-bit words, then a ring of (wall, CPU) in microseconds ----------------------
+# -- the page: sixteen 64-bit words, a ring of measures, what the job notes, room for stacks ------
 
 RUNNING: Final = 0
 """Word: the number of the job begun last."""
@@ -37,12 +39,42 @@ STARTED_NS: Final = 2
 """Word: when the job begun last began, CLOCK_MONOTONIC."""
 TIMEOUT_NS: Final = 3
 """Word: its timeout as its worker named it; 0: the queue's."""
+SOFT_NS: Final = 4
+"""Word: its soft time limit as its worker named it; 0: none."""
+RSS_MAX: Final = 5
+"""Word: the memory in bytes that it may use as its worker named it; 0: what the queue says."""
+CPU_US: Final = 6
+"""Word: the CPU time that the process had used when the job began, in microseconds."""
+SYSTEM_US: Final = 7
+"""Word: the part of that in the kernel."""
+ASKED: Final = 8
+"""Word, written by the supervisor: the job that is asked something, times 2, plus the request."""
+OUTPUT_READ: Final = 9
+"""Word, set by the supervisor before it reads the job's output, cleared by the worker when it
+begins a new pipe."""
+STACK_WANTED: Final = 10
+"""Word, written by the supervisor: the job whose place in the code somebody wants to see."""
 
 RING_JOBS: Final = 512
 """Jobs whose measures the ring holds: twice the most that may be at a worker."""
-RING: Final = 8
-"""Where the ring begins; job n has the words RING + 2 * (n % RING_JOBS) and the next."""
-PAGE_BYTES: Final = (RING + 2 * RING_JOBS) * 8
+RING_WORDS: Final = 4
+"""Of each job: wall, CPU, system in microseconds, and the peak of resident memory in bytes."""
+RING: Final = 16
+"""Where the ring begins."""
+WORDS_BYTES: Final = (RING + RING_WORDS * RING_JOBS) * 8
+
+PROGRESS_BYTES_MAX: Final = 1024
+CHECKPOINT_BYTES_MAX: Final = 64 * 1024
+PROGRESS_AT: Final = WORDS_BYTES
+CHECKPOINT_AT: Final = PROGRESS_AT + Cell.size(PROGRESS_BYTES_MAX)
+PAGE_BYTES: Final = CHECKPOINT_AT + Cell.size(CHECKPOINT_BYTES_MAX)
+"""All that is mapped; faulthandler's stacks are written to the file behind it."""
+
+
+def ring_place(number: int) -> int:
+    """Returns the first word of a job's measures."""
+    return RING + RING_WORDS * (number % RING_JOBS)
+
 
 # -- permits --------------------------------------------------------------------------------------
 
@@ -61,13 +93,25 @@ READY: Final = b"R"
 NEWS: Final = b"N"
 PROBLEM: Final = b"P"
 REPLY: Final = b"A"
-"""The first byte of a packet from a worker: it is ready; look at the page; it cannot start (and
-why); a reply."""
+OUTPUT: Final = b"O"
+STACK: Final = b"T"
+"""The first byte of a packet from a worker: it is ready; look at the page; it cannot start, or must
+be replaced (and why); a reply; the pipe that it wrote to belongs to a job that is over, and another
+comes with this; where its job is, as it was asked."""
+
+# -- the exit statuses of a worker ----------------------------------------------------------------
+
+FORK_RETURNED: Final = 70
+"""The job forked, and this is the child that came back from it."""
+CHANNEL_LOST: Final = 71
+"""The job closed the channel's descriptor."""
+REPLACE_ME: Final = 72
+"""It runs no job, and what the last one changed cannot be put back."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_frame = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
 _decode_reply = msgspec.msgpack.Decoder(
-    tuple[int, str | None, str | None, dt.datetime | None]
+    tuple[int, str | None, str | None, dt.datetime | None, bool, str | None, str | None]
 ).decode
 
 
@@ -110,17 +154,20 @@ def read_page(
     while True:
         done, running = words[DONE], words[RUNNING]
         started_ns, timeout_ns = words[STARTED_NS], words[TIMEOUT_NS]
+        soft_ns, rss_max = words[SOFT_NS], words[RSS_MAX]
         if words[DONE] == done and words[RUNNING] == running:
             break
     done = max(done, after, at_least)
-    places = [RING + 2 * (number % RING_JOBS) for number in range(after + 1, done + 1)]
+    places = [ring_place(number) for number in range(after + 1, done + 1)]
     return Report(
         done=done,
-        measures=[(words[place], words[place + 1]) for place in places],
+        measures=[words[place : place + RING_WORDS].tolist() for place in places],
         replies=replies or {},
         running=running if running > done else 0,
         started_s=started_ns / 1e9,
         timeout_s=timeout_ns / 1e9 if timeout_ns else None,
+        soft_s=soft_ns / 1e9 if soft_ns else None,
+        rss_max=rss_max or None,
     )
 
 
@@ -151,7 +198,17 @@ decode_job = msgspec.msgpack.Decoder(
 
 def encode_reply(number: int, reply: Reply) -> bytes:
     """Returns the packet that says how a job ended."""
-    return REPLY + _encode((number, reply.result, reply.error, reply.retry_at))
+    return REPLY + _encode(
+        (
+            number,
+            reply.result,
+            reply.error,
+            reply.retry_at,
+            reply.cancelled,
+            reply.progress,
+            reply.checkpoint,
+        )
+    )
 
 
 def decode_reply(packet: bytes) -> tuple[int, Reply]:
@@ -161,7 +218,7 @@ def decode_reply(packet: bytes) -> tuple[int, Reply]:
         ValueError: the packet is not a reply.
     """
     try:
-        number, result, error, retry_at = _decode_reply(memoryview(packet)[1:])
+        fields = _decode_reply(memoryview(packet)[1:])
     except msgspec.MsgspecError as problem:
         raise ValueError(f"not a reply: {problem}") from None
-    return number, Reply(result=result, error=error, retry_at=retry_at)
+    return fields[0], Reply(*fields[1:])

@@ -10,20 +10,18 @@ and gets `Settle` commands.
 from __future__ import annotations
 
 import contextlib
-import json
-import multiprocessing
 import os
 import selectors
-import signal
 import socket
-import sys
 import time
-import types
 from collections import deque
-from multiprocessing import forkserver, reduction, resource_tracker, spawn
+from dataclasses import replace
+from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
+from synk import retry
 from synk.core.messages import (
+    Ask,
     Claimed,
     Dismiss,
     DrainRequested,
@@ -43,14 +41,17 @@ from synk.core.messages import (
     WorkerReady,
 )
 from synk.errors import ConfigurationError, WorkerStartError
-from synk.retry import Ended, Verdict
-from synk.runtime import child, linux, nursery
+from synk.runtime import linux
+from synk.runtime.gauge import Gauge, OomWatch
+from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started
+from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
+from synk.runtime.setup import QueueSetup, Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Mapping
 
-    from synk.config import EngineConfig
+    from synk.config import EngineConfig, QueueConfig
     from synk.core.messages import Command, Event
     from synk.core.pool import Pool
     from synk.registry import Registry
@@ -59,9 +60,16 @@ STACK_WAIT_S: Final = 0.1
 """From the request for a stack to the SIGKILL, where the stack does not end the process before. A
 dump takes about a millisecond, more on busy cores."""
 
+BURIAL_S: Final = 5.0
+"""A worker that is dead for so long without word from the nursery: then that is replaced too."""
+
+OUTPUT_PAUSE_S: Final = 0.02
+"""Between two looks at a worker's output: a job that writes much must not keep the loop busy."""
+
+_PASS_ON_S: Final = 1.0
+"""How long the last output may take to be passed on, at the end."""
+
 _LONGEST_WAIT_S: Final = 60.0
-_WAKE: Final = -1
-"""The selector's key of the wake-up descriptor; other keys are slots."""
 
 
 class Engine:
@@ -71,6 +79,7 @@ class Engine:
         pool: decides.
         config: how many processes, and how they are made.
         registry: the handlers that the workers get.
+        queues: their settings, as far as workers must know them.
         client_id: tags the processes and their records.
         settle: called in the engine's thread with what is over; must not block.
         on_change: called in the engine's thread after events were handled; must not block.
@@ -81,6 +90,7 @@ class Engine:
         pool: Pool,
         config: EngineConfig,
         registry: Registry,
+        queues: Mapping[str, QueueConfig],
         *,
         client_id: str,
         settle: Callable[[Settle], None],
@@ -89,21 +99,30 @@ class Engine:
         self.pool = pool
         self._config = config
         self._registry = registry
+        self._queues = _queue_setups(queues)
         self._client_id = client_id
         self._settle = settle
         self._on_change = on_change
-        self._context: Any = multiprocessing.get_context(config.start_method)
         self._processes: dict[int, WorkerProcess] = {}
         self._kill_at: dict[int, float] = {}
+        self._dead_since: dict[int, float] = {}
+        """Slots whose process is dead and not buried yet."""
+        self._output_at: dict[int, float] = {}
+        """When to look at a slot's output again."""
+        self._gauge = Gauge()
+        self._oom = OomWatch()
         self._inbox: deque[Event] = deque()
         self._events: deque[Event] = deque()
-        self._workers = b""
+        self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
+        self._payload = b""
         self._modules = tuple(
             name for name in (*config.preload, *registry.modules) if name != "__main__"
         )
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._wake, selectors.EVENT_READ, _WAKE)
+        self._watch(self._wake, "wake")
+        self._passer = Passer()
+        self._nursery: Nursery | None = None
         self._problem: str | None = None
 
     # -- for other threads and signal handlers ---------------------------------------------------
@@ -111,6 +130,12 @@ class Engine:
     def post(self, event: Event) -> None:
         """Hands *event* to the loop; returns at once."""
         self._inbox.append(event)
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def call(self, function: Callable[[Mapping[int, WorkerProcess]], None]) -> None:
+        """Has *function* called in the loop with the processes by slot; returns at once."""
+        self._calls.append(function)
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
@@ -123,10 +148,9 @@ class Engine:
             ConfigurationError: a worker cannot be sent to a process.
             WorkerStartError: worker processes keep dying at their start.
         """
-        self._workers = self._pickled_workers()
-        self._start_afresh()
+        self._payload = self._pickled()
         try:
-            self._handle(Tick())
+            self._start_nursery()
             while not self.pool.is_stopped:
                 self._step()
         finally:
@@ -139,27 +163,47 @@ class Engine:
 
     def _step(self) -> None:
         for key, _ in self._selector.select(self._timeout_s()):
-            slot, kind = divmod(key.data, 2) if key.data >= 0 else (_WAKE, 0)
-            if slot == _WAKE:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake)
-            elif kind == 0:
-                self._on_channel(slot)
-            else:
-                self._on_exit(slot)
+            what, slot = key.data
+            match what:
+                case "channel":
+                    self._on_channel(slot)
+                case "nursery":
+                    self._on_nursery()
+                case "output":
+                    self._on_output(slot)
+                case "death":
+                    self._on_death(slot, key.fd)
+                case _:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(self._wake)
         while self._inbox:
             self._handle(self._inbox.popleft())
-        self._finish_kills()
-        deadline = self.pool.next_deadline()
+        while self._calls:
+            self._calls.popleft()(self._processes)
+        now = time.monotonic()
+        self._finish_kills(now)
+        self._resume_outputs(now)
+        for sampled in self._gauge.due(now, self._processes, self.pool):
+            self._handle(sampled)
+        deadline = self._pool_deadline()
         if deadline is not None and deadline <= time.monotonic():
             self._look_closer()
         self._on_change()
 
+    def _pool_deadline(self) -> float | None:
+        """Nothing is due before the modules are imported."""
+        if self._nursery is None or not (self._nursery.is_loaded or self.pool.draining):
+            return None
+        return self.pool.next_deadline()
+
     def _timeout_s(self) -> float:
-        times = [*self._kill_at.values()]
-        deadline = self.pool.next_deadline()
-        if deadline is not None:
-            times.append(deadline)
+        times = [
+            *self._kill_at.values(),
+            *self._output_at.values(),
+            *(since + BURIAL_S for since in self._dead_since.values()),
+        ]
+        others = (self._pool_deadline(), self._gauge.next_at(self._processes))
+        times += [time_ for time_ in others if time_ is not None]
         if not times:
             return _LONGEST_WAIT_S
         return min(_LONGEST_WAIT_S, max(0.0, min(times) - time.monotonic()))
@@ -178,24 +222,135 @@ class Engine:
         was_ready = process.is_ready
         report = process.report()
         if process.is_ready and not was_ready:
-            self._handle(WorkerReady(slot))
+            self._handle(WorkerReady(slot, process.pid))
         elif process.is_ready:
             self._handle(Reported(slot, report))
+        if slot not in self._processes:
+            return
         if process.wants_flush:
             process.flush()
         self._watch_channel(slot, process)
+        self._watch_output(slot, process)
 
-    def _on_exit(self, slot: int) -> None:
-        process = self._processes.pop(slot, None)
+    # -- output -----------------------------------------------------------------------------------
+
+    def _on_output(self, slot: int) -> None:
+        process = self._processes.get(slot)
         if process is None:
             return
-        self._kill_at.pop(slot, None)
-        self._selector.unregister(process.channel)
-        self._selector.unregister(process.pidfd)
+        process.read_output()
+        self._unwatch(process.output.fd)
+        if not process.output.is_at_end:
+            self._output_at[slot] = time.monotonic() + OUTPUT_PAUSE_S
+
+    def _resume_outputs(self, now: float) -> None:
+        for slot, due in list(self._output_at.items()):
+            if now >= due:
+                del self._output_at[slot]
+                if slot in self._processes:
+                    self._watch_output(slot, self._processes[slot])
+
+    def _watch_output(self, slot: int, process: WorkerProcess) -> None:
+        """A worker's output may be another pipe after each report."""
+        if slot not in self._output_at and not process.output.is_at_end:
+            self._watch(process.output.fd, "output", slot)
+
+    # -- births and deaths ------------------------------------------------------------------------
+
+    def _on_nursery(self) -> None:
+        nursery = self._nursery
+        if nursery is None:
+            return
+        for news in nursery.news():
+            match news:
+                case Loaded():
+                    self._on_loaded(news)
+                case Started():
+                    self._on_started(news)
+                case Ended():
+                    self._on_ended(news)
+                case Lost():
+                    self._on_nursery_lost()
+                case _:
+                    assert_never(news)
+
+    def _on_loaded(self, news: Loaded) -> None:
+        for name, problem in news.problems.items():
+            self._problem = f"{name}: {problem}"
+        if self._problem is not None:
+            self._handle(DrainRequested(time.monotonic()))
+            return
+        self._handle(Tick())
+
+    def _on_started(self, news: Started) -> None:
+        process = self._processes.get(news.request)
+        if process is None or news.problem:
+            if news.pidfd >= 0:
+                os.close(news.pidfd)
+            if process is not None:
+                self._bury(news.request, None, problem=news.problem)
+            return
+        process.born(news.pid, news.pidfd)
+        self._watch(news.pidfd, "death", news.request)
+        if news.request in self._kill_at:
+            # Its end was decided before it was there.
+            process.kill()
+
+    def _on_death(self, slot: int, pidfd: int) -> None:
+        """A process is dead; the nursery kills what it left, and then tells how it ended."""
+        process = self._processes.get(slot)
+        if process is not None and process.pidfd == pidfd:
+            self._unwatch(pidfd)
+            self._dead_since[slot] = time.monotonic()
+
+    def _on_ended(self, news: Ended) -> None:
+        for slot, process in self._processes.items():
+            if process.pid == news.pid:
+                self._bury(slot, news)
+                return
+
+    def _bury(
+        self, slot: int, ended: Ended | None, *, problem: str = "", lost: bool = False
+    ) -> None:
+        process = self._processes.pop(slot)
+        for times in (self._kill_at, self._dead_since, self._output_at):
+            times.pop(slot, None)
+        for fd in (process.channel.fileno(), process.pidfd, process.output.fd):
+            self._unwatch(fd)
+        self._gauge.forget(slot)
         report, taken = process.recall()
-        exit_ = process.bury()
+        exit_ = process.bury(ended, problem=problem)
+        if exit_.signal == "SIGKILL" or lost:
+            exit_ = replace(exit_, by_kernel=self._oom.rose(), engine_failed=lost)
         process.close()
         self._handle(WorkerExited(slot, report, taken, exit_))
+
+    def _start_nursery(self) -> None:
+        self._nursery = Nursery(
+            self._config,
+            self._modules,
+            needs_main="__main__" in self._registry.modules,
+            tag=self._client_id,
+        )
+        self._watch(self._nursery.control.fileno(), "nursery")
+
+    def _on_nursery_lost(self) -> None:
+        """Its workers die with it, by no fault of their jobs; another one takes its place."""
+        assert self._nursery is not None  # noqa: S101 - for the type checker
+        self._unwatch(self._nursery.control.fileno())
+        for process in self._processes.values():
+            process.kill()
+        was_loaded = self._nursery.is_loaded
+        self._nursery.close()
+        linux.kill_tagged(self._client_id)
+        problem = "the process that makes the workers died"
+        if not was_loaded:
+            self._problem = f"{problem} while it imported the handlers' modules"
+            self._handle(DrainRequested(time.monotonic()))
+        else:
+            self._start_nursery()
+        for slot in list(self._processes):
+            self._bury(slot, None, problem=problem, lost=True)
 
     def _handle(self, event: Event) -> None:
         """Has the pool handle *event*, and then what its commands bring up.
@@ -227,6 +382,8 @@ class Engine:
                 self._handle(Recalled(command.slot, report, taken))
             case Kill():
                 self._kill(command)
+            case Ask():
+                self._processes[command.slot].ask(command.number, command.request)
             case Spawn():
                 self._spawn(command.slot)
             case Dismiss():
@@ -239,50 +396,80 @@ class Engine:
 
     def _kill(self, command: Kill) -> None:
         process = self._processes[command.slot]
-        if command.reason in (KillReason.TIMEOUT, KillReason.CANCELLED):
+        has_job = command.reason not in (KillReason.SHUTDOWN, KillReason.START)
+        wait_s = 0.0
+        if has_job and process.running:
             process.kill_with_stack()
-            self._kill_at[command.slot] = time.monotonic() + STACK_WAIT_S
+            wait_s = STACK_WAIT_S
         else:
             process.kill()
+        self._kill_at[command.slot] = time.monotonic() + wait_s
 
-    def _finish_kills(self) -> None:
-        now = time.monotonic()
+    def _finish_kills(self, now: float) -> None:
         for slot, deadline in list(self._kill_at.items()):
-            if now >= deadline:
+            process = self._processes[slot]
+            if now >= deadline and process.pid:
                 del self._kill_at[slot]
-                self._processes[slot].kill()
+                process.kill()
+            elif now >= deadline + BURIAL_S:
+                # Never born: the nursery does not answer.
+                self._kill_nursery()
+        if any(now >= since + BURIAL_S for since in self._dead_since.values()):
+            self._kill_nursery()
+
+    def _kill_nursery(self) -> None:
+        self._kill_at.clear()
+        self._dead_since.clear()
+        if self._nursery is not None:
+            self._nursery.kill()
 
     def _watch_channel(self, slot: int, process: WorkerProcess) -> None:
         events = selectors.EVENT_READ
         if process.wants_flush:
             events |= selectors.EVENT_WRITE
-        if self._selector.get_key(process.channel).events != events:
-            self._selector.modify(process.channel, events, slot * 2)
+        self._watch(process.channel.fileno(), "channel", slot, events)
+
+    def _watch(self, fd: int, what: str, slot: int = 0, events: int = selectors.EVENT_READ) -> None:
+        try:
+            if self._selector.get_key(fd).events != events:
+                self._selector.modify(fd, events, (what, slot))
+        except KeyError:
+            self._selector.register(fd, events, (what, slot))
+
+    def _unwatch(self, fd: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(fd)
 
     def _spawn(self, slot: int) -> None:
+        nursery = self._nursery
+        assert nursery is not None  # noqa: S101 - for the type checker
+        process = WorkerProcess(self._setup(slot, nursery), self._passer)
+        self._processes[slot] = process
         try:
-            with self._environment_for_children():
-                process = WorkerProcess(self._context, self._setup, f"synk-worker-{slot}")
-        except (EOFError, OSError) as error:
-            problem = f"the process that imports the handlers' modules died: {error!r}"
+            nursery.request(slot, process.descriptors)
+        except OSError as error:
+            problem = f"the process that makes the workers does not answer: {error}"
+            del self._processes[slot]
+            process.close()
             self.post(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
             return
-        self._processes[slot] = process
-        self._selector.register(process.channel, selectors.EVENT_READ, slot * 2)
-        self._selector.register(process.pidfd, selectors.EVENT_READ, slot * 2 + 1)
+        self._watch_channel(slot, process)
+        self._watch_output(slot, process)
 
-    def _setup(
-        self, channel: child.Descriptor, permits: child.Descriptor, page: child.Descriptor
-    ) -> child.Setup:
-        return child.Setup(
+    def _setup(self, slot: int, nursery: Nursery) -> Setup:
+        config = self._config
+        return Setup(
             client_id=self._client_id,
             host=socket.gethostname(),
+            slot=slot,
             supervisor_pid=os.getpid(),
+            nursery_pid=nursery.pid,
             modules=self._modules,
-            workers=self._workers,
-            channel=channel,
-            permits=permits,
-            page=page,
+            payload=self._payload,
+            prepare=nursery.prepare if config.start_method == "spawn" else {},
+            queues=self._queues,
+            no_new_privileges=config.no_new_privileges,
+            rlimits=dict(config.rlimits),
         )
 
     def give_back(self) -> None:
@@ -291,84 +478,53 @@ class Engine:
         After an orderly drain that is nothing. It is called once more when no claim can be under
         way any more, for what the last one brought.
         """
-        held = {job.id: job for job in self.pool.abandon()}
+        held = {ended.job.id: ended for ended in self.pool.abandon()}
         # An event that the pool failed on is still there, and half taken in perhaps.
         for events in (self._events, self._inbox):
             while events:
                 event = events.popleft()
                 if isinstance(event, Claimed):
-                    held.update({job.id: job for job in event.jobs})
+                    for job in event.jobs:
+                        held.setdefault(job.id, retry.Ended(job, retry.Verdict.RELEASED))
         if held:
-            ended = [Ended(job, Verdict.RELEASED) for job in held.values()]
-            self._settle(Settle(ended=ended))
+            self._settle(Settle(ended=list(held.values())))
 
     def _kill_everything(self) -> None:
         """Leaves no process behind, however the loop ended."""
         for process in self._processes.values():
             process.kill()
+        if self._nursery is not None:
+            self._nursery.close()
+        linux.kill_tagged(self._client_id)
         for process in self._processes.values():
-            process.bury()
+            process.read_output()
             process.close()
         self._processes.clear()
-        _stop_forkserver()
-        linux.kill_tagged(self._client_id)
+        self._passer.stop(_PASS_ON_S)
 
-    # -- how processes are made --------------------------------------------------------------------
-
-    def _pickled_workers(self) -> bytes:
+    def _pickled(self) -> bytes:
         for worker in self._registry.workers:
-            try:
-                reduction.ForkingPickler.dumps(worker)
-            except Exception as error:  # noqa: BLE001 - whatever pickling complains of, by worker
-                problem = f"cannot be sent to worker processes: {error}"
-                raise ConfigurationError("workers", worker, problem) from None
-        return bytes(reduction.ForkingPickler.dumps(self._registry.workers))
-
-    @contextlib.contextmanager
-    def _environment_for_children(self) -> Generator[None]:
-        """What a new process inherits: the supervisor's tag, and what the nursery is to do.
-
-        It is set for the moment only, and each time, since multiprocessing starts a new forkserver
-        by itself when the old one is gone.
-
-        The main script is hidden unless handlers live in it: multiprocessing imports it in every
-        child, which for a command line tool is a waste, and for a script without a guard a trap.
-        """
-        main = sys.modules["__main__"]
-        if "__main__" not in self._registry.modules:
-            sys.modules["__main__"] = types.ModuleType("__main__")
-        inherited = spawn.get_preparation_data("synk")
-        settings = {
-            "supervisor_pid": os.getpid(),
-            "prepare": {
-                name: value
-                for name, value in inherited.items()
-                if name in ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
-            },
-            "modules": self._modules,
-        }
-        os.environ[linux.TAG] = self._client_id
-        if self._config.start_method == "forkserver":
-            os.environ[nursery.SETTINGS] = json.dumps(settings)
-        try:
-            yield
-        finally:
-            os.environ.pop(nursery.SETTINGS, None)
-            del os.environ[linux.TAG]
-            sys.modules["__main__"] = main
-
-    def _start_afresh(self) -> None:
-        """Has the next process made by a forkserver with our nursery in it."""
-        _stop_forkserver()
-        forkserver.set_forkserver_preload([nursery.__name__])
-        # Before the environment is ours: the tracker serves the whole program and is not tagged.
-        resource_tracker.ensure_running()
+            _pickled("workers", worker)
+        on_start = self._config.on_worker_start
+        _pickled("on_worker_start", on_start)
+        return _pickled("workers", (self._registry.workers, on_start))
 
 
-def _stop_forkserver() -> None:
-    server: Any = forkserver._forkserver  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way
-    if server._forkserver_pid is None:  # noqa: SLF001 - as above
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(server._forkserver_pid, signal.SIGKILL)  # noqa: SLF001 - as above
-    server._stop()  # noqa: SLF001 - as above
+def _pickled(field: str, value: object) -> bytes:
+    pickler: Any = reduction.ForkingPickler
+    try:
+        return bytes(pickler.dumps(value))
+    except Exception as error:  # noqa: BLE001 - whatever pickling complains of
+        problem = f"cannot be sent to worker processes: {error}"
+        raise ConfigurationError(field, value, problem) from None
+
+
+def _queue_setups(queues: Mapping[str, QueueConfig]) -> dict[str, QueueSetup]:
+    return {
+        name: QueueSetup(
+            timeout_s=queue.job_timeout.total_seconds(),
+            nice=queue.nice,
+            cpus=tuple(sorted(queue.cpus or ())),
+        )
+        for name, queue in queues.items()
+    }

@@ -1,4 +1,4 @@
-"""The few calls of Linux that Python does not offer, and the search for tagged processes."""
+"""The few calls of Linux that Python does not offer, and questions to /proc."""
 
 from __future__ import annotations
 
@@ -12,36 +12,176 @@ TAG: Final = "SYNK_SUPERVISOR"
 """In the environment of everything that a supervisor starts: its client's id."""
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+_STATE: Final = 0
+_PARENT: Final = 1
+"""Fields of /proc/PID/stat after the name."""
 
 
 def die_with_parent(signal_number: int) -> None:
     """Has the kernel send this process *signal_number* when the thread that made it ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of descendants whose own parent ends, also after setsid."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def refuse_new_privileges() -> None:
+    """From now on no program that this process starts can gain rights by its setuid bit."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_name(name: str) -> None:
+    """Names this process for `ps` and `top`; the kernel keeps 15 bytes."""
+    _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def _prctl(option: int, value: int | bytes) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    given = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    if libc.prctl(option, given, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
+def line_buffer_stdio() -> None:
+    """Has C's own stdout write whole lines at once, as a pipe otherwise keeps 4 KiB back."""
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(ValueError, AttributeError):
+        stdout = ctypes.c_void_p.in_dll(libc, "stdout")
+        libc.setvbuf(stdout, None, 1, ctypes.c_size_t(0))
+
+
+def children(pid: int) -> list[int]:
+    """Returns the pids of a process's children, zombies among them."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:  # noqa: PTH123 - fast
+            found = [int(child) for child in file.read().split()]
+        if len(_listing(f"/proc/{pid}/task")) == 1:
+            return found
+    except OSError:
+        pass
+    return [child for child, parent in parents().items() if parent == pid]
+
+
+def descendants(pid: int, parent_of: dict[int, int] | None = None) -> list[int]:
+    """Returns the pids of all that a process and its children started and that is still there.
+
+    Args:
+        pid: the root; it is not among the answer.
+        parent_of: what `parents` returned, to ask about several roots at one time.
+    """
+    of_parent: dict[int, list[int]] = {}
+    for child, parent in (parents() if parent_of is None else parent_of).items():
+        of_parent.setdefault(parent, []).append(child)
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        more = of_parent.get(waiting.pop(), [])
+        found += more
+        waiting += more
+    return found
+
+
+def parents() -> dict[int, int]:
+    """Returns pid -> parent's pid for every process."""
+    found: dict[int, int] = {}
+    for name in _listing("/proc"):
+        if name.isdigit():
+            fields = _stat(name)
+            if fields:
+                found[int(name)] = int(fields[_PARENT])
+    return found
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether *pid* has ended and waits for its parent to notice; also true if it is gone."""
+    fields = _stat(str(pid))
+    return not fields or fields[_STATE] in ("Z", "X")
+
+
+def catches(pid: int, signal_number: int) -> bool:
+    """Whether the process has a handler for a signal."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
+            for line in file:
+                if line.startswith("SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (signal_number - 1) & 1)
+    except OSError:
+        pass
+    return False
+
+
+def resident_bytes(pid: int) -> int:
+    """Returns the resident memory of a process; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123 - as above
+            return int(file.read().split()[1]) * _PAGE_SIZE
+    except (OSError, IndexError):
+        return 0
+
+
+def proportional_bytes(pid: int) -> int:
+    """Returns a process's memory with shared pages counted by share (PSS); 0 if it is gone.
+
+    Source: the field Pss of /proc/PID/smaps_rollup, proc(5).
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:  # noqa: PTH123 - as above
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
 
 
 def tagged_processes(value: str) -> list[int]:
     """Returns the pids of the living processes that carry the tag *value*, but for this one."""
     wanted = f"{TAG}={value}".encode()
     own = str(os.getpid())
-    names = os.listdir("/proc")  # noqa: PTH208 - names are all that is wanted, of many
     return [
         int(name)
-        for name in names
+        for name in _listing("/proc")
         if name.isdigit() and name != own and wanted in _environment(name)
     ]
 
 
 def kill_tagged(value: str) -> None:
     """Kills what carries the tag *value*, but for this process, until nothing new turns up."""
+    wanted = f"{TAG}={value}".encode()
     for _ in range(3):
         pids = tagged_processes(value)
         if not pids:
             return
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    # Looked at again: from here on the descriptor means this very process.
+                    if wanted in _environment(str(pid)):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                finally:
+                    os.close(pidfd)
+
+
+_PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def _listing(folder: str) -> list[str]:
+    return os.listdir(folder)  # noqa: PTH208 - names are all that is wanted, of many
+
+
+def _stat(pid: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _environment(pid: str) -> list[bytes]:

@@ -221,8 +221,14 @@ class AckLoop:
         while self._settled:
             settle = self._settled.popleft()
             self._outcomes.extend(
-                Outcome(job.id, job.attempt, job.claim_seq, JobState.COMPLETED, wall_us, cpu_us)
-                for job, wall_us, cpu_us in settle.successes
+                Outcome(
+                    job.id,
+                    job.attempt,
+                    job.claim_seq,
+                    JobState.COMPLETED,
+                    *(measure[0], measure[1], measure[2], measure[3], pid),
+                )
+                for job, measure, pid in settle.successes
             )
             for ended in settle.ended:
                 outcome = judge(ended, random.random())  # noqa: S311 - jitter

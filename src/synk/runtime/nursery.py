@@ -1,97 +1,183 @@
-"""What the forkserver does once, before it makes workers. Imported in it as its preload module.
+"""The nursery as its supervisor holds it: start, ask for workers, hear of births and deaths.
 
-It imports the handlers' modules, so that a replacement for a dead worker is forked in milliseconds;
-what fails to import is remembered for the workers to report, since nobody reads the forkserver's
-own output. And it ties the processes' lives together: it is told when the supervisor dies, and then
-kills all that carries the supervisor's tag, also what jobs have started.
+Nothing here waits: requests and news are packets on a socket that the engine's loop watches.
 """
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import json
-import multiprocessing
 import os
 import signal
-import traceback
+import socket
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
 from multiprocessing import spawn
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from synk.runtime import linux
+from synk.runtime import child, linux, nursery_host, packets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Sequence
 
-SETTINGS: Final = "SYNK_NURSERY"
-"""The environment variable with what to do, as JSON; only the forkserver gets it."""
+    from synk.config import EngineConfig
 
-_IMPORTING: Final = "_inheriting"
-"""multiprocessing's own mark on a process that is importing the main script as a child."""
-
-pid: int | None = None
-"""The forkserver's pid, in it and in the workers forked from it."""
-
-is_worker = False
-"""Whether this process runs jobs."""
-
-supervisor_pid = 0
-"""In a worker: who started it."""
-
-problems: dict[str, str] = {}
-"""Module -> why it could not be imported."""
+_HOST: Final = (
+    "import sys; sys.path[:] = {path!r}; from synk.runtime import nursery_host; "
+    "nursery_host.main({fd})"
+)
+_END_S: Final = 4.0
+"""How long the nursery may take to kill what is left, after it was told to end."""
 
 
-def _begin() -> None:
-    global pid  # noqa: PLW0603 - a fact of this process, set once and inherited by its forks
-    text = os.environ.pop(SETTINGS, None)
-    if text is None:
-        return
-    settings = json.loads(text)
-    pid = os.getpid()
-    signal.signal(signal.SIGUSR1, _supervisor_died)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _ignore)
-    linux.die_with_parent(signal.SIGUSR1)
-    if os.getppid() != settings["supervisor_pid"]:
-        _supervisor_died(0, None)
-    _attempt("__main__", lambda: _prepare(settings["prepare"]))
-    for name in settings["modules"]:
-        _attempt(name, lambda name=name: __import__(name))
-    gc.collect()
-    # What was imported is never collected, so the pages stay shared with the workers.
-    gc.freeze()
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The modules are imported."""
+
+    problems: dict[str, str]
+    """Module -> why it cannot be used; then no worker is ever made."""
 
 
-def _prepare(data: dict[str, object]) -> None:
-    """Sets the path, and imports the user's script if it is among *data*, as children do it."""
-    process = multiprocessing.current_process()
-    # Says that the script is only being imported: see `is_child`.
-    setattr(process, _IMPORTING, True)
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker process exists."""
+
+    request: int
+    pid: int
+    pidfd: int
+    problem: str
+    """Why it could not be made; then pid is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker process is gone, and with it all that its jobs had started."""
+
+    pid: int
+    code: int
+    """The exit status; negative: the number of the signal."""
+    user_us: int
+    system_us: int
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The nursery itself is gone."""
+
+
+News: TypeAlias = Loaded | Started | Ended | Lost
+
+
+class Nursery:
+    """The process that makes and buries the workers of one supervisor.
+
+    Args:
+        config: how workers are made, and what they get of the environment.
+        modules: what to import before workers are forked.
+        needs_main: whether handlers live in the main script, so that it must be imported too.
+        tag: marks the process and all that comes of it.
+    """
+
+    def __init__(
+        self, config: EngineConfig, modules: Sequence[str], *, needs_main: bool, tag: str
+    ) -> None:
+        forks = config.start_method == "forkserver"
+        self.prepare = preparation(needs_main=needs_main)
+        path: list[str] = self.prepare["sys_path"]
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+                child.interpreter(_HOST.format(path=path, fd=theirs.fileno())),
+                env=_environment(config.worker_env, tag),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        settings = {
+            "supervisor_pid": os.getpid(),
+            "prepare": self.prepare if forks else {"sys_path": path},
+            "modules": list(modules) if forks else None,
+            "command": [] if forks else child.command(path),
+        }
+        with contextlib.suppress(ConnectionError):
+            packets.send(self.control, json.dumps(settings).encode())
+        self.is_loaded = False
+
+    def request(self, number: int, fds: list[int]) -> None:
+        """Asks for a worker process with these descriptors; `Started` has the same number.
+
+        Raises:
+            OSError: the nursery is gone, or does not read.
+        """
+        packets.send_with(self.control, json.dumps(number).encode(), fds, socket.MSG_DONTWAIT)
+
+    def news(self) -> Iterator[News]:
+        """Yields what the nursery has said since the last time."""
+        while True:
+            try:
+                packet, fds = packets.receive_with(self.control, 1, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                packet, fds = b"", []
+            if not packet:
+                yield Lost()
+                return
+            told: Any = json.loads(packet[1:])
+            match packet[:1]:
+                case nursery_host.LOADED:
+                    self.is_loaded = True
+                    yield Loaded(told)
+                case nursery_host.STARTED:
+                    yield Started(told[0], told[1], fds[0] if fds else -1, told[2])
+                case _:
+                    yield Ended(*told)
+
+    def kill(self) -> None:
+        """Kills it, and with it all workers; `Lost` is the next news."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Has it kill what is left, and waits for its end, but not for ever."""
+        self.control.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def preparation(*, needs_main: bool) -> dict[str, Any]:
+    """Returns what makes another interpreter like this one, for multiprocessing's `prepare`.
+
+    The main script is left out unless it is needed: for a command line tool its import is a waste,
+    and for a script without a guard a trap.
+    """
+    main = sys.modules["__main__"]
+    if not needs_main:
+        sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        spawn.prepare(data)
+        inherited = spawn.get_preparation_data("synk")
     finally:
-        delattr(process, _IMPORTING)
+        sys.modules["__main__"] = main
+    wanted = ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
+    return {name: value for name, value in inherited.items() if name in wanted}
 
 
-def is_child() -> bool:
-    """Whether this process is a worker, or is importing the user's script to become one."""
-    return is_worker or getattr(multiprocessing.current_process(), _IMPORTING, False)
+def _environment(names: tuple[str, ...] | None, tag: str) -> dict[str, str]:
+    given = os.environ if names is None else {n: os.environ[n] for n in names if n in os.environ}
+    return {**given, linux.TAG: tag}
 
 
-def _attempt(name: str, load: Callable[[], object]) -> None:
+def signal_name(code: int | None) -> str | None:
+    """Returns the name of the signal that an exit status stands for, or None."""
+    if code is None or code >= 0:
+        return None
     try:
-        load()
-    except BaseException:  # noqa: BLE001 - also SystemExit of a script: the workers report it
-        problems[name] = traceback.format_exc(limit=-8)
-
-
-def _supervisor_died(_signal: int, _frame: object) -> None:
-    linux.kill_tagged(os.environ.get(linux.TAG, ""))
-    os._exit(1)
-
-
-def _ignore(_signal: int, _frame: object) -> None:
-    """A handler instead of SIG_IGN, which programs that jobs start would inherit."""
-
-
-_begin()
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

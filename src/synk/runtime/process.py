@@ -1,7 +1,6 @@
-"""One worker process, as its supervisor holds it: start, send, read, take back, kill, bury.
+"""One worker process, as its supervisor holds it: send, read, take back, ask, kill, bury.
 
-Death is seen by a pidfd, never by the end of a stream, which a grandchild may hold open. The exit
-status is multiprocessing's business.
+The process itself is made, and buried, by the nursery. Nothing here ever waits for it.
 """
 
 from __future__ import annotations
@@ -12,68 +11,95 @@ import os
 import signal
 import socket
 from collections import deque
-from multiprocessing import connection as mp_connection
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from synk import failure
 from synk.core import wire
-from synk.core.messages import Exit
-from synk.runtime import child, packets
+from synk.core.messages import Exit, Report, Usage
+from synk.core.notes import Cell
+from synk.runtime import child, output, packets, work
+from synk.runtime.nursery import signal_name
+from synk.runtime.restore import STACK_SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from synk.core.messages import Reply, Report
+    from synk.core.messages import Reply, Request
     from synk.job import ClaimedJob
+    from synk.runtime.nursery import Ended
+    from synk.runtime.setup import Setup
 
 _STACK_BYTES_MAX: Final = 32 * 1024
-_STATUS_WAIT_S: Final = 1.0
-"""How long the exit status may take after the death: the forkserver has to reap first."""
+_OLD_PIPES_MAX: Final = 8
+"""Pipes of finished jobs that something still writes to, which a worker may have at a time."""
+
+_MACHINERY: Final = (child.__file__, work.__file__)
 
 
 class WorkerProcess:
-    """A process for one slot, from its start to its burial.
+    """A process for one slot, from the request for it to its burial.
 
     Args:
-        context: multiprocessing's context to make the process with.
-        make_setup: gets the three descriptors (channel, permits, page) and returns the `Setup`.
-        name: for `ps` and the logs.
+        setup: what it is told first.
+        passer: where its jobs' output goes.
     """
 
-    def __init__(
-        self,
-        context: Any,
-        make_setup: Callable[[child.Descriptor, child.Descriptor, child.Descriptor], child.Setup],
-        name: str,
-    ) -> None:
+    def __init__(self, setup: Setup, passer: output.Passer) -> None:
         self.channel, self._worker_channel = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
         self._permits_out, self._permits = os.pipe()
+        reading, self._output_in = os.pipe()
+        output.widen(reading)
+        self._setup = setup
+        self._passer = passer
+        self.output = output.Pipe(reading, passer)
+        self._old_outputs: list[output.Pipe] = []
         self._page_fd = os.memfd_create("synk-page")
         os.ftruncate(self._page_fd, wire.PAGE_BYTES)
         # Stacks are written from here on. The offset is shared with the worker's descriptor.
         os.lseek(self._page_fd, wire.PAGE_BYTES, os.SEEK_SET)
         self._page_map = mmap.mmap(self._page_fd, wire.PAGE_BYTES)
-        self._page = memoryview(self._page_map).cast("Q")
+        self._page = memoryview(self._page_map)[: wire.WORDS_BYTES].cast("Q")
+        self._progress = Cell(self._page_map, wire.PROGRESS_AT, wire.PROGRESS_BYTES_MAX)
+        self._checkpoint = Cell(self._page_map, wire.CHECKPOINT_AT, wire.CHECKPOINT_BYTES_MAX)
         # The same pipe opened once more: non-blocking here, while the worker's end blocks.
         self._permits_back = os.open(
             f"/proc/self/fd/{self._permits_out}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         )
         self._outbox: deque[tuple[bytes, int]] = deque()
+        self._outputs: dict[int, str] = {}
+        """Of jobs that are over, until their reply is read."""
         self._sent = 0
         self._done = 0
         self._problem = ""
+        self.stack: str | None = None
+        """Where its job was when it was last asked, once it has answered."""
         self.is_ready = False
-        setup = make_setup(
-            child.Descriptor(self._worker_channel.fileno()),
-            child.Descriptor(self._permits_out),
-            child.Descriptor(self._page_fd),
-        )
-        self.process = context.Process(target=child.main, args=(setup,), name=name, daemon=False)
-        self.process.start()
-        self.pid: int = self.process.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        self.pid = 0
+        self.pidfd = -1
+        packets.send(self.channel, msgspec.msgpack.encode(setup))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What the process is born with, in the order of `child.main`."""
+        return [
+            self._worker_channel.fileno(),
+            self._permits_out,
+            self._page_fd,
+            self._output_in,
+        ]
+
+    def born(self, pid: int, pidfd: int) -> None:
+        """The process exists."""
+        self.pid = pid
+        self.pidfd = pidfd
+        # From now on the pipe ends when its writers do.
+        os.close(self._output_in)
+        self._output_in = -1
 
     # -- giving and taking back -----------------------------------------------------------------
 
@@ -97,7 +123,7 @@ class WorkerProcess:
                 self._sent += count
                 os.write(self._permits, wire.PERMIT * count)
         except (BlockingIOError, ConnectionError):
-            # Full, or the worker is gone: its death is on its way by the pidfd.
+            # Full, or the worker is gone: the news of its death is on its way.
             return
 
     def recall(self) -> tuple[Report, int]:
@@ -120,6 +146,9 @@ class WorkerProcess:
         return self.report(), taken
 
     def _take_unread_frames(self) -> int:
+        if not self.is_ready:
+            # What it has not read is its setup.
+            return 0
         count = 0
         while True:
             try:
@@ -155,7 +184,7 @@ class WorkerProcess:
         replies: dict[int, Reply] = {}
         while True:
             try:
-                packet = packets.receive(self.channel, socket.MSG_DONTWAIT)
+                packet, fds = packets.receive_with(self.channel, 1, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
                 return replies
             if not packet:
@@ -163,15 +192,75 @@ class WorkerProcess:
             match packet[:1]:
                 case wire.REPLY:
                     number, reply = wire.decode_reply(packet)
-                    replies[number] = reply
+                    written = self._outputs.pop(number, "")
+                    replies[number] = replace(reply, output=written) if written else reply
+                case wire.OUTPUT:
+                    self._outputs[msgspec.msgpack.decode(packet[1:], type=int)] = self._turn(fds)
                 case wire.READY:
                     self.is_ready = True
                 case wire.PROBLEM:
                     self._problem = packet[1:].decode(errors="replace")
+                case wire.STACK:
+                    self.stack = failure.clean_text(packet[1:], _STACK_BYTES_MAX)
                 case _:
                     pass
 
+    def notes(self) -> tuple[int, str | None, str | None]:
+        """Returns the number of the running job, and its progress and checkpoint as JSON text.
+
+        The number is 0 if none runs, or if another began while this looked.
+        """
+        number = self._page[wire.RUNNING]
+        progress, checkpoint = self._progress.read(), self._checkpoint.read()
+        if self._page[wire.DONE] >= number or self._page[wire.RUNNING] != number:
+            return 0, None, None
+        return number, progress, checkpoint
+
+    @property
+    def running(self) -> int:
+        """The number of the job that runs, 0 for none."""
+        number = self._page[wire.RUNNING]
+        return number if number > self._page[wire.DONE] else 0
+
+    # -- output -----------------------------------------------------------------------------------
+
+    def read_output(self) -> None:
+        """Reads what jobs have written. It must have been announced to the worker by then."""
+        self._page[wire.OUTPUT_READ] = 1
+        self.output.drain()
+        for old in list(self._old_outputs):
+            old.drain()
+            if old.is_at_end:
+                self._old_outputs.remove(old)
+                old.close()
+
+    def _turn(self, fds: list[int]) -> str:
+        """The pipe belongs to a job that is over; the next one came with the news."""
+        old = self.output
+        old.drain()
+        self.output = output.Pipe(fds[0], self._passer)
+        # Read once more: only with no writer left it is at its end.
+        old.drain()
+        if old.is_at_end:
+            old.close()
+        else:
+            self._old_outputs.append(old)
+            if len(self._old_outputs) > _OLD_PIPES_MAX:
+                self._old_outputs.pop(0).close()
+        return old.tail()
+
     # -- ending -----------------------------------------------------------------------------------
+
+    def ask(self, number: int, request: Request) -> None:
+        """Has job *number*, if it is the one that runs, told that it should end."""
+        self._page[wire.ASKED] = number << 1 | request
+        self._signal(work.ASK_SIGNAL)
+
+    def ask_stack(self) -> None:
+        """Has the running job's place in its code sent to `stack`, between two instructions."""
+        self.stack = None
+        self._page[wire.STACK_WANTED] = self.running
+        self._signal(work.ASK_SIGNAL)
 
     def dismiss(self) -> None:
         """Lets the worker end by itself once it has nothing to do."""
@@ -180,54 +269,79 @@ class WorkerProcess:
 
     def kill_with_stack(self) -> None:
         """Has the worker write its stack and die of it. It may fail to: follow up with `kill`."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGUSR2)
+        self._signal(STACK_SIGNAL)
+        # A stopped process takes no signal but these two.
+        self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kills the worker and its process group, whatever it is doing."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        """Kills the worker, whatever it is doing; the nursery kills what it leaves behind."""
+        self._signal(signal.SIGKILL)
 
-    def bury(self) -> Exit:
-        """Kills what the dead worker left in its process group; returns how it ended."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        mp_connection.wait([self.process.sentinel], _STATUS_WAIT_S)
-        code = self.process.exitcode
-        name = signal.Signals(-code).name if code is not None and code < 0 else None
-        stack = os.pread(self._page_fd, _STACK_BYTES_MAX, wire.PAGE_BYTES).decode(errors="replace")
+    def _signal(self, number: int) -> None:
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def bury(self, ended: Ended | None, *, problem: str = "") -> Exit:
+        """Returns how the process ended.
+
+        Args:
+            ended: what the nursery says of it; None if it cannot say anything.
+            problem: what else is known.
+        """
+        self.read_output()
+        code = None if ended is None else ended.code
+        raw = os.pread(self._page_fd, _STACK_BYTES_MAX, wire.PAGE_BYTES).decode(errors="replace")
+        progress, checkpoint = self._progress.read(), self._checkpoint.read()
+        # Of a job that was killed between its last words and its end, and of one that ran.
+        written = self._outputs.get(self._page[wire.RUNNING], "") + self.output.tail()
         return Exit(
             code=code,
-            signal=name,
-            pid=self.pid,
-            stack=failure.clean_text(_without_machinery(stack), _STACK_BYTES_MAX),
-            problem=self._problem,
+            signal=signal_name(code),
+            pid=self.pid or None,
+            host=self._setup.host,
+            supervisor=self._setup.client_id,
+            stack=failure.clean_text(_without_machinery(raw), _STACK_BYTES_MAX),
+            problem=problem or self._problem,
+            usage=Usage() if ended is None else self._usage_of_job(ended),
+            output=failure.clean_text(written[-output.TAIL_BYTES :], output.TAIL_BYTES),
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+
+    def _usage_of_job(self, ended: Ended) -> Usage:
+        before_us, before_system_us = self._page[wire.CPU_US], self._page[wire.SYSTEM_US]
+        return Usage(
+            cpu_us=max(0, ended.user_us + ended.system_us - before_us),
+            system_us=max(0, ended.system_us - before_system_us),
+            peak_rss_bytes=ended.peak_rss_bytes,
         )
 
     def close(self) -> None:
-        """Gives back all descriptors. The process must be dead."""
+        """Gives back all descriptors. The process must be dead, or never have been."""
         self._page.release()
         self._page_map.close()
         self.channel.close()
         self._worker_channel.close()
-        for fd in (self._permits, self._permits_out, self._permits_back, self._page_fd, self.pidfd):
-            os.close(fd)
-        self.process.close()
+        for pipe in (self.output, *self._old_outputs):
+            pipe.close()
+        fds = (self._permits, self._permits_out, self._permits_back, self._page_fd)
+        for fd in (*fds, self.pidfd, self._output_in):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _without_machinery(stack: str) -> str:
     """Returns faulthandler's text without the frames below the handler, which are always the same.
 
-    The most recent call comes first, so a thread's part ends for the reader at our own module.
+    The most recent call comes first, so a thread's part ends for the reader at our own modules.
     """
     kept: list[str] = []
     skipping = False
     for line in stack.splitlines():
         if not line.startswith("  File "):
             skipping = line.startswith("Extension modules:")
-        elif f'{child.__file__}"' in line:
+        elif any(f'{file}"' in line for file in _MACHINERY):
             skipping = True
         if not skipping:
             kept.append(line)

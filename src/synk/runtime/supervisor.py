@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from synk import telemetry
 from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested
-from synk.core.pool import Pool
+from synk.core.pool import Pool, Wear
 from synk.errors import ConfigurationError
-from synk.runtime import nursery
+from synk.runtime import place
 from synk.runtime.engine import Engine
 from synk.runtime.loops import AckLoop, ClaimLoop, ListenLoop, MaintenanceLoop
 
@@ -70,6 +71,7 @@ class Supervisor:
         facts: Telemetry,
     ) -> None:
         _check_place()
+        _check_machine(queues, engine)
         self._storage = storage
         self._config = engine
         self._facts = facts
@@ -81,16 +83,24 @@ class Supervisor:
             slots=engine.processes,
             queues={
                 name: QueueLimits(
-                    max_workers=queue.max_workers, timeout_s=queue.job_timeout.total_seconds()
+                    max_workers=queue.max_workers,
+                    timeout_s=queue.job_timeout.total_seconds(),
+                    rss_max=queue.max_rss,
                 )
                 for name, queue in queues.items()
             },
+            wear=Wear(
+                jobs_max=engine.max_jobs,
+                rss_max=engine.max_worker_rss,
+                cancel_grace_s=engine.cancel_grace_s,
+            ),
         )
         self._acks = AckLoop(storage, owner, facts)
         self._engine = Engine(
             self.pool,
             engine,
             registry,
+            queues,
             client_id=client_id,
             settle=self._acks.settle,
             on_change=self._on_change,
@@ -222,7 +232,7 @@ def _check_place() -> None:
     Raises:
         ConfigurationError: in a worker process, while one imports the script, or not on Linux.
     """
-    if nursery.is_child():
+    if place.here is not place.Place.OUTSIDE:
         raise ConfigurationError(
             "start",
             os.path.basename(sys.argv[0] or "?"),  # noqa: PTH119 - a name to show
@@ -231,3 +241,20 @@ def _check_place() -> None:
         )
     if sys.platform != "linux":
         raise ConfigurationError("start", sys.platform, "worker processes need Linux")
+
+
+def _check_machine(queues: Mapping[str, QueueConfig], engine: EngineConfig) -> None:
+    """Refuses settings that this machine cannot keep.
+
+    Raises:
+        ConfigurationError: a CPU that this process may not use, or a limit that does not exist.
+    """
+    allowed = os.sched_getaffinity(0)
+    for name, queue in queues.items():
+        if not set(queue.cpus or ()) <= allowed:
+            raise ConfigurationError(
+                f"queues[{name!r}].cpus", set(queue.cpus or ()), f"must be some of {allowed}"
+            )
+    for name in engine.rlimits:
+        if not hasattr(resource, f"RLIMIT_{name}"):
+            raise ConfigurationError("rlimits", name, "is no limit, such as NOFILE or AS")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         NewJob,
         Outcome,
     )
+    from synk.status import ClientRow, ClientStatus, JobNotes
 
 
 class Announcements(Protocol):
@@ -145,6 +146,42 @@ class Storage(Protocol):
 
     def release_claim(self, owner: UUID, claim_seq: int) -> int:
         """Gives back, uncharged, the running jobs of one claim call; returns how many."""
+        ...
+
+    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
+        """Stores progress and checkpoints of *owner*'s running jobs, by their fences.
+
+        What is None stays as it is. Returns how many rows it changed; a job that is not this
+        claim's any more is left alone.
+        """
+        ...
+
+    def report_client(self, status: ClientStatus) -> None:
+        """Notes that a supervisor lives, and what it does."""
+        ...
+
+    def clients(self, within: dt.timedelta) -> list[ClientRow]:
+        """Returns the supervisors that were seen in the time *within*, those that run first."""
+        ...
+
+    def forget_clients(self) -> int:
+        """Removes supervisors not seen for 30 days, and stale questions; returns how many."""
+        ...
+
+    def ask_stack(self, job_id: int) -> int | None:
+        """Asks where a running job is in its code; returns the question's id, None if none runs."""
+        ...
+
+    def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
+        """Returns (question, job id) for the open questions to a supervisor."""
+        ...
+
+    def answer_stack(self, question: int, answer: str) -> None:
+        """Stores the answer to a question."""
+        ...
+
+    def stack_answer(self, question: int) -> str | None:
+        """Returns the answer to a question, None while there is none."""
         ...
 
     def announcements(self, owner: UUID) -> AbstractContextManager[Announcements]:

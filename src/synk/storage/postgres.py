@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.job import Change, ClaimedJob, Fence, JobRow, JobState, KindSummary, NewJob, Outcome
+    from synk.status import ClientRow, ClientStatus, JobNotes
     from synk.storage.statements import Statement
 
 T = TypeVar("T")
@@ -217,6 +218,38 @@ class PostgresStorage:
     def release_claim(self, owner: UUID, claim_seq: int) -> int:
         """See `Storage.release_claim`."""
         return self._run(self.statements.release_claim(owner, claim_seq))
+
+    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
+        """See `Storage.note`."""
+        return self._run(self.statements.note(owner, notes))
+
+    def report_client(self, status: ClientStatus) -> None:
+        """See `Storage.report_client`."""
+        self._run(self.statements.report_client(status))
+
+    def clients(self, within: dt.timedelta) -> list[ClientRow]:
+        """See `Storage.clients`."""
+        return self._run(self.statements.clients(within))
+
+    def forget_clients(self) -> int:
+        """See `Storage.forget_clients`."""
+        return self._run(self.statements.forget_clients())
+
+    def ask_stack(self, job_id: int) -> int | None:
+        """See `Storage.ask_stack`."""
+        return self._run(self.statements.ask_stack(job_id))
+
+    def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
+        """See `Storage.stack_questions`."""
+        return self._run(self.statements.stack_questions(owner))
+
+    def answer_stack(self, question: int, answer: str) -> None:
+        """See `Storage.answer_stack`."""
+        self._run(self.statements.answer_stack(question, answer))
+
+    def stack_answer(self, question: int) -> str | None:
+        """See `Storage.stack_answer`."""
+        return self._run(self.statements.stack_answer(question))
 
     @contextmanager
     def announcements(self, owner: UUID) -> Generator[PostgresAnnouncements]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
 
 from synk.failure import AttemptError
 from synk.job import (
@@ -20,7 +22,9 @@ from synk.job import (
     JobState,
     KindSummary,
     Priority,
+    Progress,
 )
+from synk.status import ClientRow, SlotStatus
 from synk.storage import sql
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.job import NewJob, Outcome
+    from synk.status import ClientStatus, JobNotes
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -93,7 +98,13 @@ class Statements:
         parameters["owner"] = owner
         parameters["durations_us"] = _literal(o.duration_us for o in outcomes)
         parameters["cpu_us"] = _literal(o.cpu_us for o in outcomes)
-        plain = all(o.state is JobState.COMPLETED and o.result is None for o in outcomes)
+        # Too short to ask for: left out.
+        parameters["system_us"] = _literal(
+            o.system_us if o.peak_rss_bytes else None for o in outcomes
+        )
+        parameters["peaks"] = _literal(o.peak_rss_bytes or None for o in outcomes)
+        parameters["pids"] = _literal(o.pid for o in outcomes)
+        plain = all(_is_plain(o) for o in outcomes)
         for name, get in _RARE_COLUMNS.items():
             parameters[name] = [] if plain else [get(o) for o in outcomes]
         return Statement(self._text("ack"), parameters, lambda _, changed: changed)
@@ -166,6 +177,62 @@ class Statements:
             lambda rows, _: [Fence(*row) for row in rows],
         )
 
+    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> Statement[int]:
+        parameters = _fence_parameters([note.fence for note in notes])
+        parameters["owner"] = owner
+        parameters["progress"] = [note.progress for note in notes]
+        parameters["checkpoints"] = [note.checkpoint for note in notes]
+        return Statement(self._text("note"), parameters, lambda _, changed: changed)
+
+    def report_client(self, status: ClientStatus) -> Statement[None]:
+        parameters: dict[str, object] = {
+            "id": status.id,
+            "host": status.host,
+            "pid": status.pid,
+            "version": status.version,
+            "processes": status.processes,
+            "queues": list(status.queues),
+            "slots": msgspec.json.encode(status.slots).decode(),
+            "stopped": status.stopped,
+        }
+        return Statement(self._text("report_client"), parameters, lambda _rows, _: None)
+
+    def clients(self, within: dt.timedelta) -> Statement[list[ClientRow]]:
+        return Statement(
+            self._text("clients"),
+            {"within": within},
+            lambda rows, _: [_client_row(row) for row in rows],
+        )
+
+    def forget_clients(self) -> Statement[int]:
+        return Statement(self._text("forget_clients"), {}, lambda _, changed: changed)
+
+    def ask_stack(self, job_id: int) -> Statement[int | None]:
+        return Statement(
+            self._text("ask_stack"), {"id": job_id}, lambda rows, _: rows[0][0] if rows else None
+        )
+
+    def stack_questions(self, owner: UUID) -> Statement[list[tuple[int, int]]]:
+        return Statement(
+            self._text("stack_questions"),
+            {"owner": owner},
+            lambda rows, _: [(row[0], row[1]) for row in rows],
+        )
+
+    def answer_stack(self, question: int, answer: str) -> Statement[None]:
+        return Statement(
+            self._text("answer_stack"),
+            {"id": question, "answer": answer},
+            lambda _rows, _: None,
+        )
+
+    def stack_answer(self, question: int) -> Statement[str | None]:
+        return Statement(
+            self._text("stack_answer"),
+            {"id": question},
+            lambda rows, _: rows[0][0] if rows else None,
+        )
+
     def release_claim(self, owner: UUID, claim_seq: int) -> Statement[int]:
         return Statement(
             self._text("release_claim"),
@@ -210,16 +277,26 @@ def _insert_parameters(job: NewJob) -> dict[str, object]:
     }
 
 
-def _literal(values: Iterable[int]) -> str:
+def _literal(values: Iterable[int | None]) -> str:
     """Returns PostgreSQL's text for an array of numbers: ten times faster to make than a list."""
-    return "{" + ",".join(map(str, values)) + "}"
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
-def _fence_parameters(outcomes: Sequence[Outcome]) -> dict[str, object]:
+def _is_plain(outcome: Outcome) -> bool:
+    """Whether it is a success that left nothing but its measures."""
+    return (
+        outcome.state is JobState.COMPLETED
+        and outcome.result is None
+        and outcome.output is None
+        and outcome.progress is None
+    )
+
+
+def _fence_parameters(fences: Sequence[Outcome | Fence]) -> dict[str, object]:
     return {
-        "ids": _literal(o.id for o in outcomes),
-        "attempts": _literal(o.attempt for o in outcomes),
-        "claim_seqs": _literal(o.claim_seq for o in outcomes),
+        "ids": _literal(fence.id for fence in fences),
+        "attempts": _literal(fence.attempt for fence in fences),
+        "claim_seqs": _literal(fence.claim_seq for fence in fences),
     }
 
 
@@ -231,6 +308,10 @@ _RARE_COLUMNS: dict[str, Callable[[Outcome], object]] = {
     "retry_in_s": lambda o: o.retry_in_s,
     "reasons": lambda o: None if o.cancel_reason is None else o.cancel_reason.value,
     "uncharged": lambda o: int(o.uncharged),
+    "crashed": lambda o: int(o.crashed),
+    "outputs": lambda o: o.output,
+    "progress": lambda o: o.progress,
+    "checkpoints": lambda o: o.checkpoint,
 }
 
 
@@ -263,6 +344,38 @@ def _job_row(row: tuple[Any, ...]) -> JobRow:
         result=row[20],
         duration=_duration(row[21]),
         cpu_time=_duration(row[22]),
+        system_time=_duration(row[23]),
+        peak_rss_bytes=row[24],
+        pid=row[25],
+        host=row[26],
+        crashes=row[27],
+        output=row[28] or "",
+        progress=progress_of(row[29]),
+        checkpoint=row[30],
+    )
+
+
+def progress_of(value: Any) -> Progress | None:
+    """Returns the progress that JSON holds."""
+    if not isinstance(value, dict):
+        return None
+    given = cast("dict[str, Any]", value)
+    return Progress(given.get("done", 0), given.get("total"), given.get("note", ""))
+
+
+def _client_row(row: tuple[Any, ...]) -> ClientRow:
+    return ClientRow(
+        id=row[0],
+        host=row[1],
+        pid=row[2],
+        version=row[3],
+        processes=row[4],
+        queues=row[5],
+        started_at=row[6],
+        seen_at=row[7],
+        stopped_at=row[8],
+        unseen=dt.timedelta(seconds=row[10]),
+        slots=msgspec.convert(row[9], list[SlotStatus]),
     )
 
 
@@ -279,5 +392,7 @@ def _kind(row: tuple[Any, ...]) -> KindSummary:
         errors=row[4] or 0,
         duration_p50=_duration(row[5]),
         duration_p95=_duration(row[6]),
-        cpu_time=dt.timedelta(microseconds=int(row[7] or 0)),
+        duration_max=_duration(row[7]),
+        cpu_time=dt.timedelta(microseconds=int(row[8] or 0)),
+        peak_rss_bytes=row[9],
     )

@@ -14,13 +14,16 @@ WITH given AS MATERIALIZED (
     FROM (SELECT %(owner)s::uuid AS owner, 'running'::synk.job_state AS expected OFFSET 0) AS mine
     CROSS JOIN unnest(
         %(ids)s::bigint[], %(attempts)s::integer[], %(claim_seqs)s::bigint[],
-        %(durations_us)s::bigint[], %(cpu_us)s::bigint[],
+        %(durations_us)s::bigint[], %(cpu_us)s::bigint[], %(system_us)s::bigint[],
+        %(peaks)s::bigint[], %(pids)s::integer[],
         -- From here on usually empty, which unnest() fills up with NULL.
         %(states)s::synk.job_state[], %(results)s::jsonb[], %(errors)s::jsonb[],
         %(retry_at)s::timestamptz[], %(retry_in_s)s::float8[],
-        %(reasons)s::synk.cancel_reason[], %(uncharged)s::integer[]
-    ) AS g (id, attempt, claim_seq, duration_us, cpu_us, state, result, error, retry_at,
-            retry_in_s, reason, uncharged)
+        %(reasons)s::synk.cancel_reason[], %(uncharged)s::integer[], %(crashed)s::integer[],
+        %(outputs)s::text[], %(progress)s::jsonb[], %(checkpoints)s::jsonb[]
+    ) AS g (id, attempt, claim_seq, duration_us, cpu_us, system_us, peak_rss_bytes, pid, state,
+            result, error, retry_at, retry_in_s, reason, uncharged, crashed, output, progress,
+            checkpoint)
 ), held AS MATERIALIZED (
     SELECT g.*,
            -- A cancel that came while the attempt ran, and failed or was let go, is granted now.
@@ -46,6 +49,13 @@ SET state = h.next_state,
     result = h.result,
     duration_us = h.duration_us,
     cpu_us = h.cpu_us,
+    system_us = h.system_us,
+    peak_rss_bytes = h.peak_rss_bytes,
+    pid = h.pid,
+    crashes = j.crashes + coalesce(h.crashed, 0),
+    output = h.output,
+    progress = coalesce(h.progress, j.progress),
+    checkpoint = CASE WHEN h.next_state <> 'completed' THEN coalesce(h.checkpoint, j.checkpoint) END,
     owner = NULL,
     claim_seq = NULL,
     acked_by = h.owner,

@@ -19,6 +19,7 @@ SET state = 'running',
     owner = %(owner)s,
     claim_seq = %(claim_seq)s,
     attempted_at = now(),
+    progress = NULL,
     attempted_by = j.attempted_by || %(client_id)s::text
 FROM pick
 WHERE j.id = pick.id
@@ -28,5 +29,7 @@ RETURNING
     CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' THEN
         jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
                            'depends_on', to_jsonb(j.depends_on),
-                           'errors', to_jsonb(j.errors))::text
-    END
+                           'errors', to_jsonb(j.errors),
+                           'checkpoint', j.checkpoint)::text
+    END,
+    j.crashes

@@ -14,6 +14,12 @@ WITH target AS MATERIALIZED (
         result = NULL,
         duration_us = NULL,
         cpu_us = NULL,
+        system_us = NULL,
+        peak_rss_bytes = NULL,
+        pid = NULL,
+        crashes = 0,
+        output = NULL,
+        progress = NULL,
         max_attempts = greatest(j.max_attempts, j.attempt - j.uncounted + 1)
     FROM target AS t
     WHERE j.id = t.id AND t.state IN ('completed', 'cancelled', 'scheduled')

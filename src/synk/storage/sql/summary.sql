@@ -6,7 +6,9 @@ SELECT j.kind,
        sum(cardinality(j.errors)),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY j.duration_us),
        percentile_disc(0.95) WITHIN GROUP (ORDER BY j.duration_us),
-       sum(j.cpu_us)
+       max(j.duration_us),
+       sum(j.cpu_us),
+       max(j.peak_rss_bytes)
 FROM synk.job AS j
 WHERE %(queue)s::text IS NULL OR j.queue = %(queue)s::text
 GROUP BY j.kind

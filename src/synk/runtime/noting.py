@@ -1,0 +1,147 @@
+"""The worker's ends of what its supervisor watches: the notes of a job, and its output."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import io
+import os
+import sys
+import termios
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from synk.attempt import Attempt
+from synk.core import wire
+from synk.core.messages import Reply, Request
+from synk.core.notes import Cell
+from synk.runtime import linux, packets
+from synk.runtime.output import widen
+
+if TYPE_CHECKING:
+    import mmap
+    import socket
+
+HIGH_DESCRIPTORS: Final = 900
+"""Where a worker keeps its own: what closes "all" descriptors often stops at 256, and a new file
+never gets such a number, so that no stack is ever written into a user's file."""
+
+_NO_BYTES: Final = b"\0\0\0\0"
+
+
+class WatchedAttempt(Attempt):
+    """Notes of the running job, in memory that outlives a kill. One serves all jobs in turn."""
+
+    def __init__(self, memory: mmap.mmap, words: memoryview) -> None:
+        self._words = words
+        self._progress = Cell(memory, wire.PROGRESS_AT, wire.PROGRESS_BYTES_MAX)
+        self._checkpoint = Cell(memory, wire.CHECKPOINT_AT, wire.CHECKPOINT_BYTES_MAX)
+        self.number = 0
+        self._ends_ns = 0
+        self.is_used = False
+        """Whether the running job has noted something."""
+
+    def begin(self, number: int, started_ns: int, timeout_s: float) -> None:
+        """The next job runs."""
+        self.number = number
+        self._ends_ns = started_ns + int(timeout_s * 1e9)
+        if self.is_used:
+            self._progress.clear()
+            self._checkpoint.clear()
+            self.progress = self.checkpoint = None
+            self.is_used = False
+
+    @property
+    def deadline(self) -> dt.datetime | None:
+        """When it is killed at the latest."""
+        left_s = (self._ends_ns - time.monotonic_ns()) / 1e9
+        return dt.datetime.now(dt.UTC) + dt.timedelta(seconds=left_s)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked to cancel it."""
+        return self._words[wire.ASKED] == self.number << 1 | Request.CANCEL
+
+    def note_progress(self, text: bytes) -> None:
+        """Notes how far it is."""
+        self.is_used = True
+        self.progress = text
+        self._progress.write(text)
+
+    def note_checkpoint(self, text: bytes) -> None:
+        """Notes what the next attempt is to have."""
+        self.is_used = True
+        self.checkpoint = text
+        self._checkpoint.write(text)
+
+    def added_to(self, reply: Reply) -> Reply:
+        """Returns *reply* with the notes of the job."""
+        if not self.is_used:
+            return reply
+        return Reply(
+            result=reply.result,
+            error=reply.error,
+            retry_at=reply.retry_at,
+            cancelled=reply.cancelled,
+            progress=None if self.progress is None else self.progress.decode(),
+            checkpoint=None if self.checkpoint is None else self.checkpoint.decode(),
+        )
+
+
+class OutputEnd:
+    """The writing end of the pipe that descriptors 1 and 2 of this process lead to.
+
+    Args:
+        fd: the pipe of the first job; this object owns it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lead_here()
+        linux.line_buffer_stdio()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A killed process writes no buffers out.
+                stream.reconfigure(line_buffering=True)
+
+    def _lead_here(self) -> None:
+        os.dup2(self._fd, 1)
+        os.dup2(self._fd, 2)
+
+    def was_used(self, words: memoryview) -> bool:
+        """Whether anything was written since the pipe was begun."""
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            sys.stdout.flush()
+        # In this order: what the supervisor has read by now, it has said that it reads.
+        unread = fcntl.ioctl(self._fd, termios.FIONREAD, _NO_BYTES)
+        return unread != _NO_BYTES or words[wire.OUTPUT_READ] != 0
+
+    def begin_anew(self, words: memoryview, channel: socket.socket, number: int) -> None:
+        """Leaves the pipe to job *number*, and begins another one for the next."""
+        if not self.was_used(words):
+            return
+        reading, writing = os.pipe()
+        try:
+            widen(writing)
+            words[wire.OUTPUT_READ] = 0
+            # Over the old one: its last writer is gone with this.
+            os.dup2(writing, self._fd, inheritable=False)
+            self._lead_here()
+            packets.send_with(channel, wire.OUTPUT + msgspec.msgpack.encode(number), [reading])
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+
+def moved_high(fd: int) -> int:
+    """Returns a descriptor's copy with a high number, and closes it."""
+    try:
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTORS)
+    except OSError:
+        # The process may not have so many.
+        return fd
+    os.close(fd)
+    return copy

@@ -1,0 +1,298 @@
+"""What the nursery process runs: it imports the handlers once, forks the workers, and buries them.
+
+It is the parent of all workers and the adopter of whatever they leave behind, so three things are
+exact that a supervisor could not know by itself: how a worker ended and what it used (wait4), that
+no pid is taken for another (a zombie keeps its number until all its kin are killed), and that
+nothing which a job started outlives its worker, also what called setsid. Each worker adopts its
+own orphans while it lives; so a child of this process that is no worker is what a dead worker left.
+
+It talks to its supervisor over one SOCK_SEQPACKET pair, and dies with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from multiprocessing import spawn
+from typing import TYPE_CHECKING, Any, Final
+
+from synk.runtime import linux, packets, place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOADED: Final = b"L"
+STARTED: Final = b"S"
+ENDED: Final = b"E"
+"""The first byte of what the nursery says: imports are done (or not), a worker began, one ended."""
+
+WORKER_DESCRIPTORS: Final = 4
+"""What comes with the request for a worker: channel, permits, page, output."""
+
+_SWEEP_S: Final = 2.0
+"""How long the processes that a dead worker left may take to die of SIGKILL; one that hangs in the
+kernel longer than this is left to it."""
+
+_SWEEP_PAUSE_S: Final = 0.0005
+
+
+def main(control_fd: int) -> None:
+    """Serves one supervisor until it closes the socket, or is gone."""
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    settings = json.loads(packets.receive(control))
+    place.move_to(place.Place.NURSERY, settings["supervisor_pid"])
+    linux.set_name("synk-nursery")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _ignore)
+    # While it imports there is nothing to clean up, and Python code may be slow to run a handler.
+    linux.die_with_parent(signal.SIGKILL)
+    _check_parent(settings)
+    linux.adopt_orphans()
+    _prepare(settings["prepare"])
+    problems = _preload(settings["modules"])
+    packets.send(control, LOADED + json.dumps(problems).encode())
+    host = NurseryHost(control, settings["command"])
+    signal.signal(signal.SIGUSR1, host.supervisor_died)
+    linux.die_with_parent(signal.SIGUSR1)
+    _check_parent(settings)
+    host.run()
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    """A handler instead of SIG_IGN, which programs that jobs start would inherit."""
+
+
+def _check_parent(settings: dict[str, Any]) -> None:
+    if os.getppid() != settings["supervisor_pid"]:
+        os._exit(1)
+
+
+def _prepare(data: dict[str, Any]) -> None:
+    """Sets the paths, and imports the user's script if handlers live in it, as children do it."""
+    sys.path = data["sys_path"]
+    main = {key: value for key, value in data.items() if key.startswith("init_main")}
+    spawn.prepare({key: value for key, value in data.items() if key not in main})
+    if main:
+        problem = _problem_of(lambda: spawn.prepare(main))
+        if problem:
+            _main_problem.append(problem)
+
+
+_main_problem: list[str] = []
+
+
+def _preload(modules: list[str] | None) -> dict[str, str]:
+    """Imports the modules; returns module -> why it cannot be used in a process that forks."""
+    problems = {"__main__": _main_problem[0]} if _main_problem else {}
+    if modules is None:
+        return problems
+    sockets = _open_sockets()
+    for name in modules:
+        problem = _problem_of(lambda name=name: __import__(name))
+        if problem is None:
+            problem = _leftover(sockets)
+        if problem is not None:
+            problems[name] = problem
+            break
+    if not problems and (problem := _leftover(sockets)) is not None:
+        problems["__main__"] = problem
+    gc.collect()
+    # What was imported is never collected, so the pages stay shared with the workers.
+    gc.freeze()
+    return problems
+
+
+def _problem_of(load: Callable[[], object]) -> str | None:
+    try:
+        load()
+    except BaseException:  # noqa: BLE001 - also SystemExit of a script: the supervisor is told
+        return traceback.format_exc(limit=-8)
+    return None
+
+
+def _leftover(sockets: set[str]) -> str | None:
+    """Says what an import has left that must not be there when processes are forked."""
+    threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
+    if threads:
+        return (
+            f"its import left the thread {threads[0]!r} running, which forked workers would not "
+            "have; start it in on_worker_start, or use start_method='spawn'"
+        )
+    if _open_sockets() - sockets:
+        return (
+            "its import left a socket open, which all forked workers would share; open it in "
+            "on_worker_start, or use start_method='spawn'"
+        )
+    return None
+
+
+def _open_sockets() -> set[str]:
+    found: set[str] = set()
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - a string is wanted
+            if target.startswith("socket:"):
+                found.add(target)
+    return found
+
+
+class NurseryHost:
+    """Forks a worker for each request, and buries each that ends.
+
+    Args:
+        control: the socket to the supervisor.
+        command: what to execute for a worker, without its descriptors; empty: a fork is enough.
+    """
+
+    def __init__(self, control: socket.socket, command: list[str]) -> None:
+        self._control = control
+        self._command = command
+        self._workers: set[int] = set()
+        self._kept = set(linux.children(os.getpid()))
+        """What the imports started, such as multiprocessing's resource tracker."""
+        self._selector = selectors.DefaultSelector()
+        self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self) -> None:
+        """Serves until the supervisor closes the socket."""
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
+        self._selector.register(self._wake_out, selectors.EVENT_READ)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._control:
+                    if not self._serve():
+                        self._end()
+                else:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_out, 4096)
+            self._bury_all()
+
+    def supervisor_died(self, _signal: int, _frame: object) -> None:
+        """The handler of the signal that the kernel sends when the supervisor is gone."""
+        self._end()
+
+    def _end(self) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        self._workers.clear()
+        self._kept.clear()
+        self._sweep()
+        os._exit(0)
+
+    # -- births -----------------------------------------------------------------------------------
+
+    def _serve(self) -> bool:
+        packet, fds = packets.receive_with(self._control, WORKER_DESCRIPTORS)
+        if not packet:
+            return False
+        number = json.loads(packet)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._control.send(STARTED + json.dumps([number, 0, str(error)]).encode())
+            pid = -1
+        if pid == 0:
+            self._become_worker(fds)
+        if pid > 0:
+            self._workers.add(pid)
+            # The child is not reaped before this is sent, so its pid means nothing else here.
+            fds.append(os.pidfd_open(pid))
+            started = STARTED + json.dumps([number, pid, ""]).encode()
+            packets.send_with(self._control, started, fds[-1:])
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _become_worker(self, fds: list[int]) -> None:
+        """In the new process: goes on as a worker, and never returns."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+            self._selector.close()
+            self._control.close()
+            os.close(self._wake_out)
+            os.close(self._wake_in)
+            if self._command:
+                for fd in fds:
+                    os.set_inheritable(fd, True)  # noqa: FBT003 - its signature
+                os.execv(self._command[0], [*self._command, *map(str, fds)])  # noqa: S606 - our own
+            from synk.runtime import child  # noqa: PLC0415 - of no use in the nursery itself
+
+            status = child.main(*fds)
+        except BaseException:  # noqa: BLE001 - the process must end here, whatever happened
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    # -- deaths -----------------------------------------------------------------------------------
+
+    def _bury_all(self) -> None:
+        while (pid := self._next_dead()) is not None:
+            if pid in self._workers:
+                self._bury(pid)
+            else:
+                os.waitpid(pid, 0)
+
+    def _next_dead(self) -> int | None:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        return None if ended is None else ended.si_pid
+
+    def _bury(self, pid: int) -> None:
+        """Kills what a dead worker left, then lets go of its pid, then reports.
+
+        The zombie keeps the pid, and with it the group's number, from being given to a stranger.
+        """
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        self._workers.discard(pid)
+        self._sweep(but=pid)
+        _, status, usage = os.wait4(pid, 0)
+        report = [
+            pid,
+            os.waitstatus_to_exitcode(status),
+            round(usage.ru_utime * 1e6),
+            round(usage.ru_stime * 1e6),
+            usage.ru_maxrss * 1024,
+        ]
+        with contextlib.suppress(ConnectionError):
+            self._control.send(ENDED + json.dumps(report).encode())
+
+    def _sweep(self, but: int = 0) -> None:
+        """Kills and reaps every child that is no living worker, until there is none.
+
+        They are our own children, so that no pid among them can mean another process.
+        """
+        deadline = time.monotonic() + _SWEEP_S
+        while time.monotonic() < deadline:
+            strays = [
+                pid
+                for pid in linux.children(os.getpid())
+                if pid != but and pid not in self._workers and pid not in self._kept
+            ]
+            if not strays:
+                return
+            for pid in strays:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(_SWEEP_PAUSE_S)

@@ -1,0 +1,188 @@
+"""What a job may have changed in its worker process: put back, or the process is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import locale
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from synk.runtime import linux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THREADS_MAX: Final = 64
+DESCRIPTORS_MAX: Final = 256
+CHILDREN_MAX: Final = 16
+"""More than a fresh process has of these, and the worker is replaced: jobs leak them."""
+
+_LEAKS_EVERY_S: Final = 0.25
+"""Counting takes a hundred microseconds."""
+
+STACK_SIGNAL: Final = signal.SIGUSR2
+"""Writes all threads' stacks to the page's file, then ends the process."""
+
+DEAD_MAN_GRACE_S: Final = 5.0
+"""After its timeout a worker ends by itself if its supervisor, stopped perhaps, did not end it."""
+
+_DEAD_MAN_SLACK_S: Final = 1.0
+"""A timer that is set once serves many short jobs."""
+
+
+class ProcessState:
+    """The state of a worker between two jobs, as it was before the first."""
+
+    def __init__(self, stack_fd: int) -> None:
+        self._stack_fd = stack_fd
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._folder = os.getcwd()  # noqa: PTH109 - asked after every job
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._handlers = [
+            (number, signal.getsignal(number))
+            for number in signal.valid_signals()
+            if signal.getsignal(number) is not None
+        ]
+        self._locale = locale.setlocale(locale.LC_ALL)
+        self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        decimal: Any = sys.modules.get("decimal")
+        self._decimal: Any = None if decimal is None else decimal.getcontext().copy()
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._cpus = os.sched_getaffinity(0)
+        self.is_moved = False
+        """Whether it has another nice value, or runs on other CPUs, than it began with."""
+        self._leaks_due = 0.0
+        self._descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+        self._threads = threading.active_count()
+        self._register_stack()
+
+    def _register_stack(self) -> None:
+        # chain: after the dump the signal's default action ends the process, so that one signal
+        # gives the stack and the death, and the death says that the stack is complete.
+        faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=True, chain=True)
+
+    def move(self, nice: int, cpus: tuple[int, ...]) -> None:
+        """Makes this process as nice as a job's queue says, and moves it to the queue's CPUs."""
+        if nice:
+            self.is_moved = True
+            os.setpriority(os.PRIO_PROCESS, 0, min(19, self._nice + nice))
+        if cpus:
+            self.is_moved = True
+            with contextlib.suppress(OSError):
+                # A CPU that is gone since is no reason to fail the job.
+                os.sched_setaffinity(0, cpus)
+
+    def _move_back(self) -> None:
+        if self.is_moved:
+            # Without privileges a process cannot make itself more important again: it is replaced.
+            os.setpriority(os.PRIO_PROCESS, 0, self._nice)
+            os.sched_setaffinity(0, self._cpus)
+            self.is_moved = False
+
+    def restore(self) -> str | None:
+        """Puts back what the last job changed; returns why it cannot, if so."""
+        try:
+            self._move_back()
+            os.umask(self._umask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            self._restore_folder()
+            self._restore_handlers()
+            for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+                if signal.getitimer(timer) != (0.0, 0.0):
+                    signal.setitimer(timer, 0.0)
+            if locale.setlocale(locale.LC_ALL) != self._locale:
+                locale.setlocale(locale.LC_ALL, self._locale)
+            self._restore_decimal()
+            sys.stdin, sys.stdout, sys.stderr = self._streams
+        except (OSError, ValueError, locale.Error) as error:
+            return f"what a job changed in its process cannot be put back: {error!r}"
+        return self._leak()
+
+    def _restore_folder(self) -> None:
+        try:
+            if os.getcwd() == self._folder:  # noqa: PTH109 - as above
+                return
+        except OSError:
+            pass
+        os.chdir(self._folder)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers:
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+                if number == STACK_SIGNAL:
+                    faulthandler.unregister(STACK_SIGNAL)
+                    self._register_stack()
+
+    def _restore_decimal(self) -> None:
+        decimal = sys.modules.get("decimal")
+        if decimal is None:
+            return
+        if self._decimal is None:
+            # Loaded since: what a fresh thread would have.
+            self._decimal = decimal.DefaultContext.copy()
+        decimal.setcontext(self._decimal.copy())
+
+    def _leak(self) -> str | None:
+        now = time.monotonic()
+        if now < self._leaks_due:
+            return None
+        self._leaks_due = now + _LEAKS_EVERY_S
+        threads = threading.active_count() - self._threads
+        if threads > THREADS_MAX:
+            return f"jobs have left {threads} threads running"
+        descriptors = len(os.listdir("/proc/self/fd")) - self._descriptors  # noqa: PTH208 - a count
+        if descriptors > DESCRIPTORS_MAX:
+            return f"jobs have left {descriptors} descriptors open"
+        if has_children() and (children := len(linux.children(os.getpid()))) > CHILDREN_MAX:
+            return f"jobs have left {children} processes"
+        return None
+
+
+def has_children() -> bool:
+    """Whether this process has children, running or not; asks without touching them."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+class DeadMansTimer:
+    """Ends the process by SIGALRM when a job is far over its time, without any Python code.
+
+    The supervisor kills long before; this is for one that is stopped or starved. A job that uses
+    SIGALRM or ITIMER_REAL itself disarms it until the next job.
+    """
+
+    def __init__(self) -> None:
+        self._expires_s: float | None = None
+
+    def arm(self, now_s: float, timeout_s: float) -> None:
+        """Sets it for a job that began at *now_s* and may take *timeout_s* seconds."""
+        needed = now_s + timeout_s + DEAD_MAN_GRACE_S
+        expires = self._expires_s
+        if expires is None or not needed <= expires <= needed + _DEAD_MAN_SLACK_S:
+            self._expires_s = needed + _DEAD_MAN_SLACK_S / 2
+            signal.setitimer(signal.ITIMER_REAL, self._expires_s - now_s)
+
+    def rest(self) -> None:
+        """Takes it off while there is no job."""
+        if self._expires_s is not None:
+            self._expires_s = None
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def reseed() -> None:
+    """Gives this process random numbers of its own, where a fork would repeat its siblings'."""
+    for name in ("random", "numpy.random"):
+        seed: Callable[[], object] | None = getattr(sys.modules.get(name), "seed", None)
+        if seed is not None:
+            with contextlib.suppress(Exception):
+                seed()

@@ -1,0 +1,324 @@
+"""The worker's loop: read a frame, get leave for a job, run it, write down what it took.
+
+Whatever happens to the process, the supervisor learns the truth from the page: a job counts as
+begun once RUNNING says so, and as done once DONE does, and its reply, if it has one, is sent before
+that.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from synk import failure, registry
+from synk.core import wire
+from synk.core.messages import Reply, Request
+from synk.errors import JobCancelled, SoftTimeout
+from synk.job import Job
+from synk.runtime import packets
+from synk.runtime.account import Meter
+from synk.runtime.noting import WatchedAttempt
+from synk.runtime.restore import DeadMansTimer
+
+if TYPE_CHECKING:
+    import mmap
+    import socket
+    import types
+    from collections.abc import Callable
+
+    from synk.core.messages import Measure
+    from synk.registry import Handler
+    from synk.runtime.noting import OutputEnd
+    from synk.runtime.restore import ProcessState
+    from synk.runtime.setup import Setup
+
+RESULT_BYTES_MAX: Final = 64 * 1024
+"""The largest result: a row is no place for files."""
+
+ASK_SIGNAL: Final = signal.SIGRTMIN + 5
+"""Tells the worker to look at what it is asked: of the signals that hardly anything else uses."""
+
+_POKE_NS: Final = 2_000_000
+"""The supervisor is told of finished jobs at least this often, in nanoseconds."""
+
+_TRIFLE_NS: Final = 50_000
+"""A job shorter than this, with others behind it in its frame, is taken to have left the process as
+it was until the next poke: looking takes some microseconds."""
+
+_OWN_FILES: Final = (__file__, registry.__file__)
+
+
+class WorkerLoop:
+    """Runs the jobs of the frames that come down the channel."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        channel: socket.socket,
+        permits: int,
+        page: mmap.mmap,
+        handlers: dict[str, Handler],
+        *,
+        state: ProcessState,
+        output: OutputEnd,
+    ) -> None:
+        self._setup = setup
+        self._channel = channel
+        self._permits = permits
+        self._handlers = handlers
+        self._state = state
+        self._output = output
+        self._pid = os.getpid()
+        self._memory = page
+        self._page = memoryview(page)[: wire.WORDS_BYTES].cast("Q")
+        self._meter = Meter(self._page)
+        self._timer = DeadMansTimer()
+        self._watched = WatchedAttempt(page, self._page)
+        self._told_ns = 0
+        self._named = False
+        """Whether the page has limits that the last job's worker named."""
+        self._running = 0
+        """The number of the job whose code runs now; 0: only our own does."""
+        self._obeyed = -1
+        signal.signal(ASK_SIGNAL, self._on_ask)
+
+    def run(self) -> int:
+        """Returns the exit status: when the supervisor has closed the channel, or it must end."""
+        try:
+            return self._serve()
+        except ConnectionError:
+            return 0
+        except OSError:
+            # A job closed our descriptors, or others have their numbers now.
+            return wire.CHANNEL_LOST
+
+    def _serve(self) -> int:
+        while packet := packets.receive(self._channel):
+            first, jobs = wire.decode_frame(packet)
+            last = first + len(jobs) - 1
+            for number, job in enumerate(jobs, first):
+                permit = os.read(self._permits, 1)
+                if permit == wire.VOID:
+                    break
+                if not permit:
+                    return 0
+                wall_ns = self._run_job(number, job)
+                poke = time.monotonic_ns() - self._told_ns > _POKE_NS
+                if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
+                    problem = self._state.restore()
+                    if problem is not None:
+                        packets.send(self._channel, wire.PROBLEM + problem.encode())
+                        return wire.REPLACE_ME
+                if poke:
+                    self._tell()
+            self._tell()
+            self._timer.rest()
+        return 0
+
+    def _tell(self) -> None:
+        self._told_ns = time.monotonic_ns()
+        self._channel.send(wire.NEWS)
+
+    # -- one job ----------------------------------------------------------------------------------
+
+    def _run_job(self, number: int, encoded: msgspec.Raw) -> int:
+        """Runs one job; returns what it took in nanoseconds."""
+        started_ns = self._begin(number)
+        fields = wire.decode_job(encoded)
+        queue = self._setup.queues[fields[4]]
+        self._timer.arm(started_ns / 1e9, queue.timeout_s)
+        self._watched.begin(number, started_ns, queue.timeout_s)
+        self._state.move(queue.nice, queue.cpus)
+        reply, error, job = None, None, None
+        try:
+            handler = self._handlers[fields[2]]
+            job = Job(
+                fields, self._decoded(handler, fields[3]), self._setup.client_id, self._watched
+            )
+            reply = self._attempt(number, handler, job, started_ns)
+        except BaseException as raised:  # noqa: BLE001 - SystemExit and the like end the job, not us
+            error = raised
+        self._running = 0
+        if os.getpid() != self._pid:
+            # The job forked, and this is the child that came back: the work is the parent's.
+            os._exit(wire.FORK_RETURNED)
+        wall_ns = time.monotonic_ns() - started_ns
+        measure = self._measured(number, wall_ns)
+        if error is not None:
+            reply = self._failed(number, error, fields, job, measure)
+        self._finish(number, reply)
+        return wall_ns
+
+    def _begin(self, number: int) -> int:
+        """Notes that the job runs; returns since when, in nanoseconds."""
+        page = self._page
+        self._meter.begin()
+        if self._named:
+            page[wire.TIMEOUT_NS] = page[wire.SOFT_NS] = page[wire.RSS_MAX] = 0
+            self._named = False
+        page[wire.STARTED_NS] = started_ns = time.monotonic_ns()
+        page[wire.RUNNING] = number
+        return started_ns
+
+    def _measured(self, number: int, wall_ns: int) -> Measure:
+        page, place = self._page, wire.ring_place(number)
+        measure = self._meter.measure(wall_ns)
+        page[place], page[place + 1], page[place + 2], page[place + 3] = measure
+        return measure
+
+    def _finish(self, number: int, reply: Reply | None) -> None:
+        """Says what there is to say of the job, and notes that it is done."""
+        page = self._page
+        if self._watched.is_used or self._output.was_used(page):
+            reply = self._watched.added_to(reply or Reply())
+            self._output.begin_anew(page, self._channel, number)
+        if reply is not None:
+            packets.send(self._channel, wire.encode_reply(number, reply))
+        page[wire.DONE] = number
+
+    def _decoded(self, handler: Handler, args: str) -> Any:
+        try:
+            return handler.decode(args)
+        except Exception as error:
+            raise _NotDecoded from error
+
+    def _attempt(
+        self, number: int, handler: Handler, job: Job[Any], started_ns: int
+    ) -> Reply | None:
+        """Runs the handler; returns None for the usual end, a success without a result."""
+        if handler.names_limits:
+            self._set_limits(handler, job, started_ns)
+        self._running = number
+        if self._page[wire.ASKED] >> 1 == number:
+            # It was asked before it began.
+            self._obey(self._page[wire.ASKED])
+        result = handler.worker.work(job)
+        return None if result is None else Reply(result=_result_text(result))
+
+    def _set_limits(self, handler: Handler, job: Job[Any], started_ns: int) -> None:
+        self._named = True
+        page, worker = self._page, handler.worker
+        timeout_s = registry.named_seconds("timeout", worker.timeout(job))
+        if timeout_s is not None:
+            page[wire.TIMEOUT_NS] = int(timeout_s * 1e9)
+            self._timer.arm(started_ns / 1e9, timeout_s)
+            self._watched.begin(self._watched.number, started_ns, timeout_s)
+        soft_s = registry.named_seconds("soft_timeout", worker.soft_timeout(job))
+        if soft_s is not None:
+            page[wire.SOFT_NS] = int(soft_s * 1e9)
+        page[wire.RSS_MAX] = registry.named_bytes("max_rss", worker.max_rss(job)) or 0
+
+    # -- being asked ------------------------------------------------------------------------------
+
+    def _on_ask(self, _signal: int, frame: types.FrameType | None) -> None:
+        """Runs between two instructions of whatever the main thread does."""
+        if frame is None or frame.f_code.co_filename in _OWN_FILES or not self._running:
+            return
+        if self._page[wire.STACK_WANTED] == self._running:
+            self._page[wire.STACK_WANTED] = 0
+            text = "".join(traceback.format_stack(frame, limit=100))
+            packets.send(self._channel, wire.STACK + text.encode(errors="replace")[-32768:])
+        asked = self._page[wire.ASKED]
+        if asked >> 1 == self._running and asked != self._obeyed:
+            self._obey(asked)
+
+    def _obey(self, asked: int) -> None:
+        self._obeyed = asked
+        if asked & 1 == Request.CANCEL:
+            raise JobCancelled("cancel was requested")
+        seconds = self._page[wire.SOFT_NS] / 1e9
+        raise SoftTimeout(f"the soft time limit of {seconds:g} s is over")
+
+    def _was_cancelled(self, number: int) -> bool:
+        return self._page[wire.ASKED] == number << 1 | Request.CANCEL
+
+    # -- failing ----------------------------------------------------------------------------------
+
+    def _failed(
+        self,
+        number: int,
+        error: BaseException,
+        fields: tuple[Any, ...],
+        job: Job[Any] | None,
+        measure: Measure,
+    ) -> Reply:
+        cancelled = self._was_cancelled(number)
+        cause = failure.Cause.EXCEPTION
+        if isinstance(error, _NotDecoded) and error.__cause__ is not None:
+            error, cause = error.__cause__, failure.Cause.DECODE
+        elif cancelled:
+            cause = failure.Cause.CANCELLED
+        elif isinstance(error, SoftTimeout):
+            cause = failure.Cause.TIMEOUT
+        record = failure.from_exception(
+            error,
+            attempt=fields[1],
+            cause=cause,
+            skip_frames=_own_frames(error),
+            duration_s=measure[0] / 1e6,
+            cpu_s=measure[1] / 1e6,
+            system_s=measure[2] / 1e6,
+            peak_rss_bytes=measure[3] or None,
+            pid=self._pid,
+            host=self._setup.host,
+            supervisor=self._setup.client_id,
+        )
+        handler = self._handlers[fields[2]]
+        asks = job is not None and handler.names_retry and not cancelled
+        retry_at = _asked(handler.worker.next_retry, job) if asks and job else None
+        return Reply(error=record.to_json(), retry_at=retry_at, cancelled=cancelled)
+
+
+class _NotDecoded(Exception):  # noqa: N818 - says what happened, and never leaves this module
+    """The arguments do not fit; the cause says why."""
+
+
+def _own_frames(error: BaseException) -> int:
+    """Returns how many of a traceback's outermost frames are not the handler's."""
+    count = 0
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
+        count += 1
+        trace = trace.tb_next
+    # An error that is all ours, such as a result that is not JSON, keeps its last frame.
+    return count if trace is not None else max(0, count - 1)
+
+
+def _result_text(result: object) -> str:
+    """Returns a handler's result as JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or too large: the attempt fails, and says so.
+    """
+    try:
+        text = json.dumps(msgspec.to_builtins(result), allow_nan=False)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the result is not JSON: {error}") from None
+    if "\\u0000" in text:
+        raise ValueError("the result holds a NUL character, which PostgreSQL cannot store")
+    if len(text) > RESULT_BYTES_MAX:
+        raise ValueError(f"the result is {len(text)} bytes of JSON, at most {RESULT_BYTES_MAX}")
+    return text
+
+
+def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.datetime | None:
+    """Returns what `next_retry` says, or None for the default if it cannot say it."""
+    try:
+        when = next_retry(job)
+        if when is None:
+            return None
+        if isinstance(when, dt.datetime) and when.utcoffset() is not None:
+            return when
+        problem = f"returned {when!r}, not an aware datetime"
+    except Exception as error:  # noqa: BLE001 - the job's own failure must still be reported
+        problem = f"raised {error!r}"
+    print(f"synk: next_retry of job {job.id} {problem}; using the default", file=sys.stderr)  # noqa: T201
+    return None

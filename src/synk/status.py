@@ -1,0 +1,85 @@
+"""What supervisors say of themselves, for people who look from elsewhere."""
+
+from __future__ import annotations
+
+import datetime as dt  # noqa: TC003 - msgspec reads it
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from synk.job import Progress  # noqa: TC001 - as above
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from synk.job import Fence
+
+ALIVE_S = 15.0
+"""A supervisor that was not seen for longer than this is not taken to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobNotes:
+    """What a running job has noted, as JSON text; None: nothing new."""
+
+    fence: Fence
+    progress: str | None
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotStatus:
+    """What one worker process does."""
+
+    slot: int
+    pid: int | None = None
+    job_id: int | None = None
+    """None: it has no job."""
+    attempt: int = 0
+    kind: str = ""
+    name: str = ""
+    queue: str = ""
+    seconds: float = 0.0
+    """Since the job began."""
+    cpu_share: float | None = None
+    """CPU time over wall time since the last look, of the worker process."""
+    rss_bytes: int | None = None
+    """Its resident memory; of all that the job started too, where that is limited."""
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientStatus:
+    """A supervisor, as it reports itself."""
+
+    id: UUID
+    host: str
+    pid: int
+    version: str
+    processes: int
+    queues: Sequence[str]
+    slots: Sequence[SlotStatus] = ()
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRow:
+    """A supervisor, as the storage knows it."""
+
+    id: UUID
+    host: str
+    pid: int
+    version: str
+    processes: int
+    queues: list[str]
+    started_at: dt.datetime
+    seen_at: dt.datetime
+    stopped_at: dt.datetime | None
+    unseen: dt.timedelta
+    """How long ago it was seen, by the storage's clock."""
+    slots: list[SlotStatus] = field(default_factory=list[SlotStatus])
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was seen a moment ago and has not said that it stopped."""
+        return self.stopped_at is None and self.unseen.total_seconds() < ALIVE_S
