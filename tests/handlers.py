@@ -194,4 +194,30 @@ class Misbehaver(synk.Worker[Misbehave]):
         return sorted(str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink())
 
 
-WORKERS = [noop, write, typed, struct, model, Misbehaver()]
+@dataclass
+class Slow(synk.JobArgs, kind="slow"):
+    """Notes its progress until a file is there; with *fails*, it fails then."""
+
+    gate: str
+    fails: bool = False
+    code: str = "python"
+
+
+def wait_for_the_gate(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+@synk.worker(timeout=timedelta(minutes=2))
+def slow(job: synk.Job[Slow]) -> object:
+    job.progress(3, 12, "a third")
+    job.checkpoint({"page": 3})
+    if job.args.code == "c":
+        ctypes.PyDLL(None).sleep(1000)
+    wait_for_the_gate(job.args.gate)
+    if job.args.fails:
+        raise ValueError("the gate is open")
+    return job.last_checkpoint
+
+
+WORKERS = [noop, write, typed, struct, model, slow, Misbehaver()]

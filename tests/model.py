@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import math
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ from synk.job import (
     JobState,
     KindSummary,
 )
-from synk.status import ClientRow
+from synk.status import Backlog, ClientRow
 from synk.storage.statements import client_id_of, progress_of
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ class ModelStorage:
                 stopped_at=self.now if status.stopped else None,
                 unseen=dt.timedelta(0),
                 slots=list(status.slots),
+                errors=list(status.errors),
             )
 
     def _host_of(self, owner: UUID) -> str | None:
@@ -297,6 +299,14 @@ class ModelStorage:
                 if row.seen_at > self.now - within
             ]
             return sorted(rows, key=lambda row: (row.stopped_at is not None, row.started_at))
+
+    def backlog(self) -> Backlog:
+        with self._call():
+            return Backlog(
+                available=Counter(e.row.queue for e in self._in_state(JobState.AVAILABLE)),
+                running=Counter(e.row.queue for e in self._in_state(JobState.RUNNING)),
+                scheduled=sum(1 for _ in self._in_state(JobState.SCHEDULED)),
+            )
 
     def forget_clients(self) -> int:
         with self._call():

@@ -11,13 +11,14 @@ import logging
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from ulid import ULID
 
 from synk import cpus
 from synk.config import CleanerConfig, EngineConfig, QueueConfig
-from synk.errors import ConfigurationError, InvalidJob
+from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.job import InsertOptions, NewJob, check_id, check_label
 from synk.registry import Registry, encode_args
 from synk.runtime import place
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from synk.config import StartMethod
     from synk.job import Change, JobRow
-    from synk.runtime.supervisor import WorkerActivity
+    from synk.status import SlotStatus
     from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.base import Storage
     from synk.storage.postgres import PostgresStorage
@@ -206,6 +207,32 @@ class Client:
         """Returns the job's row, or None if there is none."""
         return next(iter(self.storage.get([check_id("job_id", job_id)])), None)
 
+    def stack(self, job_id: int, timeout: dt.timedelta = dt.timedelta(seconds=15)) -> str | None:
+        """Returns where a running job is in its Python code now, or None if it does not run.
+
+        Its supervisor reads it with py-spy where that is installed, else the job itself tells it
+        between two instructions: neither disturbs it.
+
+        Args:
+            job_id: the job.
+            timeout: how long to wait for the supervisor's answer.
+
+        Raises:
+            StorageUnavailable: no answer came in time: the supervisor may be gone.
+        """
+        question = self.storage.ask_stack(check_id("job_id", job_id))
+        if question is None:
+            return None
+        deadline = time.monotonic() + _seconds("timeout", timeout)
+        while (answer := self.storage.stack_answer(question)) is None:
+            if time.monotonic() > deadline:
+                raise StorageUnavailable(
+                    f"the supervisor of job {job_id} did not answer within {timeout}; see "
+                    "whether it runs with `synk top`"
+                )
+            time.sleep(0.05)
+        return answer
+
     # -- running ----------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -256,7 +283,7 @@ class Client:
         elif place.here is place.Place.WORKER:
             os.kill(place.supervisor_pid, signal.SIGTERM)
 
-    def running(self) -> list[WorkerActivity]:
+    def running(self) -> list[SlotStatus]:
         """Returns what each worker process of a running client does now; empty if it does not run.
 
         For a view: the figures are those of the supervisor's last look, a moment ago.

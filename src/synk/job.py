@@ -174,6 +174,14 @@ class Progress:
     total: float | None = None
     note: str = ""
 
+    @classmethod
+    def from_json(cls, text: str | None) -> Progress | None:
+        """Returns what `Job.progress` noted; None of nothing."""
+        if text is None:
+            return None
+        given: Any = json.loads(text)
+        return cls(given["done"], given["total"], given["note"])
+
     @property
     def share(self) -> float | None:
         """From 0 to 1; None if the total is not known."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.failure import AttemptError
-    from synk.job import JobRow, KindSummary
+    from synk.job import JobRow, KindSummary, Progress
 
 STYLES: Final[Mapping[JobState, str]] = {
     JobState.AVAILABLE: "cyan",
@@ -44,6 +44,18 @@ def duration(value: dt.timedelta | float | None) -> str:
             number = seconds / size
             return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
     return f"{seconds * 1e6:.0f} µs"
+
+
+def plain(text: str) -> Text:
+    """Returns text from a row without what would move the cursor or hide the rest of a line."""
+    return Text("".join(each if each.isprintable() else "\ufffd" for each in text))
+
+
+def size(value: int | None) -> str:
+    """Returns a number of bytes with a fitting unit: ``34 MB``."""
+    if value is None:
+        return "-"
+    return f"{value / 1e6:.0f} MB" if value < 1e9 else f"{value / 1e9:.1f} GB"
 
 
 def when(value: dt.datetime | None, now: dt.datetime) -> str:
@@ -82,9 +94,9 @@ def job_table(rows: Iterable[JobRow], now: dt.datetime) -> Table:
         table.add_row(
             str(row.id),
             state(row),
-            escape(row.kind),
-            escape(row.queue),
-            escape(row.name),
+            plain(row.kind),
+            plain(row.queue),
+            plain(row.name),
             f"{row.attempt - row.uncounted}/{row.max_attempts}",
             when(last, now),
             duration(row.duration),
@@ -100,7 +112,7 @@ def job(row: JobRow, now: dt.datetime) -> RenderableType:
     facts.add_column(overflow="fold")
     for name, value in _facts(row, now):
         facts.add_row(name, value)
-    title = Text(f"job {row.id} ", style="bold").append(row.name)
+    title = Text(f"job {row.id} ", style="bold").append_text(plain(row.name))
     return Group(title, facts, *(error(each) for each in row.errors))
 
 
@@ -108,26 +120,53 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
     charged = f"{row.attempt - row.uncounted} of {row.max_attempts}"
     extra = f", and {row.uncounted} not charged" if row.uncounted else ""
     yield "state", state(row)
-    yield "kind", Text(row.kind)
-    yield "queue", Text(f"{row.queue}, priority {row.priority.name.lower()}")
+    yield "kind", plain(row.kind)
+    yield "queue", plain(f"{row.queue}, priority {row.priority.name.lower()}")
     yield "args", Text(_shortened(json.dumps(row.args), 2000))
     yield "attempts", Text(charged + extra)
     for name in ("created_at", "scheduled_at", "attempted_at", "finalized_at"):
         moment: dt.datetime | None = getattr(row, name)
         if moment is not None:
             yield name, Text(f"{moment.isoformat(sep=' ')} ({when(moment, now)})")
-    if row.attempted_by:
-        yield "attempted_by", Text(", ".join(row.attempted_by))
-    if row.depends_on:
-        yield "depends_on", Text(", ".join(map(str, row.depends_on)))
-    if row.waiting_on:
-        yield "waiting_on", Text(", ".join(map(str, row.waiting_on)))
+    for name in ("attempted_by", "depends_on", "waiting_on"):
+        values: list[object] = getattr(row, name)
+        if values:
+            yield name, Text(", ".join(map(str, values)))
     if row.cancel_requested_at is not None and not row.state.is_final:
         yield "cancel", Text(f"requested {when(row.cancel_requested_at, now)}")
+    yield from _traces(row)
+
+
+def _traces(row: JobRow) -> Iterable[tuple[str, RenderableType]]:
+    """What its attempts have left behind, but for the errors."""
     if row.duration is not None:
-        yield "took", Text(f"{duration(row.duration)}, CPU {duration(row.cpu_time)}")
+        yield "took", Text(", ".join(_measures(row)))
+    if row.pid is not None:
+        yield "ran in", Text(f"pid {row.pid}" + (f" on {row.host}" if row.host else ""))
+    if row.crashes:
+        yield "crashes", Text(f"{row.crashes} attempts took their worker process with them")
+    if row.progress is not None:
+        yield "progress", Text(_progress(row.progress))
+    if row.checkpoint is not None:
+        yield "checkpoint", Text(_shortened(json.dumps(row.checkpoint), 2000))
     if row.result is not None:
         yield "result", Text(_shortened(json.dumps(row.result), 2000))
+    if row.output:
+        yield "output", Text(row.output.rstrip())
+
+
+def _measures(row: JobRow) -> Iterable[str]:
+    yield duration(row.duration)
+    system = f", {duration(row.system_time)} of it in the kernel" if row.system_time else ""
+    yield f"CPU {duration(row.cpu_time)}{system}"
+    if row.peak_rss_bytes is not None:
+        yield f"peak memory {size(row.peak_rss_bytes)}"
+
+
+def _progress(value: Progress) -> str:
+    total = f" of {value.total:g}" if value.total is not None else ""
+    share = f" ({value.share:.0%})" if value.share is not None else ""
+    return f"{value.done:g}{total}{share} {value.note}".rstrip()
 
 
 def error(record: AttemptError, *, lines: int | None = None) -> RenderableType:
@@ -155,8 +194,11 @@ def _account(record: AttemptError) -> Iterable[str]:
         yield record.signal
     if record.exit_code is not None:
         yield f"exit status {record.exit_code}"
+    if record.cpu_s is not None:
+        system = f", {duration(record.system_s)} in the kernel" if record.system_s else ""
+        yield f"CPU {duration(record.cpu_s)}{system}"
     if record.peak_rss_bytes is not None:
-        yield f"peak {record.peak_rss_bytes / 1e6:.0f} MB"
+        yield f"peak memory {size(record.peak_rss_bytes)}"
     if record.pid is not None:
         yield f"pid {record.pid}" + (f" on {record.host}" if record.host else "")
 
@@ -164,18 +206,20 @@ def _account(record: AttemptError) -> Iterable[str]:
 def summary_table(kinds: Iterable[KindSummary]) -> Table:
     """Returns a line a kind: how many, and how long they took."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ("kind", "completed", "cancelled", "failed attempts", "p50", "p95", "CPU")
-    for heading in headings:
+    headings = ("kind", "completed", "cancelled", "failed attempts", "p50", "p95", "max", "CPU")
+    for heading in (*headings, "peak memory"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for each in kinds:
         table.add_row(
-            escape(each.kind),
+            plain(each.kind),
             f"{each.completed:,}",
             f"{each.cancelled:,}",
             f"{each.errors:,}",
             duration(each.duration_p50),
             duration(each.duration_p95),
+            duration(each.duration_max),
             duration(each.cpu_time),
+            size(each.peak_rss_bytes),
         )
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt  # noqa: TC003 - msgspec reads it
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synk.job import Progress  # noqa: TC001 - as above
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from synk.job import Fence
 
-ALIVE_S = 15.0
+BACKLOG_COUNTED: Final = 100_000
+"""How far jobs that wait are counted: beyond that the number says nothing new, and costs time."""
+
+ALIVE_S: Final = 15.0
 """A supervisor that was not seen for longer than this is not taken to run."""
 
 
@@ -49,6 +52,31 @@ class SlotStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What is there to do; each number counts up to `BACKLOG_COUNTED` at the most."""
+
+    available: dict[str, int]
+    """By queue; queues without such jobs are absent."""
+    running: dict[str, int]
+    """By queue, likewise."""
+    scheduled: int
+    """In all queues."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentError:
+    """An attempt that failed a while ago."""
+
+    job_id: int
+    attempt: int
+    kind: str
+    error: str
+    """Its first line."""
+    seconds: float
+    """How long ago."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientStatus:
     """A supervisor, as it reports itself."""
 
@@ -59,6 +87,7 @@ class ClientStatus:
     processes: int
     queues: Sequence[str]
     slots: Sequence[SlotStatus] = ()
+    errors: Sequence[RecentError] = ()
     stopped: bool = False
 
 
@@ -78,6 +107,7 @@ class ClientRow:
     unseen: dt.timedelta
     """How long ago it was seen, by the storage's clock."""
     slots: list[SlotStatus] = field(default_factory=list[SlotStatus])
+    errors: list[RecentError] = field(default_factory=list[RecentError])
 
     @property
     def runs(self) -> bool:

@@ -155,11 +155,12 @@ def _log_attempt(logger: logging.Logger, fact: AttemptEnded) -> None:
         job.max_attempts,
         fact.ended.verdict.value,
         fact.outcome_state,
-        _summary(fact.ended.error),
+        headline(fact.ended.error),
     )
 
 
-def _summary(error: object) -> str:
+def headline(error: object) -> str:
+    """Returns the first line of an `AttemptError`, or of its JSON text."""
     text = error if isinstance(error, str) else getattr(error, "error", "") or "-"
     if text.startswith("{"):
         # The record as JSON: only its headline is wanted, and only when something failed.

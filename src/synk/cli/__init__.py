@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typer
 
-from synk.cli import change, look, operate
+from synk.cli import change, look, operate, watch
 from synk.cli.options import DSN_VARIABLE
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 operate.add_to(app)
 look.add_to(app)
+watch.add_to(app)
 change.add_to(app)
 
 

@@ -26,7 +26,7 @@ from synk.core import wire
 from synk.registry import Registry
 from synk.runtime import linux, packets, place
 from synk.runtime.noting import OutputEnd, moved_high
-from synk.runtime.restore import ProcessState, reseed
+from synk.runtime.restore import reseed
 from synk.runtime.setup import Setup
 from synk.runtime.work import WorkerLoop
 
@@ -78,7 +78,7 @@ def main(channel_fd: int, permits_fd: int, page_fd: int, output_fd: int) -> int:
         permits,
         mmap.mmap(page, wire.PAGE_BYTES),
         handlers,
-        state=ProcessState(page),
+        stack_fd=page,
         output=writing,
     )
     channel.send(wire.READY)

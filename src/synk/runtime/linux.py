@@ -18,6 +18,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 _STATE: Final = 0
 _PARENT: Final = 1
+_USER_TICKS: Final = 11
+_SYSTEM_TICKS: Final = 12
 """Fields of /proc/PID/stat after the name."""
 
 
@@ -116,6 +118,14 @@ def catches(pid: int, signal_number: int) -> bool:
     return False
 
 
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU time that a process has used, user and system; 0 if it is gone."""
+    fields = _stat(str(pid))
+    if len(fields) <= _SYSTEM_TICKS:
+        return 0.0
+    return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_A_SECOND
+
+
 def resident_bytes(pid: int) -> int:
     """Returns the resident memory of a process; 0 if it is gone."""
     try:
@@ -169,6 +179,7 @@ def kill_tagged(value: str) -> None:
                     os.close(pidfd)
 
 
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 
 

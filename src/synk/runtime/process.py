@@ -20,7 +20,7 @@ from synk import failure
 from synk.core import wire
 from synk.core.messages import Exit, Report, Usage
 from synk.core.notes import Cell
-from synk.runtime import child, output, packets, work
+from synk.runtime import child, linux, output, packets, work
 from synk.runtime.nursery import signal_name
 from synk.runtime.restore import STACK_SIGNAL
 
@@ -254,13 +254,18 @@ class WorkerProcess:
     def ask(self, number: int, request: Request) -> None:
         """Has job *number*, if it is the one that runs, told that it should end."""
         self._page[wire.ASKED] = number << 1 | request
-        self._signal(work.ASK_SIGNAL)
+        self._ask()
 
     def ask_stack(self) -> None:
         """Has the running job's place in its code sent to `stack`, between two instructions."""
         self.stack = None
         self._page[wire.STACK_WANTED] = self.running
-        self._signal(work.ASK_SIGNAL)
+        self._ask()
+
+    def _ask(self) -> None:
+        # A job may have taken the handler away, or be another program by now: it would die of it.
+        if linux.catches(self.pid, work.ASK_SIGNAL):
+            self._signal(work.ASK_SIGNAL)
 
     def dismiss(self) -> None:
         """Lets the worker end by itself once it has nothing to do."""

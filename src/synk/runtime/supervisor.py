@@ -11,10 +11,11 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 from synk import telemetry
@@ -25,6 +26,8 @@ from synk.errors import ConfigurationError
 from synk.runtime import place
 from synk.runtime.engine import Engine
 from synk.runtime.loops import AckLoop, ClaimLoop, ListenLoop, MaintenanceLoop
+from synk.runtime.watch import WatchLoop, slot_status
+from synk.status import ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
     from synk.registry import Registry
+    from synk.status import SlotStatus
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -40,19 +44,6 @@ STAGE_S: Final = 1.0
 
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerActivity:
-    """What one worker process does."""
-
-    slot: int
-    job_id: int | None
-    """None: it has no job."""
-    kind: str = ""
-    name: str = ""
-    seconds: float = 0.0
-    """Since it began the job, as far as the supervisor has looked."""
 
 
 class Supervisor:
@@ -116,6 +107,19 @@ class Supervisor:
             cleaner=cleaner,
             on_staged=self._claims.look_now,
         )
+        self._watch = WatchLoop(
+            storage,
+            self._engine,
+            ClientStatus(
+                id=owner,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=metadata.version("synk"),
+                processes=engine.processes,
+                queues=tuple(queues),
+            ),
+            facts,
+        )
 
     def run(self) -> None:
         """Runs until `stop`, or SIGTERM or SIGINT where this is the main thread.
@@ -141,6 +145,7 @@ class Supervisor:
                 ("ack", self._acks),
                 ("listen", self._listener),
                 ("maintain", self._maintenance),
+                ("watch", self._watch),
             )
         ]
         with self._signals():
@@ -165,26 +170,10 @@ class Supervisor:
         self._claims.stop()
         self._engine.post(DrainRequested(time.monotonic() + timeout_s))
 
-    def activity(self) -> list[WorkerActivity]:
+    def activity(self) -> list[SlotStatus]:
         """Returns what each slot's worker does; may be called from any thread."""
         now = time.monotonic()
-        found: list[WorkerActivity] = []
-        for slot in self.pool.slots:
-            job = next(iter(tuple(slot.in_flight)), None)
-            if job is None:
-                found.append(WorkerActivity(slot=slot.number, job_id=None))
-                continue
-            since = slot.started_s if slot.running else slot.progress_at
-            found.append(
-                WorkerActivity(
-                    slot=slot.number,
-                    job_id=job.id,
-                    kind=job.kind,
-                    name=job.name,
-                    seconds=max(0.0, now - since),
-                )
-            )
-        return found
+        return [slot_status(slot, now) for slot in self.pool.slots]
 
     def _on_change(self) -> None:
         self._claims.set_demand(self.pool.demand(), self.pool.claims)
@@ -192,18 +181,21 @@ class Supervisor:
     def _on_hint(self) -> None:
         self._claims.look_now()
         self._maintenance.look_now()
+        self._watch.look_now()
 
     def _finish(self, threads: list[threading.Thread]) -> None:
         self._claims.stop()
         self._listener.stop()
         self._maintenance.stop()
-        claim, ack, *others = threads
+        claim, ack, *others, watch = threads
         claim.join(FLUSH_S)
         self._engine.give_back()
         self._acks.finish_by(time.monotonic() + FLUSH_S)
         ack.join(FLUSH_S + 1.0)
         for thread in others:
             thread.join(1.0)
+        self._watch.stop()
+        watch.join(1.0)
         self._facts.emit(telemetry.SupervisorStopped(self._acks.unacknowledged))
 
     @contextlib.contextmanager

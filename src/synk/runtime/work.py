@@ -8,6 +8,7 @@ that.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from synk.job import Job
 from synk.runtime import packets
 from synk.runtime.account import Meter
 from synk.runtime.noting import WatchedAttempt
-from synk.runtime.restore import DeadMansTimer
+from synk.runtime.restore import DeadMansTimer, ProcessState
 
 if TYPE_CHECKING:
     import mmap
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from synk.core.messages import Measure
     from synk.registry import Handler
     from synk.runtime.noting import OutputEnd
-    from synk.runtime.restore import ProcessState
     from synk.runtime.setup import Setup
 
 RESULT_BYTES_MAX: Final = 64 * 1024
@@ -53,6 +53,9 @@ _TRIFLE_NS: Final = 50_000
 """A job shorter than this, with others behind it in its frame, is taken to have left the process as
 it was until the next poke: looking takes some microseconds."""
 
+_STACK_FRAMES_MAX: Final = 200
+_STACK_BYTES_MAX: Final = 32 * 1024
+
 _OWN_FILES: Final = (__file__, registry.__file__)
 
 
@@ -67,14 +70,13 @@ class WorkerLoop:
         page: mmap.mmap,
         handlers: dict[str, Handler],
         *,
-        state: ProcessState,
+        stack_fd: int,
         output: OutputEnd,
     ) -> None:
         self._setup = setup
         self._channel = channel
         self._permits = permits
         self._handlers = handlers
-        self._state = state
         self._output = output
         self._pid = os.getpid()
         self._memory = page
@@ -89,6 +91,8 @@ class WorkerLoop:
         """The number of the job whose code runs now; 0: only our own does."""
         self._obeyed = -1
         signal.signal(ASK_SIGNAL, self._on_ask)
+        # Last: what is there now is what every job finds.
+        self._state = ProcessState(stack_fd)
 
     def run(self) -> int:
         """Returns the exit status: when the supervisor has closed the channel, or it must end."""
@@ -224,8 +228,8 @@ class WorkerLoop:
             return
         if self._page[wire.STACK_WANTED] == self._running:
             self._page[wire.STACK_WANTED] = 0
-            text = "".join(traceback.format_stack(frame, limit=100))
-            packets.send(self._channel, wire.STACK + text.encode(errors="replace")[-32768:])
+            text = _stack_text(frame).encode(errors="replace")
+            packets.send(self._channel, wire.STACK + text[-_STACK_BYTES_MAX:])
         asked = self._page[wire.ASKED]
         if asked >> 1 == self._running and asked != self._obeyed:
             self._obey(asked)
@@ -290,6 +294,13 @@ def _own_frames(error: BaseException) -> int:
         trace = trace.tb_next
     # An error that is all ours, such as a result that is not JSON, keeps its last frame.
     return count if trace is not None else max(0, count - 1)
+
+
+def _stack_text(frame: types.FrameType) -> str:
+    """Returns the handler's frames, the most recent call last."""
+    frames = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=_STACK_FRAMES_MAX)
+    handlers = itertools.takewhile(lambda each: each.filename not in _OWN_FILES, frames)
+    return "".join(traceback.format_list(list(handlers)[::-1]))
 
 
 def _result_text(result: object) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         NewJob,
         Outcome,
     )
-    from synk.status import ClientRow, ClientStatus, JobNotes
+    from synk.status import Backlog, ClientRow, ClientStatus, JobNotes
 
 
 class Announcements(Protocol):
@@ -162,6 +162,10 @@ class Storage(Protocol):
 
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
         """Returns the supervisors that were seen in the time *within*, those that run first."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """Returns how many jobs wait and run, at a cost that does not grow with their number."""
         ...
 
     def forget_clients(self) -> int:

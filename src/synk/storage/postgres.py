@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.job import Change, ClaimedJob, Fence, JobRow, JobState, KindSummary, NewJob, Outcome
-    from synk.status import ClientRow, ClientStatus, JobNotes
+    from synk.status import Backlog, ClientRow, ClientStatus, JobNotes
     from synk.storage.statements import Statement
 
 T = TypeVar("T")
@@ -230,6 +230,10 @@ class PostgresStorage:
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
         """See `Storage.clients`."""
         return self._run(self.statements.clients(within))
+
+    def backlog(self) -> Backlog:
+        """See `Storage.backlog`."""
+        return self._run(self.statements.backlog())
 
     def forget_clients(self) -> int:
         """See `Storage.forget_clients`."""

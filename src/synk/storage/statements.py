@@ -24,7 +24,7 @@ from synk.job import (
     Priority,
     Progress,
 )
-from synk.status import ClientRow, SlotStatus
+from synk.status import BACKLOG_COUNTED, Backlog, ClientRow, RecentError, SlotStatus
 from synk.storage import sql
 
 if TYPE_CHECKING:
@@ -193,6 +193,7 @@ class Statements:
             "processes": status.processes,
             "queues": list(status.queues),
             "slots": msgspec.json.encode(status.slots).decode(),
+            "errors": msgspec.json.encode(status.errors).decode(),
             "stopped": status.stopped,
         }
         return Statement(self._text("report_client"), parameters, lambda _rows, _: None)
@@ -211,6 +212,9 @@ class Statements:
         return Statement(
             self._text("ask_stack"), {"id": job_id}, lambda rows, _: rows[0][0] if rows else None
         )
+
+    def backlog(self) -> Statement[Backlog]:
+        return Statement(self._text("backlog"), {"limit": BACKLOG_COUNTED}, _backlog)
 
     def stack_questions(self, owner: UUID) -> Statement[list[tuple[int, int]]]:
         return Statement(
@@ -374,8 +378,17 @@ def _client_row(row: tuple[Any, ...]) -> ClientRow:
         started_at=row[6],
         seen_at=row[7],
         stopped_at=row[8],
-        unseen=dt.timedelta(seconds=row[10]),
+        unseen=dt.timedelta(seconds=row[11]),
         slots=msgspec.convert(row[9], list[SlotStatus]),
+        errors=msgspec.convert(row[10], list[RecentError]),
+    )
+
+
+def _backlog(rows: Rows, _changed: int) -> Backlog:
+    return Backlog(
+        available={queue: count for queue, state, count in rows if state == "available"},
+        running={queue: count for queue, state, count in rows if state == "running"},
+        scheduled=sum(count for _, state, count in rows if state == "scheduled"),
     )
 
 

@@ -25,7 +25,9 @@ CREATE TABLE synk.client (
     seen_at    timestamptz NOT NULL DEFAULT now(),
     stopped_at timestamptz,
     -- What each worker process does, for people to look at.
-    slots      jsonb NOT NULL DEFAULT '[]'
+    slots      jsonb NOT NULL DEFAULT '[]',
+    -- The last attempts that failed.
+    errors     jsonb NOT NULL DEFAULT '[]'
 ) WITH (fillfactor = 50);
 
 -- Somebody wants to know where a running job is in its code.

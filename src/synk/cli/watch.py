@@ -1,0 +1,92 @@
+"""``synk top``, ``stack`` and ``stats``: what runs now, where it is, and what jobs take."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from synk.cli.look import console
+from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, client_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from synk.client import Client
+
+_SHOWN_FOR: Final = dt.timedelta(minutes=10)
+"""A supervisor that has vanished is shown for this long; so are the errors of one that stopped."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+
+    @app.command()
+    def top(
+        *,
+        every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+        once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
+        storage: StorageOption = None,
+        schema: SchemaOption = DEFAULT_SCHEMA,
+    ) -> None:
+        """Show supervisors, queues and workers live; Ctrl-C ends it."""
+        terminal = console()
+        with client_of(storage, schema) as client:
+            if once or not terminal.is_terminal:
+                terminal.print(_picture(client))
+                return
+            from rich.live import Live  # noqa: PLC0415 - rich takes its time to load
+
+            with Live(_picture(client), console=terminal, screen=True, auto_refresh=False) as live:
+                while True:
+                    time.sleep(every)
+                    live.update(_picture(client), refresh=True)
+
+    @app.command()
+    def stack(
+        job_id: Annotated[int, typer.Argument(metavar="ID", help="A running job's id.")],
+        *,
+        storage: StorageOption = None,
+        schema: SchemaOption = DEFAULT_SCHEMA,
+    ) -> None:
+        """Show where a running job is in its code, without disturbing it."""
+        with client_of(storage, schema) as client:
+            text = client.stack(job_id)
+        if text is None:
+            typer.echo(f"synk: job {job_id} does not run", err=True)
+            raise typer.Exit(1)
+        typer.echo(text.rstrip("\n"))
+
+    @app.command()
+    def stats(
+        *,
+        queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
+        storage: StorageOption = None,
+        schema: SchemaOption = DEFAULT_SCHEMA,
+    ) -> None:
+        """Show how many jobs of each kind there are, and what they take."""
+        from synk import show  # noqa: PLC0415 - as above
+
+        with client_of(storage, schema) as client:
+            kinds = client.storage.summary(queue)
+        if kinds:
+            console().print(show.summary_table(kinds))
+        else:
+            typer.echo("no jobs")
+
+    _ = (top, stack, stats)
+
+
+def _picture(client: Client) -> RenderableType:
+    from synk import show_fleet  # noqa: PLC0415 - as above
+    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415 - `--help` needs no driver
+
+    storage = client.storage
+    seen = show_fleet.Fleet(
+        database=storage.describe() if isinstance(storage, PostgresStorage) else repr(storage),
+        clients=storage.clients(_SHOWN_FOR),
+        backlog=storage.backlog(),
+    )
+    return show_fleet.fleet(seen)

@@ -1,0 +1,23 @@
+-- How many jobs wait and run in each queue, and how many are scheduled in all: each counted up to a
+-- limit, so that it costs the same however many millions there are.
+WITH RECURSIVE names (queue) AS (
+    (SELECT j.queue FROM synk.job AS j WHERE j.state = 'available' ORDER BY j.queue LIMIT 1)
+    UNION ALL
+    -- The next name in the index, not the next row.
+    SELECT (SELECT j.queue FROM synk.job AS j
+            WHERE j.state = 'available' AND j.queue > n.queue ORDER BY j.queue LIMIT 1)
+    FROM names AS n WHERE n.queue IS NOT NULL
+)
+SELECT n.queue, 'available', (
+    SELECT count(*) FROM (
+        SELECT FROM synk.job AS j WHERE j.state = 'available' AND j.queue = n.queue
+        LIMIT %(limit)s
+    ) AS counted
+)
+FROM names AS n WHERE n.queue IS NOT NULL
+UNION ALL
+SELECT j.queue, 'running', count(*) FROM synk.job AS j WHERE j.state = 'running' GROUP BY j.queue
+UNION ALL
+SELECT NULL, 'scheduled', count(*) FROM (
+    SELECT FROM synk.job AS j WHERE j.state = 'scheduled' LIMIT %(limit)s
+) AS counted

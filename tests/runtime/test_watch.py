@@ -1,0 +1,132 @@
+"""What can be seen of running jobs from elsewhere: progress, slots, errors, stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import handlers
+import synk
+from supervising import ended, is_running, supervised, wait_until
+from synk.status import ClientRow
+
+AN_HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def client(dsn: str) -> Iterator[synk.Client]:
+    with supervised(dsn) as client:
+        yield client
+
+
+def report_of(client: synk.Client) -> ClientRow:
+    return next(row for row in client.storage.clients(AN_HOUR) if row.id == client.id.to_uuid())
+
+
+def started(client: synk.Client, args: handlers.Slow) -> int:
+    job_id = client.insert("slow", args)
+    wait_until(lambda: (row := client.get(job_id)) and row.progress)
+    return job_id
+
+
+def test_progress_and_checkpoint_are_in_the_row_while_the_job_runs(
+    client: synk.Client, tmp_path: Path
+) -> None:
+    job_id = started(client, handlers.Slow(str(tmp_path / "gate")))
+
+    row = client.get(job_id)
+
+    assert row is not None
+    assert row.state is synk.JobState.RUNNING
+    assert row.progress == synk.Progress(3, 12, "a third")
+    assert row.progress.share == 0.25
+    assert row.checkpoint == {"page": 3}
+
+
+def test_a_supervisor_reports_what_its_workers_do(client: synk.Client, tmp_path: Path) -> None:
+    job_id = started(client, handlers.Slow(str(tmp_path / "gate")))
+
+    report = wait_until(
+        lambda: (found := report_of(client)) and found.slots and found.slots[0].rss_bytes and found
+    )
+
+    assert report.runs
+    assert report.queues == ["default"]
+    assert [slot.job_id for slot in report.slots if slot.job_id] == [job_id]
+    slot = next(slot for slot in report.slots if slot.job_id)
+    assert (slot.kind, slot.name, slot.attempt, slot.queue) == ("slow", "slow", 1, "default")
+    assert slot.progress == synk.Progress(3, 12, "a third")
+    assert slot.seconds > 0
+    assert slot.pid is not None
+
+
+def test_a_supervisor_reports_its_last_errors(client: synk.Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job_id = started(client, handlers.Slow(str(gate), fails=True))
+    gate.touch()
+
+    report = wait_until(lambda: (found := report_of(client)) and found.errors and found)
+
+    assert [(error.job_id, error.kind) for error in report.errors] == [(job_id, "slow")]
+    assert report.errors[0].error == "ValueError: the gate is open"
+
+
+def test_a_supervisor_says_that_it_stopped(dsn: str) -> None:
+    with supervised(dsn) as client:
+        ended(client, client.insert("noop", handlers.Noop()))
+        own = client.id.to_uuid()
+
+    with synk.Client(storage=synk.PostgresStorage(dsn)) as other:
+        (row,) = other.storage.clients(AN_HOUR)
+    assert row.id == own
+    assert row.stopped_at is not None
+    assert not row.runs
+
+
+def test_a_running_job_tells_where_it_is_and_goes_on(client: synk.Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job_id = started(client, handlers.Slow(str(gate)))
+
+    stacks = [client.stack(job_id) for _ in range(5)]
+    gate.touch()
+    row = ended(client, job_id)
+
+    assert all(stack and "in wait_for_the_gate" in stack for stack in stacks)
+    assert not any("work.py" in str(stack) for stack in stacks)
+    assert (row.state, row.attempt, row.errors) == (synk.JobState.COMPLETED, 1, [])
+
+
+def test_asking_a_later_job_of_a_worker_does_not_hurt_it(dsn: str, tmp_path: Path) -> None:
+    """The handler of the signal is there for every job, not for the first alone."""
+    gate = tmp_path / "gate"
+    with supervised(dsn, processes=1) as client:
+        for _ in range(3):
+            ended(client, client.insert("w", handlers.Write(str(tmp_path / "log"), sleep_s=0.01)))
+        job_id = started(client, handlers.Slow(str(gate)))
+
+        stack = client.stack(job_id)
+        gate.touch()
+        row = ended(client, job_id)
+
+    assert stack is not None
+    assert "in wait_for_the_gate" in stack
+    assert (row.state, row.attempt) == (synk.JobState.COMPLETED, 1)
+
+
+def test_a_job_in_c_code_is_not_hurt_by_the_question(client: synk.Client, tmp_path: Path) -> None:
+    job_id = started(client, handlers.Slow(str(tmp_path / "gate"), code="c"))
+
+    answer = client.stack(job_id)
+
+    assert answer is not None
+    assert "did not answer" in answer or "sleep" in answer or "slow" in answer
+    assert is_running(client, job_id)
+
+
+def test_a_job_that_does_not_run_has_no_stack(client: synk.Client) -> None:
+    job_id = client.insert("x", handlers.Noop(), synk.InsertOptions(pending=True))
+
+    assert client.stack(job_id) is None
