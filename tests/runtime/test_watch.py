@@ -42,7 +42,6 @@ def test_progress_and_checkpoint_are_in_the_row_while_the_job_runs(
     assert row is not None
     assert row.state is synk.JobState.RUNNING
     assert row.progress == synk.Progress(3, 12, "a third")
-    assert row.progress.share == 0.25
     assert row.checkpoint == {"page": 3}
 
 
