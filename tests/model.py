@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from synk.errors import ConfigurationError, UnknownDependency
-from synk.failure import AttemptError
+from synk.failure import AttemptError, Cause
 from synk.job import (
     AckAnswer,
     CancelReason,
@@ -27,7 +27,9 @@ from synk.job import (
     JobState,
     KindSummary,
 )
-from synk.status import Backlog, ClientRow
+from synk.retry import POISON_CRASHES
+from synk.status import Backlog, Beat, ClientRow, Lease, Rescued
+from synk.storage import migrate
 from synk.storage.statements import client_id_of, progress_of
 
 if TYPE_CHECKING:
@@ -76,6 +78,24 @@ class Hints:
         return arrived
 
 
+@dataclass(slots=True)
+class ModelLease:
+    ttl: dt.timedelta
+    until: dt.datetime
+    beat: int = 0
+
+
+class ModelHeart:
+    """What `ModelStorage.heart` gives."""
+
+    def __init__(self, storage: ModelStorage, owner: UUID) -> None:
+        self._storage = storage
+        self._owner = owner
+
+    def beat(self) -> Beat | None:
+        return self._storage.renew(self._owner)
+
+
 class ModelStorage:
     """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
 
@@ -87,6 +107,8 @@ class ModelStorage:
         self._cleaned_up_to = 0
         self._hints: list[Hints] = []
         self._clients: dict[UUID, ClientRow] = {}
+        self._leases: dict[UUID, ModelLease] = {}
+        """Of supervisors that are neither dead nor stopped."""
         self._questions: dict[int, tuple[UUID, int, str | None]] = {}
 
     def ping(self) -> None:
@@ -115,6 +137,10 @@ class ModelStorage:
             return [self._insert(job) for job in jobs]
 
     def _insert(self, job: NewJob) -> int:
+        key = job.options.idempotency_key
+        for entry in self._entries.values():
+            if key is not None and entry.row.idempotency_key == key:
+                return entry.row.id
         self._last_id += 1
         options = job.options
         needed = [self._entries[id] for id in options.depends_on if id in self._entries]
@@ -150,6 +176,8 @@ class ModelStorage:
             output="",
             progress=None,
             checkpoint=None,
+            lost=0,
+            idempotency_key=options.idempotency_key,
         )
         entry = self._entries[row.id] = Entry(row, held=options.pending)
         if any(e.row.state is JobState.CANCELLED for e in needed):
@@ -163,6 +191,9 @@ class ModelStorage:
         self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
     ) -> list[ClaimedJob]:
         with self._call():
+            lease = self._leases.get(owner)
+            if lease is None or lease.until <= self.now:
+                return []
             due = [
                 entry
                 for entry in self._entries.values()
@@ -190,6 +221,11 @@ class ModelStorage:
             "errors": [error.to_dict() for error in row.errors],
             "checkpoint": row.checkpoint,
         }
+        history = json.dumps(past) if row.attempt > 1 or row.depends_on else None
+        return self._claimed(entry, args=json.dumps(row.args), history=history)
+
+    def _claimed(self, entry: Entry, *, args: str, history: str | None) -> ClaimedJob:
+        row = entry.row
         return ClaimedJob(
             id=row.id,
             attempt=row.attempt,
@@ -200,11 +236,11 @@ class ModelStorage:
             uncounted=row.uncounted,
             name=row.name,
             created_at=row.created_at,
-            attempted_at=self.now,
-            args=json.dumps(row.args),
-            history=json.dumps(past) if row.attempt > 1 or row.depends_on else None,
+            attempted_at=row.attempted_at or self.now,
+            args=args,
+            history=history,
             queue=row.queue,
-            claim_seq=claim_seq,
+            claim_seq=entry.claim_seq or 0,
             crashes=row.crashes,
         )
 
@@ -269,9 +305,10 @@ class ModelStorage:
 
     # -- supervisors -----------------------------------------------------------------------------
 
-    def report_client(self, status: ClientStatus) -> None:
+    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
         with self._call():
-            known = self._clients.get(status.id)
+            if status.id in self._clients:
+                return
             self._clients[status.id] = ClientRow(
                 id=status.id,
                 host=status.host,
@@ -279,16 +316,104 @@ class ModelStorage:
                 version=status.version,
                 processes=status.processes,
                 queues=list(status.queues),
-                started_at=self.now if known is None else known.started_at,
+                started_at=self.now,
                 seen_at=self.now,
-                stopped_at=self.now if status.stopped else None,
+                stopped_at=None,
                 unseen=dt.timedelta(0),
+            )
+            self._leases[status.id] = ModelLease(ttl, self.now + ttl)
+
+    def report_client(self, status: ClientStatus) -> None:
+        with self._call():
+            known = self._clients.get(status.id)
+            if known is None:
+                return
+            stopped_at = known.stopped_at or (self.now if status.stopped else None)
+            self._clients[status.id] = replace(
+                known,
+                seen_at=self.now,
+                stopped_at=stopped_at,
                 slots=list(status.slots),
                 errors=list(status.errors),
             )
+            if stopped_at is not None:
+                self._leases.pop(status.id, None)
 
-    def _host_of(self, owner: UUID) -> str | None:
-        known = self._clients.get(owner)
+    @contextmanager
+    def heart(self, owner: UUID) -> Iterator[ModelHeart]:
+        yield ModelHeart(self, owner)
+
+    def renew(self, owner: UUID) -> Beat | None:
+        with self._call():
+            lease = self._leases.get(owner)
+            if lease is None:
+                return None
+            lease.until = self.now + lease.ttl
+            lease.beat += 1
+            return Beat(migrate.LATEST, self.now.timestamp())
+
+    def leases(self) -> list[Lease]:
+        with self._call():
+            return [
+                Lease(owner, lease.beat, is_over=lease.until < self.now)
+                for owner, lease in self._leases.items()
+            ]
+
+    def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
+        with self._call():
+            dead = [
+                suspect.owner
+                for suspect in suspects
+                if (lease := self._leases.get(suspect.owner)) is not None
+                and lease.beat == suspect.beat
+                and lease.until < self.now
+            ]
+            for owner in dead:
+                del self._leases[owner]
+            return dead
+
+    def dead_owners(self) -> list[UUID]:
+        with self._call():
+            owners = {entry.owner for entry in self._entries.values() if entry.owner is not None}
+            return sorted(owners - self._leases.keys())
+
+    def rescue(self, dead: Sequence[UUID], limit: int) -> list[Rescued]:
+        with self._call():
+            lost = [entry for entry in self._entries.values() if entry.owner in dead][:limit]
+            return [self._rescue(entry) for entry in lost]
+
+    def _rescue(self, entry: Entry) -> Rescued:
+        row = entry.row
+        error = AttemptError(
+            attempt=row.attempt,
+            error="its supervisor was lost",
+            cause=Cause.LOST,
+            at=self.now,
+            host=self._host_of(entry.owner),
+            supervisor=row.attempted_by[-1],
+        )
+        reason = None
+        if row.lost + 1 >= POISON_CRASHES:
+            reason = CancelReason.POISON
+        elif row.attempt - row.uncounted >= row.max_attempts:
+            reason = CancelReason.FAILED
+        if row.cancel_requested_at is not None:
+            reason = CancelReason.REQUESTED
+        entry.let_go(errors=[*row.errors, error][-ERRORS_KEPT:], lost=row.lost + 1)
+        state = JobState.CANCELLED if reason else JobState.AVAILABLE
+        self._end_attempt(entry, state, reason)
+        return Rescued(row.id, row.attempt, entry.row.state)
+
+    def running(self, owner: UUID) -> list[ClaimedJob]:
+        with self._call():
+            return [
+                self._claimed(entry, args="{}", history=None)
+                for entry in self._entries.values()
+                if entry.owner == owner
+            ]
+
+    def _host_of(self, owner: UUID | None) -> str | None:
+        known = None if owner is None else self._clients.get(owner)
         return None if known is None else known.host
 
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
@@ -348,16 +473,6 @@ class ModelStorage:
             self._finish(entry, reason or CancelReason.REQUESTED)
         else:
             entry.change(state=state)
-
-    def release_claim(self, owner: UUID, claim_seq: int) -> int:
-        with self._call():
-            claimed = [
-                e for e in self._entries.values() if (e.owner, e.claim_seq) == (owner, claim_seq)
-            ]
-            for entry in claimed:
-                entry.let_go(uncounted=entry.row.uncounted + 1)
-                self._end_attempt(entry, JobState.AVAILABLE, None)
-            return len(claimed)
 
     def cancel_requests(self, owner: UUID) -> list[Fence]:
         with self._call():

@@ -81,7 +81,9 @@ class Server:
         if self._kept is None:
             self._kept = self._create(self._template)
         with psycopg.connect(self.dsn_of(self._kept), autocommit=True) as connection:
-            connection.execute("TRUNCATE synk.job RESTART IDENTITY")
+            connection.execute(
+                "TRUNCATE synk.job, synk.client, synk.stack_question RESTART IDENTITY"
+            )
             connection.execute("UPDATE synk.cleaned SET cleaned_up_to = 0")
         return self.dsn_of(self._kept)
 

@@ -7,7 +7,10 @@
     │   │   └── UnknownDependency             ``depends_on`` names a job that never was
     ├── StorageError                          the database refused or could not be asked
     │   ├── StorageUnavailable                no connection: try again when it is back
+    │   │   └── OutcomeUnknown                it went away after an insert was sent
+    │   ├── StorageConflict                   gave up on locks, time or a deadlock: try again
     │   └── SchemaMismatch                    migrations are missing, or newer than this code
+    ├── LeaseLost                             the attempt is not this worker's any more
     ├── WorkerStartError                      worker processes cannot be started
     ├── SoftTimeout                           raised in a handler: its soft time limit is over
     ├── JobCancelled                          raised in a handler: somebody cancelled the job
@@ -23,9 +26,12 @@ __all__ = [
     "InvalidJob",
     "InvalidValue",
     "JobCancelled",
+    "LeaseLost",
+    "OutcomeUnknown",
     "RemoteError",
     "SchemaMismatch",
     "SoftTimeout",
+    "StorageConflict",
     "StorageError",
     "StorageUnavailable",
     "SynkError",
@@ -80,8 +86,30 @@ class StorageUnavailable(StorageError):
     """
 
 
+class OutcomeUnknown(StorageUnavailable):
+    """The connection broke after an insert was sent: the jobs may be stored, or not.
+
+    Repeating it may store them twice; with an `InsertOptions.idempotency_key` it cannot, and is
+    done for you. You do *not* get this where nothing can have been stored.
+    """
+
+
+class StorageConflict(StorageError):
+    """The server gave up on a statement: a deadlock, a lock not had in time, or too much to do.
+
+    Nothing was changed; the same statement may succeed later, or with fewer jobs.
+    """
+
+
 class SchemaMismatch(StorageError):
     """The database's schema is not the one that this version of synk works with."""
+
+
+class LeaseLost(SynkError):
+    """The attempt is not this worker's any more: the lease was lost, or the job was cancelled.
+
+    Raised by `Job.complete_tx`: roll back, since somebody else does the work, or has done it.
+    """
 
 
 class WorkerStartError(SynkError):

@@ -38,6 +38,9 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 NAME_CHARACTERS_MAX: Final = 127
 """The longest name, queue or kind; the table's own limit."""
 
+KEY_CHARACTERS_MAX: Final = 255
+"""The longest idempotency key; the table's own limit."""
+
 ARGS_BYTES_MAX: Final = 1024 * 1024
 """The largest encoded arguments: a job is a message, files belong elsewhere."""
 
@@ -140,6 +143,9 @@ class InsertOptions:
     """Tries after the first; 6 by default, so 7 attempts."""
     depends_on: tuple[int, ...] = ()
     """Ids of jobs that must complete first. If one is cancelled, this job is too."""
+    idempotency_key: str | None = None
+    """At most one job has it: inserting another one with the same key stores nothing and gives the
+    id of the first, for as long as that is kept. 1 to 255 characters."""
 
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
@@ -151,6 +157,8 @@ class InsertOptions:
         check_label("queue", self.queue)
         if not _is_integer(self.max_retries) or not 0 <= self.max_retries <= _MAX_RETRIES_MAX:
             raise InvalidJob("max_retries", self.max_retries, "must be a whole number from 0 on")
+        if self.idempotency_key is not None:
+            check_label("idempotency_key", self.idempotency_key, most=KEY_CHARACTERS_MAX)
         object.__setattr__(self, "priority", Priority(self.priority))
         object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
 
@@ -232,6 +240,9 @@ class JobRow:
     """The host of the last attempt, if its supervisor is still on record."""
     crashes: int
     """Attempts that took their worker process with them; three are too many."""
+    lost: int
+    """Attempts whose supervisor was lost; three are too many."""
+    idempotency_key: str | None
     output: str
     """The end of what the last attempt wrote to stdout and stderr, if it did not fail: failed
     attempts have theirs in `errors`."""
@@ -483,20 +494,18 @@ class Outcome:
     uncharged: bool = False
 
 
-def check_label(field_name: str, value: object) -> str:
-    """Returns *value* if it can be a name, queue or kind.
+def check_label(field_name: str, value: object, *, most: int = NAME_CHARACTERS_MAX) -> str:
+    """Returns *value* if it can be a name, queue, kind or key.
 
     Raises:
-        InvalidJob: not a string, empty, over 127 characters, or with a control character.
+        InvalidJob: not a string, empty, over *most* characters, or with a control character.
     """
     if not isinstance(value, str):
         raise InvalidJob(field_name, value, "must be a string")
     if not value.strip():
         raise InvalidJob(field_name, value, "must not be empty")
-    if len(value) > NAME_CHARACTERS_MAX:
-        raise InvalidJob(
-            field_name, value, f"has {len(value)} characters, at most {NAME_CHARACTERS_MAX}"
-        )
+    if len(value) > most:
+        raise InvalidJob(field_name, value, f"has {len(value)} characters, at most {most}")
     if not value.isprintable():
         raise InvalidJob(field_name, value, "must be printable text, without control characters")
     return value

@@ -19,7 +19,8 @@ BACKOFF_BASE: Final = 4.0
 
 BACKOFF_MAX_S: Final = 24 * 3600.0
 POISON_CRASHES: Final = 3
-"""Attempts that killed their worker process, after which a job is not tried again."""
+"""Attempts that killed their worker process, or as many whose supervisor was lost, after which a
+job is not tried again."""
 
 JITTER: Final = 0.2
 """The part of the wait that is left to chance, so that jobs that failed together come apart."""

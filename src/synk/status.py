@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from synk.job import Fence
+    from synk.job import Fence, JobState
 
 BACKLOG_COUNTED: Final = 100_000
 """How far jobs that wait are counted: beyond that the number says nothing new, and costs time."""
@@ -74,6 +74,36 @@ class RecentError:
     """Its first line."""
     seconds: float
     """How long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the storage answers to a renewal of a lease."""
+
+    schema_version: int
+    clock_s: float
+    """The storage's clock, in seconds since 1970: only differences of it mean something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A supervisor's lease, as another one finds it."""
+
+    owner: UUID
+    beat: int
+    """How many times it was renewed."""
+    is_over: bool
+    """By the storage's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """An attempt that was taken from a supervisor that will never act again."""
+
+    job_id: int
+    attempt: int
+    state: JobState
+    """What the job is now: available, or cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

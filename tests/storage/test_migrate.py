@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 import synk
 from servers import MIGRATIONS
 from synk.storage import migrate
-from synk.testing import claim, insert
+from synk.testing.making import claim, insert
 
 CATALOG: Final = """
 SELECT table_name, column_name, data_type, column_default, is_nullable

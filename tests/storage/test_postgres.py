@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 import handlers
 import servers
 import synk
-from synk.testing import insert, new_job, raised
+from synk.testing.making import insert, new_job, raised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from synk import JobState
-from synk.testing import OWNER, acknowledge, claim, outcome_of
+from synk.testing.making import OWNER, acknowledge, claim, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,8 +23,8 @@ from synk.demo.jobs import PLANTED, Misbehaver, files_in, work_on_file
 from synk.demo.view import View
 from synk.errors import ConfigurationError
 from synk.runtime import linux
+from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import is_embedded
-from synk.storage.postgres import DSN_VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console

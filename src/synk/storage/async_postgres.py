@@ -10,7 +10,8 @@ import psycopg_pool
 from psycopg.rows import tuple_row
 
 from synk.errors import ConfigurationError
-from synk.storage.postgres import insert_statements, translated
+from synk.storage.faults import translated
+from synk.storage.postgres import insert_statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
         NewJob,
         Outcome,
     )
-    from synk.status import Backlog, ClientRow, ClientStatus, JobNotes
+    from synk.status import (
+        Backlog,
+        Beat,
+        ClientRow,
+        ClientStatus,
+        JobNotes,
+        Lease,
+        Rescued,
+    )
 
 
 class Announcements(Protocol):
@@ -47,6 +55,18 @@ class Announcements(Protocol):
 
         Raises:
             StorageUnavailable: the subscription is broken; make a new one.
+        """
+        ...
+
+
+class Heart(Protocol):
+    """Renews one supervisor's lease."""
+
+    def beat(self) -> Beat | None:
+        """Renews the lease, or answers None: it is lost for good.
+
+        Raises:
+            StorageUnavailable: it is not known whether it was renewed.
         """
         ...
 
@@ -69,8 +89,8 @@ class Storage(Protocol):
         """Claims up to *limit* due jobs of *queue* whose kind is in *kinds*, most urgent first.
 
         Urgent is: by priority, then by time, then by id. Each becomes ``running`` with one attempt
-        more, under (*owner*, *claim_seq*). No two calls get the same job. If the answer is lost,
-        `release_claim` with the same pair gives the jobs back.
+        more, under (*owner*, *claim_seq*). No two calls get the same job. An owner whose lease is
+        over gets none. If the answer is lost, `running` tells what was claimed.
         """
         ...
 
@@ -144,10 +164,6 @@ class Storage(Protocol):
         """Returns the running jobs of *owner* that somebody wants cancelled."""
         ...
 
-    def release_claim(self, owner: UUID, claim_seq: int) -> int:
-        """Gives back, uncharged, the running jobs of one claim call; returns how many."""
-        ...
-
     def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
         """Stores progress and checkpoints of *owner*'s running jobs, by their fences.
 
@@ -156,8 +172,43 @@ class Storage(Protocol):
         """
         ...
 
+    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
+        """Makes a supervisor known and gives it its first lease, for *ttl*. Safe to repeat."""
+        ...
+
     def report_client(self, status: ClientStatus) -> None:
-        """Notes that a supervisor lives, and what it does."""
+        """Notes what a supervisor does; with `stopped`, it never owns a job again."""
+        ...
+
+    def heart(self, owner: UUID) -> AbstractContextManager[Heart]:
+        """Gives what renews a supervisor's lease, on a connection that nothing else uses."""
+        ...
+
+    def leases(self) -> list[Lease]:
+        """Returns the leases of the supervisors that may still renew them."""
+        ...
+
+    def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
+        """Declares those dead whose lease is over and that have not renewed it since; says which.
+
+        From then on `Heart.beat` answers None to them, for good.
+        """
+        ...
+
+    def dead_owners(self) -> list[UUID]:
+        """Returns the owners of running jobs that are dead, have stopped, or are not on record."""
+        ...
+
+    def rescue(self, dead: Sequence[UUID], limit: int) -> list[Rescued]:
+        """Takes up to *limit* running jobs from *dead* owners, charged, with an AttemptError.
+
+        They become available; or cancelled, if that was wanted, if no attempt is left, or as poison
+        at the third loss. Two that rescue at once take different jobs.
+        """
+        ...
+
+    def running(self, owner: UUID) -> list[ClaimedJob]:
+        """Returns all running jobs of a supervisor; arguments and history are left out."""
         ...
 
     def clients(self, within: dt.timedelta) -> list[ClientRow]:

@@ -4,57 +4,59 @@ Making one opens, starts and reads nothing: the module that makes the client is 
 worker process. The first use opens a small connection pool, and again in another process, since a
 connection must not cross a fork.
 
-What psycopg raises leaves this module only as the errors of `synk.errors`, by the table
-`translate`. Passwords are in none of the messages.
+What psycopg raises leaves this module only as the errors of `synk.errors`, by the table in
+`synk.storage.faults`. Passwords are in none of the messages.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import psycopg
-import psycopg_pool
-from psycopg import conninfo as _conninfo
-from psycopg import errors as _pg
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
-from synk.errors import (
-    ConfigurationError,
-    InvalidJob,
-    SchemaMismatch,
-    StorageError,
-    StorageUnavailable,
-    SynkError,
-    UnknownDependency,
-)
+from synk.errors import ConfigurationError, OutcomeUnknown, SchemaMismatch
 from synk.job import AckAnswer
-from synk.storage import embedded, migrate, sql
+from synk.storage import migrate, sql
+from synk.storage.connecting import Connector
+from synk.storage.faults import is_of_no_use, one_line, translated
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from uuid import UUID
 
+    import psycopg_pool
+
     from synk.job import Change, ClaimedJob, Fence, JobRow, JobState, KindSummary, NewJob, Outcome
-    from synk.status import Backlog, ClientRow, ClientStatus, JobNotes
+    from synk.status import (
+        Backlog,
+        Beat,
+        ClientRow,
+        ClientStatus,
+        JobNotes,
+        Lease,
+        Rescued,
+    )
     from synk.storage.statements import Statement
 
 T = TypeVar("T")
 
-DSN_VARIABLE: Final = "SYNK_DATABASE_URL"
+_BEAT_S: Final = 5.0
+"""How long a renewal of a lease may wait for its answer."""
 
-_POOL_CONNECTIONS_MAX: Final = 5
-"""Claims, acknowledgements, maintenance and the caller's own calls; listening has its own."""
+_MIGRATION_S: Final = 6 * 3600.0
+"""An index over a large table takes its time."""
 
-_CONNECT_TIMEOUT_S: Final = 10
 _INSERT_CHUNK: Final = 5_000
 """Rows a statement: beyond this a bulk insert gains nothing, and memory grows."""
+
+_REPEATS: Final = 3
+"""How often an insert whose answer was lost is repeated, where that is safe."""
 
 
 class PostgresStorage:
@@ -66,6 +68,8 @@ class PostgresStorage:
             `psycopg_pool.ConnectionPool` of yours, which stays yours to open and close. None: the
             DSN in the environment variable SYNK_DATABASE_URL, read at the first use.
         schema: the schema that holds synk's tables.
+        pooler: ``transaction`` where a PgBouncer in that mode lies between: no prepared statements,
+            no settings of the session, and no LISTEN, so that new jobs are found by polling.
 
     Raises:
         ConfigurationError: the DSN cannot be parsed, or the schema is no plain identifier.
@@ -76,30 +80,10 @@ class PostgresStorage:
         target: str | psycopg_pool.ConnectionPool[Any] | None = None,
         *,
         schema: str = sql.DEFAULT_SCHEMA,
+        pooler: Literal["transaction"] | None = None,
     ) -> None:
         self.statements = Statements(schema)
-        self._given = target
-        self._lock = threading.Lock()
-        self._pool: psycopg_pool.ConnectionPool[Any] | None = None
-        self._pool_pid = 0
-        if isinstance(target, str):
-            _check_dsn(target)
-        elif target is not None and not isinstance(target, psycopg_pool.ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                "storage", target, "must be a DSN or a psycopg_pool.ConnectionPool"
-            )
-
-    @property
-    def _target(self) -> str | psycopg_pool.ConnectionPool[Any]:
-        if self._given is not None:
-            return self._given
-        dsn = os.environ.get(DSN_VARIABLE)
-        if not dsn:
-            raise ConfigurationError(
-                "storage", None, f"names no database: give a DSN, or set {DSN_VARIABLE}"
-            )
-        _check_dsn(dsn)
-        return dsn
+        self._connector = Connector(target, pooler)
 
     @property
     def schema(self) -> str:
@@ -111,11 +95,7 @@ class PostgresStorage:
 
     def describe(self) -> str:
         """Says which database this is, in a form without a password."""
-        if self._given is None and not os.environ.get(DSN_VARIABLE):
-            return "no database"
-        if isinstance(self._target, str) and embedded.is_embedded(self._target):
-            return self._target
-        return _described(self._conninfo())
+        return self._connector.describe()
 
     # -- the contract -------------------------------------------------------------------------
 
@@ -136,10 +116,38 @@ class PostgresStorage:
                 raise ConfigurationError("connection", connection, "must be a psycopg.Connection")
             with translated(self.describe):
                 return self._insert_on(cast("psycopg.Connection[Any]", connection), jobs)
-        if len(jobs) == 1:
-            return self._run(self.statements.insert(jobs[0]))
-        with translated(self.describe), self._connection() as own, own.transaction():
-            return self._insert_on(own, jobs)
+        return self._insert_alone(jobs)
+
+    def _insert_alone(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Inserts in a transaction of its own; repeats it if the answer is lost and that is safe.
+
+        Raises:
+            OutcomeUnknown: the answer was lost, and a repeat might store the jobs twice.
+        """
+        may_repeat = all(job.options.idempotency_key is not None for job in jobs)
+        for repeat in range(_REPEATS + 1):
+            try:
+                return self._insert_once(jobs)
+            except OutcomeUnknown:
+                if not may_repeat or repeat == _REPEATS:
+                    raise
+                time.sleep(0.1 * 2**repeat)
+        raise AssertionError
+
+    def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
+        with self._translated(), self._connector.connection() as own:
+            try:
+                if len(jobs) == 1:
+                    return self._insert_on(own, jobs)
+                with own.transaction():
+                    return self._insert_on(own, jobs)
+            except psycopg.Error as error:
+                if is_of_no_use(error) and not error.sqlstate:
+                    raise OutcomeUnknown(
+                        f"the connection to {self.describe()} broke during an insert; the jobs may "
+                        f"be stored, or not: {one_line(error)}"
+                    ) from error
+                raise
 
     def _insert_on(self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> list[int]:
         ids: list[int] = []
@@ -215,13 +223,39 @@ class PostgresStorage:
         """See `Storage.cancel_requests`."""
         return self._run(self.statements.cancel_requests(owner))
 
-    def release_claim(self, owner: UUID, claim_seq: int) -> int:
-        """See `Storage.release_claim`."""
-        return self._run(self.statements.release_claim(owner, claim_seq))
-
     def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
         """See `Storage.note`."""
         return self._run(self.statements.note(owner, notes))
+
+    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
+        """See `Storage.register_client`."""
+        self._run(self.statements.register_client(status, ttl))
+
+    @contextmanager
+    def heart(self, owner: UUID) -> Generator[PostgresHeart]:
+        """See `Storage.heart`."""
+        with self._translated(), self._connector.single(answer_s=_BEAT_S) as connection:
+            yield PostgresHeart(connection, self, owner)
+
+    def leases(self) -> list[Lease]:
+        """See `Storage.leases`."""
+        return self._run(self.statements.leases())
+
+    def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
+        """See `Storage.declare_dead`."""
+        return self._run(self.statements.declare_dead(suspects))
+
+    def dead_owners(self) -> list[UUID]:
+        """See `Storage.dead_owners`."""
+        return self._run(self.statements.dead_owners())
+
+    def rescue(self, dead: Sequence[UUID], limit: int) -> list[Rescued]:
+        """See `Storage.rescue`."""
+        return self._run(self.statements.rescue(dead, limit))
+
+    def running(self, owner: UUID) -> list[ClaimedJob]:
+        """See `Storage.running`."""
+        return self._run(self.statements.running(owner))
 
     def report_client(self, status: ClientStatus) -> None:
         """See `Storage.report_client`."""
@@ -256,17 +290,16 @@ class PostgresStorage:
         return self._run(self.statements.stack_answer(question))
 
     @contextmanager
-    def announcements(self, owner: UUID) -> Generator[PostgresAnnouncements]:
+    def announcements(self, owner: UUID) -> Generator[PostgresAnnouncements | NoAnnouncements]:
         """See `Storage.announcements`. Opens a connection of its own: nothing else runs on it."""
-        with translated(self.describe):
-            connection = psycopg.connect(
-                self._conninfo(), autocommit=True, **self._connect_options()
-            )
-            with connection:
-                for name in ("job", "cancel"):
-                    quoted = Identifier(sql.channel(name, self.schema))
-                    connection.execute(SQL("LISTEN {}").format(quoted))
-                yield PostgresAnnouncements(connection, self, owner)
+        if self._connector.pooler is not None:
+            yield NoAnnouncements()
+            return
+        with self._translated(), self._connector.single() as connection:
+            for name in ("job", "cancel"):
+                quoted = Identifier(sql.channel(name, self.schema))
+                connection.execute(SQL("LISTEN {}").format(quoted))
+            yield PostgresAnnouncements(connection, self, owner)
 
     def migrate(self) -> list[str]:
         """Brings the schema up to date; returns the names of the migrations it applied.
@@ -275,10 +308,11 @@ class PostgresStorage:
             SchemaMismatch: the database has a newer schema than this code.
             StorageUnavailable: the database cannot be reached.
         """
-        with translated(self.describe):
-            options = self._connect_options()
-            with psycopg.connect(self._conninfo(), autocommit=True, **options) as connection:
-                return migrate.apply(connection, self.schema)
+        with (
+            self._translated(),
+            self._connector.single(answer_s=_MIGRATION_S, bounded=False) as connection,
+        ):
+            return migrate.apply(connection, self.schema)
 
     def close(self) -> None:
         """See `Storage.close`.
@@ -286,70 +320,51 @@ class PostgresStorage:
         A pool that was passed in is left open. An embedded server is shared by all storages of this
         process; it stops when the last process that uses it ends.
         """
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None and self._pool_pid == os.getpid():
-            pool.close()
-
-    # -- connections --------------------------------------------------------------------------
-
-    def _run(self, statement: Statement[T]) -> T:
-        with translated(self.describe), self._connection() as connection:
-            return _execute(connection, statement)
-
-    @contextmanager
-    def _connection(self) -> Generator[psycopg.Connection[Any]]:
-        with self._opened_pool().connection(timeout=_CONNECT_TIMEOUT_S) as connection:
-            yield connection
-
-    def _opened_pool(self) -> psycopg_pool.ConnectionPool[Any]:
-        if not isinstance(self._target, str):
-            return self._target
-        pool = self._pool
-        if pool is not None and self._pool_pid == os.getpid():
-            return pool
-        with self._lock:
-            if self._pool is None or self._pool_pid != os.getpid():
-                self._pool = self._open_pool()
-                self._pool_pid = os.getpid()
-            return self._pool
-
-    def _open_pool(self) -> psycopg_pool.ConnectionPool[Any]:
-        # A first connection by hand: the pool retries in the background, and would report a wrong
-        # password or a wrong port as a time-out.
-        options = self._connect_options()
-        psycopg.connect(self._conninfo(), autocommit=True, **options).close()
-        pool: psycopg_pool.ConnectionPool[Any] = psycopg_pool.ConnectionPool(
-            self._conninfo(),
-            kwargs={"autocommit": True, **options},
-            min_size=1,
-            max_size=_POOL_CONNECTIONS_MAX,
-            open=False,
-            name="synk",
-        )
-        pool.open()
-        # A pool still open when the interpreter ends joins its threads too late: Python 3.13 hangs
-        # there. Programs may end without closing their client.
-        weakref.finalize(self, _close_pool, pool, os.getpid())
-        return pool
-
-    def _conninfo(self) -> str:
-        if not isinstance(self._target, str):
-            return self._target.conninfo if isinstance(self._target.conninfo, str) else ""
-        if embedded.is_embedded(self._target):
-            return embedded.server_for(self._target).start()
-        return self._target
+        self._connector.close()
 
     def connect_arguments(self) -> tuple[str, dict[str, Any]]:
         """Returns the conninfo and the options to connect with; starts an embedded server."""
-        return self._conninfo(), self._connect_options()
+        return self._connector.conninfo(), self._connector.options()
 
-    def _connect_options(self) -> dict[str, Any]:
-        if not isinstance(self._target, str):
-            given = self._target.kwargs
-            options = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
-            return {name: value for name, value in options.items() if name != "autocommit"}
-        return connect_options(self._conninfo())
+    def _run(self, statement: Statement[T]) -> T:
+        with self._translated(), self._connector.connection() as connection:
+            return _execute(connection, statement)
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        """Translates errors, and drops the pool where they say that its server is of no use."""
+        with translated(self.describe):
+            try:
+                yield
+            except psycopg.Error as error:
+                if is_of_no_use(error):
+                    self._connector.drop_pool()
+                raise
+
+
+class PostgresHeart:
+    """Renews a lease, on a connection of its own."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], storage: PostgresStorage, owner: UUID
+    ) -> None:
+        self._connection = connection
+        self._storage = storage
+        self._owner = owner
+
+    def beat(self) -> Beat | None:
+        """See `Heart.beat`."""
+        with translated(self._storage.describe):
+            return _execute(self._connection, self._storage.statements.heartbeat(self._owner))
+
+
+class NoAnnouncements:
+    """What takes the place of LISTEN where a pooler does not let it through: polling is all."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """See `Announcements.wait`."""
+        time.sleep(timeout_s)
+        return False
 
 
 class PostgresAnnouncements:
@@ -382,86 +397,8 @@ def insert_statements(
         yield statements.insert_many(jobs[start : start + _INSERT_CHUNK])
 
 
-def connect_options(conninfo: str) -> dict[str, Any]:
-    """Returns what synk adds to a DSN that does not say otherwise."""
-    given = _conninfo.conninfo_to_dict(conninfo)
-    defaults: dict[str, Any] = {
-        "application_name": "synk",
-        "connect_timeout": _CONNECT_TIMEOUT_S,
-    }
-    return {name: value for name, value in defaults.items() if name not in given}
-
-
-def _close_pool(pool: psycopg_pool.ConnectionPool[Any], pid: int) -> None:
-    if os.getpid() == pid:
-        pool.close()
-
-
 def _execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:
     with connection.cursor(binary=statement.binary, row_factory=tuple_row) as cursor:
         cursor.execute(statement.text, statement.parameters)
         rows = cursor.fetchall() if cursor.description is not None else []
         return statement.read(rows, cursor.rowcount)
-
-
-def _check_dsn(dsn: str) -> None:
-    if embedded.is_embedded(dsn):
-        return
-    try:
-        _conninfo.conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        # libpq's own words quote the part that it stumbled over, which may be the password.
-        raise ConfigurationError(
-            "storage",
-            _without_password(dsn),
-            "is no PostgreSQL DSN: write postgresql://user:password@host/database, with special "
-            "characters percent-encoded, or host=... dbname=...",
-        ) from None
-
-
-def _described(conninfo: str) -> str:
-    parts = _conninfo.conninfo_to_dict(conninfo)
-    host = parts.get("host") or os.environ.get("PGHOST") or "local socket"
-    port = parts.get("port") or os.environ.get("PGPORT") or 5432
-    database = parts.get("dbname") or os.environ.get("PGDATABASE") or parts.get("user") or "default"
-    return f"database {database} at {host}:{port}"
-
-
-def _without_password(dsn: str) -> str:
-    return f"{dsn.split(':', 1)[0]}:…" if "://" in dsn else "…"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-@contextmanager
-def translated(describe: Callable[[], str]) -> Generator[None]:
-    """Turns what psycopg raises into what synk raises."""
-    try:
-        yield
-    except SynkError:
-        raise
-    except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
-        raise translate(error, describe()) from error
-
-
-def translate(error: Exception, database: str) -> SynkError:
-    """Returns the error of `synk.errors` that stands for a psycopg error."""
-    text = _one_line(error)
-    state = getattr(error, "sqlstate", None)
-    match error:
-        case _ if state == "SY001":
-            detail = getattr(getattr(error, "diag", None), "message_detail", None)
-            unknown = int(detail) if detail and detail.lstrip("-").isdigit() else detail
-            return UnknownDependency("depends_on", unknown, "there is no such job")
-        case _pg.UndefinedTable() | _pg.InvalidSchemaName() | _pg.UndefinedColumn():
-            return SchemaMismatch(f"{database} has no synk schema yet: run `synk migrate` ({text})")
-        case _pg.DataError() | _pg.IntegrityError():
-            return InvalidJob("job", text, "the database refuses this value")
-        case psycopg_pool.PoolTimeout() | psycopg_pool.PoolClosed():
-            return StorageUnavailable(f"no connection to {database}: {text}")
-        case psycopg.OperationalError() | psycopg.InterfaceError():
-            return StorageUnavailable(f"cannot use {database}: {text}")
-        case _:
-            return StorageError(f"{database} refused: {text}")

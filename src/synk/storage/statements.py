@@ -24,7 +24,17 @@ from synk.job import (
     Priority,
     Progress,
 )
-from synk.status import BACKLOG_COUNTED, Backlog, ClientRow, RecentError, SlotStatus
+from synk.retry import POISON_CRASHES
+from synk.status import (
+    BACKLOG_COUNTED,
+    Backlog,
+    Beat,
+    ClientRow,
+    Lease,
+    RecentError,
+    Rescued,
+    SlotStatus,
+)
 from synk.storage import sql
 
 if TYPE_CHECKING:
@@ -72,7 +82,9 @@ class Statements:
         parameters: dict[str, object] = {
             name: [column[name] for column in columns] for name in columns[0]
         }
-        return Statement(self._text("insert_many"), parameters, _first_column)
+        is_keyed = any(key is not None for key in [job.options.idempotency_key for job in jobs])
+        name = "insert_many_once" if is_keyed else "insert_many"
+        return Statement(self._text(name), parameters, _first_column)
 
     def claim(
         self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
@@ -184,7 +196,7 @@ class Statements:
         parameters["checkpoints"] = [note.checkpoint for note in notes]
         return Statement(self._text("note"), parameters, lambda _, changed: changed)
 
-    def report_client(self, status: ClientStatus) -> Statement[None]:
+    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> Statement[None]:
         parameters: dict[str, object] = {
             "id": status.id,
             "host": status.host,
@@ -192,6 +204,52 @@ class Statements:
             "version": status.version,
             "processes": status.processes,
             "queues": list(status.queues),
+            "ttl": ttl,
+        }
+        return Statement(self._text("register_client"), parameters, lambda _rows, _: None)
+
+    def heartbeat(self, owner: UUID) -> Statement[Beat | None]:
+        return Statement(
+            self._text("heartbeat"),
+            {"owner": owner},
+            lambda rows, _: Beat(*rows[0]) if rows else None,
+        )
+
+    def leases(self) -> Statement[list[Lease]]:
+        return Statement(self._text("leases"), {}, lambda rows, _: [Lease(*row) for row in rows])
+
+    def declare_dead(self, suspects: Sequence[Lease]) -> Statement[list[UUID]]:
+        parameters: dict[str, object] = {
+            "ids": [lease.owner for lease in suspects],
+            "beats": [lease.beat for lease in suspects],
+        }
+        return Statement(self._text("declare_dead"), parameters, _owners)
+
+    def dead_owners(self) -> Statement[list[UUID]]:
+        return Statement(self._text("dead_owners"), {}, _owners)
+
+    def rescue(self, dead: Sequence[UUID], limit: int) -> Statement[list[Rescued]]:
+        parameters: dict[str, object] = {
+            "dead": list(dead),
+            "limit": limit,
+            "lost_max": POISON_CRASHES,
+        }
+        return Statement(
+            self._text("rescue"),
+            parameters,
+            lambda rows, _: [Rescued(row[0], row[1], JobState(row[2])) for row in rows],
+        )
+
+    def running(self, owner: UUID) -> Statement[list[ClaimedJob]]:
+        return Statement(
+            self._text("running"),
+            {"owner": owner},
+            lambda rows, _: [ClaimedJob(*row) for row in rows],
+        )
+
+    def report_client(self, status: ClientStatus) -> Statement[None]:
+        parameters: dict[str, object] = {
+            "id": status.id,
             "slots": msgspec.json.encode(status.slots).decode(),
             "errors": msgspec.json.encode(status.errors).decode(),
             "stopped": status.stopped,
@@ -237,13 +295,6 @@ class Statements:
             lambda rows, _: rows[0][0] if rows else None,
         )
 
-    def release_claim(self, owner: UUID, claim_seq: int) -> Statement[int]:
-        return Statement(
-            self._text("release_claim"),
-            {"owner": owner, "claim_seq": claim_seq},
-            lambda _, changed: changed,
-        )
-
 
 def client_id_of(owner: UUID) -> str:
     """Returns the client's id, a ULID in its usual spelling, of its owner column."""
@@ -278,6 +329,7 @@ def _insert_parameters(job: NewJob) -> dict[str, object]:
         "priority": int(options.priority),
         "name": job.name,
         "depends_on": _literal(options.depends_on),
+        "idempotency_key": options.idempotency_key,
     }
 
 
@@ -356,6 +408,8 @@ def _job_row(row: tuple[Any, ...]) -> JobRow:
         output=row[28] or "",
         progress=progress_of(row[29]),
         checkpoint=row[30],
+        lost=row[31],
+        idempotency_key=row[32],
     )
 
 
@@ -382,6 +436,10 @@ def _client_row(row: tuple[Any, ...]) -> ClientRow:
         slots=msgspec.convert(row[9], list[SlotStatus]),
         errors=msgspec.convert(row[10], list[RecentError]),
     )
+
+
+def _owners(rows: Rows, _changed: int) -> list[UUID]:
+    return [row[0] for row in rows]
 
 
 def _backlog(rows: Rows, _changed: int) -> Backlog:

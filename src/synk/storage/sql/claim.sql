@@ -1,4 +1,5 @@
--- Claims up to %(limit)s available jobs of one queue, the most urgent first.
+-- Claims up to %(limit)s available jobs of one queue, the most urgent first, for a supervisor that
+-- holds its lease.
 --
 -- MATERIALIZED: the planner must not run the locking part more than once, which could claim more
 -- than the limit. What comes back is in no order; the caller sorts it.
@@ -9,6 +10,10 @@ WITH pick AS MATERIALIZED (
       AND j.queue = %(queue)s
       AND j.kind = ANY (%(kinds)s)
       AND j.scheduled_at <= now()
+      AND EXISTS (
+          SELECT FROM synk.client AS c
+          WHERE c.id = %(owner)s AND c.lease_until > now()
+            AND c.stopped_at IS NULL AND c.dead_at IS NULL)
     ORDER BY j.priority, j.scheduled_at, j.id
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED

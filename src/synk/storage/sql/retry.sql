@@ -18,6 +18,7 @@ WITH target AS MATERIALIZED (
         peak_rss_bytes = NULL,
         pid = NULL,
         crashes = 0,
+        lost = 0,
         output = NULL,
         progress = NULL,
         max_attempts = greatest(j.max_attempts, j.attempt - j.uncounted + 1)

@@ -1,0 +1,30 @@
+"""The conformance suite of the Storage contract, for those who write a storage of their own.
+
+    from synk.testing import StorageConformance
+
+    class TestMyStorage(StorageConformance):
+        @pytest.fixture
+        def storage(self):
+            yield MyStorage(...)   # empty
+
+Every test gets an empty `storage` and asks only what `synk.storage.base` promises. It needs no
+settable clock and does not sleep: jobs are made due by giving them times in the past.
+
+pytest is not imported here. Its assertion rewriting covers these modules after
+``pytest.register_assert_rewrite("synk.testing")``.
+"""
+
+from __future__ import annotations
+
+from synk.testing.acknowledging import AcknowledgingConformance
+from synk.testing.claiming import ClaimingConformance
+from synk.testing.rules import RulesConformance
+from synk.testing.supervisors import SupervisorConformance
+
+__all__ = ["StorageConformance"]
+
+
+class StorageConformance(
+    ClaimingConformance, AcknowledgingConformance, RulesConformance, SupervisorConformance
+):
+    """What every `Storage` must do. Subclasses give a pytest fixture ``storage``."""

@@ -1,0 +1,213 @@
+"""The contract: what an outcome does, and what it must not do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING
+
+from synk.job import (
+    AckAnswer,
+    CancelReason,
+    JobState,
+    Outcome,
+)
+from synk.testing.making import (
+    AN_HOUR,
+    FUTURE,
+    NO_JOB,
+    NOW,
+    OTHER,
+    OWNER,
+    WAITING,
+    acknowledge,
+    claim,
+    fail,
+    get,
+    insert,
+    job_in,
+    new_job,
+    outcome_of,
+    release,
+    state_of,
+)
+
+if TYPE_CHECKING:
+    from synk.storage.base import Storage
+
+
+class AcknowledgingConformance:
+    """How attempts end."""
+
+    # -- acknowledging ----------------------------------------------------------------------------
+
+    def test_a_completed_outcome_ends_the_job(self, storage: Storage) -> None:
+        insert(storage)
+        job = claim(storage)[0]
+
+        answer = acknowledge(
+            storage, job, result='{"pages": 3}', duration_us=2_000_000, cpu_us=1_000_000
+        )
+
+        row = get(storage, job.id)
+        assert answer == AckAnswer.APPLIED
+        assert (row.state, row.result, row.cancel_reason) == (
+            JobState.COMPLETED,
+            {"pages": 3},
+            None,
+        )
+        assert (row.duration, row.cpu_time) == (dt.timedelta(seconds=2), dt.timedelta(seconds=1))
+        assert row.finalized_at is not None
+
+    def test_an_outcome_outside_its_fence_changes_nothing(self, storage: Storage) -> None:
+        insert(storage)
+        job = claim(storage, seq=5)[0]
+        before = storage.get([job.id])
+
+        for owner, attempt, seq in [(OTHER, 1, 5), (OWNER, 0, 5), (OWNER, 2, 5), (OWNER, 1, 6)]:
+            outcome = Outcome(id=job.id, attempt=attempt, claim_seq=seq)
+            assert storage.update_job_state(owner, [outcome]) == [AckAnswer.FENCED]
+            assert storage.get([job.id]) == before
+        assert acknowledge(storage, job) == AckAnswer.APPLIED
+
+    def test_an_outcome_of_an_earlier_attempt_is_fenced(self, storage: Storage) -> None:
+        insert(storage)
+        stale = claim(storage, seq=1)[0]
+        release(storage, stale)
+        job = claim(storage, owner=OTHER, seq=2)[0]
+        release(storage, job, owner=OTHER)
+        job = claim(storage, owner=OTHER, seq=3)[0]
+        before = storage.get([job.id])
+
+        assert acknowledge(storage, stale) == AckAnswer.FENCED
+        assert storage.get([job.id]) == before
+
+    def test_a_repeated_outcome_is_a_duplicate_and_changes_nothing(self, storage: Storage) -> None:
+        insert(storage)
+        job = claim(storage)[0]
+        acknowledge(storage, job, result="1")
+        before = storage.get([job.id])
+
+        assert acknowledge(storage, job, result="2") == AckAnswer.DUPLICATE
+        assert storage.get([job.id]) == before
+
+    def test_an_outcome_of_a_job_that_is_not_there_is_gone(self, storage: Storage) -> None:
+        outcome = Outcome(id=NO_JOB, attempt=1, claim_seq=1)
+
+        assert storage.update_job_state(OWNER, [outcome]) == [AckAnswer.GONE]
+
+    def test_answers_come_in_the_order_of_the_outcomes(self, storage: Storage) -> None:
+        storage.insert([new_job() for _ in range(3)])
+        first, second, third = claim(storage)
+        acknowledge(storage, second)
+        outcomes = [outcome_of(job) for job in (third, second, first)]
+        outcomes[2].claim_seq += 1
+        outcomes.append(Outcome(id=NO_JOB, attempt=1, claim_seq=1))
+
+        answers = storage.update_job_state(OWNER, outcomes)
+
+        # In such a mixture, an outcome that was applied now may read as one applied before.
+        assert answers[0] in {AckAnswer.APPLIED, AckAnswer.DUPLICATE}
+        assert answers[1:] == [AckAnswer.DUPLICATE, AckAnswer.FENCED, AckAnswer.GONE]
+        assert state_of(storage, third.id) == JobState.COMPLETED
+        assert state_of(storage, first.id) == JobState.RUNNING
+
+    def test_two_attempts_of_one_job_are_answered_each(self, storage: Storage) -> None:
+        insert(storage)
+        stale = claim(storage, owner=OTHER, seq=1)[0]
+        release(storage, stale, owner=OTHER)
+        job = claim(storage, seq=2)[0]
+
+        for outcomes in ([stale, job], [job, stale]):
+            answers = storage.update_job_state(OWNER, [outcome_of(job) for job in outcomes])
+            settled = answers[outcomes.index(job)]
+            assert settled in {AckAnswer.APPLIED, AckAnswer.DUPLICATE}
+            assert answers[outcomes.index(stale)] == AckAnswer.FENCED
+
+    def test_a_failed_attempt_waits_for_its_retry(self, storage: Storage) -> None:
+        insert(storage)
+        job = claim(storage)[0]
+
+        assert fail(storage, job, retry_in_s=3600) == AckAnswer.APPLIED
+
+        row = get(storage, job.id)
+        ended = row.errors[0].at
+        assert ended is not None
+        assert (row.state, row.scheduled_at) == (JobState.SCHEDULED, ended + AN_HOUR)
+        assert [(error.attempt, error.error) for error in row.errors] == [(1, "ValueError: 1")]
+        assert (row.attempt, row.finalized_at) == (1, None)
+        assert (storage.stage(10), claim(storage)) == (0, [])
+
+    def test_a_time_for_the_retry_wins_over_a_wait(self, storage: Storage) -> None:
+        insert(storage)
+        job = claim(storage)[0]
+
+        fail(storage, job, retry_at=FUTURE, retry_in_s=0)
+
+        assert get(storage, job.id).scheduled_at == FUTURE
+
+    def test_a_released_attempt_is_not_charged(self, storage: Storage) -> None:
+        insert(storage, max_retries=0)
+        job = claim(storage)[0]
+
+        acknowledge(storage, job, state=JobState.AVAILABLE, uncharged=True)
+
+        again = claim(storage)[0]
+        assert (again.id, again.attempt, again.uncounted, again.charged) == (job.id, 2, 1, 1)
+
+    def test_the_last_failure_ends_the_job(self, storage: Storage) -> None:
+        insert(storage)
+        job = claim(storage)[0]
+
+        fail(storage, job, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
+
+        row = get(storage, job.id)
+        assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.FAILED)
+        assert row.finalized_at is not None
+        assert len(row.errors) == 1
+
+    def test_the_last_20_errors_are_kept(self, storage: Storage) -> None:
+        job_id = insert(storage, max_retries=50)
+        for seq in range(1, 24):
+            fail(storage, claim(storage, seq=seq)[0], retry_in_s=0)
+            assert storage.stage(1) == 1
+
+        row = get(storage, job_id)
+
+        assert [error.attempt for error in row.errors] == list(range(4, 24))
+        assert row.attempt == 23
+
+    # -- maintenance ------------------------------------------------------------------------------
+
+    def test_due_jobs_are_staged_up_to_the_limit(self, storage: Storage) -> None:
+        storage.insert([new_job() for _ in range(3)])
+        storage.update_job_state(
+            OWNER, [outcome_of(job, JobState.SCHEDULED, retry_in_s=0) for job in claim(storage)]
+        )
+        insert(storage, scheduled_at=FUTURE)
+
+        assert [storage.stage(2), storage.stage(2), storage.stage(2)] == [2, 1, 0]
+        assert storage.counts() == {JobState.AVAILABLE: 3, JobState.SCHEDULED: 1}
+
+    def test_the_cleaner_removes_what_ended_long_enough_ago(self, storage: Storage) -> None:
+        for state in JobState:
+            job_in(storage, state)
+
+        assert storage.cleaner(JobState.COMPLETED, AN_HOUR, limit=10) == 0
+        assert storage.cleaner(JobState.COMPLETED, NOW, limit=10) == 1
+        assert storage.cleaner(JobState.CANCELLED, NOW, limit=10) == 1
+        assert storage.counts() == dict.fromkeys([*WAITING, JobState.RUNNING], 1)
+
+    def test_the_cleaner_removes_at_most_its_limit_the_oldest_first(self, storage: Storage) -> None:
+        ids = [job_in(storage, JobState.CANCELLED) for _ in range(5)]
+
+        assert storage.cleaner(JobState.CANCELLED, NOW, limit=3) == 3
+        assert [row.id for row in storage.get(ids)] == ids[3:]
+
+    def test_waiting_for_a_hint_ends_in_time(self, storage: Storage) -> None:
+        with storage.announcements(OWNER) as announcements:
+            began = time.monotonic()
+            heard = announcements.wait(0.01)
+
+        assert heard in {True, False}
+        assert time.monotonic() - began < 5

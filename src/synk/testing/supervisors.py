@@ -1,0 +1,289 @@
+"""The contract: leases, rescue, and what supervisors say of themselves."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from synk.failure import Cause
+from synk.job import (
+    AckAnswer,
+    CancelReason,
+    Fence,
+    JobState,
+)
+from synk.status import JobNotes, Lease, RecentError, SlotStatus
+from synk.storage.statements import client_id_of
+from synk.testing.making import (
+    AN_HOUR,
+    FUTURE,
+    NOW,
+    OTHER,
+    OWNER,
+    PAST,
+    acknowledge,
+    claim,
+    fail,
+    get,
+    insert,
+    register,
+    state_of,
+    status_of,
+)
+
+if TYPE_CHECKING:
+    from synk.storage.base import Storage
+
+
+class SupervisorConformance:
+    """How supervisors own jobs, and lose them."""
+
+    # -- leases -----------------------------------------------------------------------------------
+
+    def test_an_owner_without_a_lease_claims_nothing(self, storage: Storage) -> None:
+        insert(storage)
+
+        nobody = storage.get_job_available("default", 1, kinds=["kind"], owner=OTHER, claim_seq=1)
+        register(storage, OTHER, NOW)
+        too_late = storage.get_job_available("default", 1, kinds=["kind"], owner=OTHER, claim_seq=2)
+
+        assert (nobody, too_late) == ([], [])
+        assert len(claim(storage)) == 1
+
+    def test_a_beat_renews_a_lease_even_if_it_ran_out(self, storage: Storage) -> None:
+        register(storage, OWNER, NOW)
+        register(storage, OTHER)
+
+        with storage.heart(OWNER) as heart:
+            beats = [heart.beat(), heart.beat()]
+
+        assert None not in beats
+        leases = {lease.owner: lease for lease in storage.leases()}
+        assert (leases[OWNER].beat, leases[OTHER].beat) == (2, 0)
+        assert (leases[OWNER].is_over, leases[OTHER].is_over) == (True, False)
+
+    def test_the_first_lease_is_not_given_again(self, storage: Storage) -> None:
+        register(storage, OWNER, NOW)
+        register(storage, OWNER)
+
+        (lease,) = storage.leases()
+        assert lease.is_over
+
+    def test_only_who_let_its_lease_run_out_can_be_declared_dead(self, storage: Storage) -> None:
+        register(storage, OWNER, NOW)
+        register(storage, OTHER)
+        late, alive = sorted(storage.leases(), key=lambda lease: not lease.is_over)
+
+        assert storage.declare_dead([alive]) == []
+        assert storage.declare_dead([Lease(OWNER, late.beat + 1, is_over=True)]) == []
+        assert storage.declare_dead([late, alive]) == [OWNER]
+        assert storage.declare_dead([late]) == []
+        assert [lease.owner for lease in storage.leases()] == [OTHER]
+
+    def test_a_dead_or_stopped_owner_has_no_lease_any_more(self, storage: Storage) -> None:
+        register(storage, OWNER, NOW)
+        register(storage, OTHER)
+        storage.declare_dead(storage.leases())
+        storage.report_client(status_of(OTHER, stopped=True))
+        insert(storage)
+
+        for owner in (OWNER, OTHER):
+            with storage.heart(owner) as heart:
+                assert heart.beat() is None
+            assert claim(storage, owner=owner) == []
+        assert storage.leases() == []
+
+    def test_an_owner_that_is_not_on_record_has_no_lease(self, storage: Storage) -> None:
+        with storage.heart(OWNER) as heart:
+            assert heart.beat() is None
+
+    # -- rescue -----------------------------------------------------------------------------------
+
+    def test_owners_that_will_never_act_again_are_found_by_their_jobs(
+        self, storage: Storage
+    ) -> None:
+        insert(storage)
+        insert(storage)
+        claim(storage, 1)
+        claim(storage, 1, owner=OTHER)
+        assert storage.dead_owners() == []
+
+        storage.report_client(status_of(OTHER, stopped=True))
+
+        assert storage.dead_owners() == [OTHER]
+
+    def test_jobs_of_the_dead_are_available_again_and_charged(self, storage: Storage) -> None:
+        job_id = insert(storage)
+        claim(storage)
+
+        (rescued,) = storage.rescue([OWNER], 10)
+
+        assert (rescued.job_id, rescued.attempt, rescued.state) == (job_id, 1, JobState.AVAILABLE)
+        row = get(storage, job_id)
+        assert (row.state, row.attempt, row.uncounted, row.lost) == (JobState.AVAILABLE, 1, 0, 1)
+        (error,) = row.errors
+        assert (error.cause, error.attempt) == (Cause.LOST, 1)
+        assert error.supervisor == client_id_of(OWNER)
+        assert error.host == status_of(OWNER).host
+        assert error.at is not None
+
+    def test_no_other_job_is_rescued(self, storage: Storage) -> None:
+        insert(storage)
+        insert(storage)
+        (job,) = claim(storage, 1)
+        (other,) = claim(storage, 1, owner=OTHER)
+        acknowledge(storage, job)
+
+        assert storage.rescue([OWNER], 10) == []
+        assert storage.rescue([], 10) == []
+        assert state_of(storage, other.id) is JobState.RUNNING
+
+    def test_a_rescue_takes_at_most_its_limit(self, storage: Storage) -> None:
+        for _ in range(5):
+            insert(storage)
+        claim(storage)
+
+        assert [len(storage.rescue([OWNER], 2)) for _ in range(4)] == [2, 2, 1, 0]
+
+    def test_the_outcome_of_a_rescued_attempt_is_fenced(self, storage: Storage) -> None:
+        job_id = insert(storage)
+        (stale,) = claim(storage)
+        storage.rescue([OWNER], 10)
+        (job,) = claim(storage, owner=OTHER)
+        before = get(storage, job_id)
+
+        assert acknowledge(storage, stale) is AckAnswer.FENCED
+        assert get(storage, job_id) == before
+        assert acknowledge(storage, job, owner=OTHER) is AckAnswer.APPLIED
+
+    def test_a_lost_job_without_attempts_left_has_failed(self, storage: Storage) -> None:
+        job_id = insert(storage, max_retries=0)
+        claim(storage)
+
+        storage.rescue([OWNER], 10)
+
+        row = get(storage, job_id)
+        assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.FAILED)
+        assert row.finalized_at is not None
+
+    def test_a_lost_job_that_was_to_be_cancelled_is(self, storage: Storage) -> None:
+        job_id = insert(storage)
+        claim(storage)
+        storage.cancel(job_id)
+
+        storage.rescue([OWNER], 10)
+
+        row = get(storage, job_id)
+        assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
+
+    def test_a_job_that_loses_three_supervisors_is_poison(self, storage: Storage) -> None:
+        job_id = insert(storage, max_retries=50)
+        after = insert(storage, depends_on=(job_id,))
+        for seq in range(1, 4):
+            assert len(claim(storage, seq=seq)) == 1
+            storage.rescue([OWNER], 10)
+
+        row = get(storage, job_id)
+        assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.POISON)
+        assert [error.attempt for error in row.errors] == [1, 2, 3]
+        assert get(storage, after).cancel_reason is CancelReason.DEPENDENCY
+
+    def test_a_supervisor_finds_all_its_running_jobs(self, storage: Storage) -> None:
+        for _ in range(4):
+            insert(storage)
+        first = claim(storage, 1, seq=1)
+        claim(storage, 1, owner=OTHER, seq=1)
+        second = claim(storage, 1, seq=2)
+
+        found = storage.running(OWNER)
+
+        assert [(job.id, job.attempt, job.claim_seq, job.queue) for job in found] == [
+            (job.id, 1, seq, "default") for seq, (job,) in ((1, first), (2, second))
+        ]
+        assert (found[0].kind, found[0].max_attempts, found[0].charged) == ("kind", 7, 1)
+
+    # -- what supervisors say ---------------------------------------------------------------------
+
+    def test_notes_of_a_running_job_are_kept_and_the_checkpoint_is_handed_on(
+        self, storage: Storage
+    ) -> None:
+        job_id = insert(storage)
+        (job,) = claim(storage)
+        fence = Fence(job.id, job.attempt, job.claim_seq)
+        progress = '{"done": 1.0, "total": 4.0, "note": "n"}'
+
+        assert storage.note(OWNER, [JobNotes(fence, progress, '{"page": 7}')]) == 1
+        assert storage.note(OWNER, [JobNotes(fence, None, None)]) == 1
+
+        row = get(storage, job_id)
+        assert row.progress is not None
+        assert (row.progress.done, row.progress.share, row.progress.note) == (1, 0.25, "n")
+        assert row.checkpoint == {"page": 7}
+        fail(storage, job, retry_at=PAST)
+        storage.stage(10)
+        (again,) = claim(storage, seq=2)
+        assert again.history is not None
+        assert json.loads(again.history)["checkpoint"] == {"page": 7}
+        assert get(storage, job_id).progress is None
+
+    def test_notes_outside_their_fence_change_nothing(self, storage: Storage) -> None:
+        job_id = insert(storage)
+        (job,) = claim(storage)
+        before = get(storage, job_id)
+        notes = [
+            JobNotes(Fence(job.id, 1, 9), '{"done": 1}', "1"),
+            JobNotes(Fence(99, 1, 1), "1", "1"),
+        ]
+
+        assert storage.note(OWNER, notes) == 0
+        assert storage.note(OTHER, [JobNotes(Fence(job.id, 1, 1), "1", "1")]) == 0
+        assert get(storage, job_id) == before
+
+    def test_supervisors_are_listed_with_what_they_report(self, storage: Storage) -> None:
+        register(storage, OWNER)
+        register(storage, OTHER)
+        slots = [SlotStatus(slot=0, pid=7, job_id=1, kind="k"), SlotStatus(slot=1)]
+        error = RecentError(job_id=1, attempt=2, kind="k", error="e", seconds=1.5)
+
+        storage.report_client(status_of(OWNER, slots=slots, errors=[error]))
+        storage.report_client(status_of(OTHER, stopped=True))
+        storage.report_client(status_of(uuid.UUID(int=1)))
+
+        running, stopped = storage.clients(AN_HOUR)
+        assert (running.id, running.runs, running.slots, running.errors) == (
+            OWNER, True, slots, [error],
+        )  # fmt: skip
+        assert (running.host, running.pid, running.version) == (status_of(OWNER).host, 123, "1.2.3")
+        assert (running.processes, running.queues) == (2, ["default", "slow"])
+        assert (stopped.id, stopped.runs) == (OTHER, False)
+        assert stopped.stopped_at is not None
+        assert storage.clients(NOW) == []
+
+    def test_a_running_job_can_be_asked_where_it_is(self, storage: Storage) -> None:
+        running, waiting = insert(storage), insert(storage)
+        claim(storage, 1)
+
+        question = storage.ask_stack(running)
+
+        assert question is not None
+        assert storage.ask_stack(waiting) is None
+        assert storage.stack_questions(OWNER) == [(question, running)]
+        assert storage.stack_questions(OTHER) == []
+        assert storage.stack_answer(question) is None
+        storage.answer_stack(question, "here")
+        assert storage.stack_answer(question) == "here"
+        assert storage.stack_questions(OWNER) == []
+
+    def test_the_backlog_counts_what_waits_and_runs_by_queue(self, storage: Storage) -> None:
+        for queue in ("default", "default", "b"):
+            insert(storage, queue=queue)
+        insert(storage, scheduled_at=FUTURE)
+        insert(storage, pending=True)
+        claim(storage, 1)
+
+        backlog = storage.backlog()
+
+        assert backlog.available == {"default": 1, "b": 1}
+        assert backlog.running == {"default": 1}
+        assert backlog.scheduled == 1
