@@ -144,6 +144,9 @@ class Nursery:
     def close(self) -> None:
         """Has it kill what is left, and waits for its end, but not for ever."""
         self.control.close()
+        if not self.is_loaded:
+            # It imports, for who knows how long, and there is no worker yet.
+            self._process.kill()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
