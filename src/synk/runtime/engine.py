@@ -14,6 +14,7 @@ import os
 import selectors
 import socket
 import time
+import weakref
 from collections import deque
 from dataclasses import replace
 from multiprocessing import reduction
@@ -120,6 +121,8 @@ class Engine:
         )
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # Open as long as anybody can post: the number may be another file's once it is closed.
+        weakref.finalize(self, os.close, self._wake)
         self._watch(self._wake, "wake")
         self._passer = Passer()
         self._nursery: Nursery | None = None
@@ -157,7 +160,6 @@ class Engine:
             self._kill_everything()
             self.give_back()
             self._selector.close()
-            os.close(self._wake)
         if self._problem is not None:
             raise WorkerStartError(f"worker processes cannot be started:\n{self._problem}")
 

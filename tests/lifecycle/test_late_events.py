@@ -1,0 +1,41 @@
+"""What reaches an engine when its loop is over."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+
+import pytest
+
+import handlers
+import synk
+from synk.config import EngineConfig
+from synk.core.demand import QueueLimits
+from synk.core.messages import DrainRequested, Tick
+from synk.core.pool import Pool
+from synk.registry import Registry
+from synk.runtime.engine import Engine
+
+
+def test_q5_what_comes_after_the_loop_is_written_into_no_file_of_others() -> None:
+    engine = Engine(
+        Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+        EngineConfig(processes=1),
+        Registry(handlers.WORKERS),
+        {"default": synk.QueueConfig()},
+        client_id=f"test-{uuid.uuid4()}",
+        settle=lambda _: None,
+        on_change=lambda: None,
+    )
+    engine.post(DrainRequested(time.monotonic()))
+    engine.run()
+    others = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(64)]
+
+    engine.post(Tick())
+    engine.call(lambda _: None)
+
+    for other in others:
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(other)
+        os.close(other)
