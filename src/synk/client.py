@@ -239,7 +239,8 @@ class Client:
     def start(self) -> None:
         """Runs this client's queues; returns after a shutdown.
 
-        SIGTERM and SIGINT shut it down where this is the main thread, a second one at once.
+        SIGTERM and SIGINT shut it down where this is the main thread. A second one leaves running
+        jobs three seconds, a third none.
 
         Raises:
             ConfigurationError: it has no queues, runs already, or is in a worker process.
@@ -272,11 +273,11 @@ class Client:
         """Has a running client stop; returns at once. `start` returns when it has stopped.
 
         From a signal handler, another thread, or a job in one of its worker processes. A second
-        call takes running jobs their time.
+        call leaves running jobs three seconds at most, a third none.
 
         Args:
             timeout: for running jobs to finish; then they are killed and go back to the queue.
-                None: `drain_timeout`.
+                None: `drain_timeout` the first time.
         """
         supervisor = self._supervisor
         if supervisor is not None:

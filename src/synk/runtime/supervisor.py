@@ -2,35 +2,33 @@
 
 The stop: no more claims; jobs that have not begun go back uncharged; running jobs get their time,
 then they are killed and go back uncharged; the last outcomes are stored; everything is closed. A
-second signal takes the time away.
+second signal leaves them little time, and a third none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import signal
 import socket
 import sys
 import threading
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested
 from synk.core.pool import Pool, Wear
 from synk.errors import ConfigurationError
-from synk.runtime import place
+from synk.runtime import place, signals
 from synk.runtime.engine import Engine
 from synk.runtime.loops import AckLoop, ClaimLoop, ListenLoop, MaintenanceLoop
 from synk.runtime.watch import WatchLoop, slot_status
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
@@ -41,6 +39,9 @@ if TYPE_CHECKING:
 
 STAGE_S: Final = 1.0
 """How often due jobs are looked for at the least, however rarely the queues are fetched."""
+
+HASTE_S: Final = 3.0
+"""What running jobs have left when the supervisor is told a second time to stop."""
 
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
@@ -70,6 +71,7 @@ class Supervisor:
         self._queues = queues
         self._drain_timeout_s = engine.drain_timeout_s
         self._stops = 0
+        self._drain_until: float | None = None
         self.pool = Pool(
             slots=engine.processes,
             queues={
@@ -130,14 +132,6 @@ class Supervisor:
             WorkerStartError: worker processes cannot be started.
         """
         self._storage.ping()
-        self._facts.emit(
-            telemetry.SupervisorStarted(
-                self._client_id,
-                self._config.processes,
-                tuple(self._queues),
-                repr(self._storage),
-            )
-        )
         threads = [
             threading.Thread(target=loop.run, name=f"synk-{name}", daemon=True)
             for name, loop in (
@@ -148,7 +142,15 @@ class Supervisor:
                 ("watch", self._watch),
             )
         ]
-        with self._signals():
+        with signals.stopping(self.stop):
+            self._facts.emit(
+                telemetry.SupervisorStarted(
+                    self._client_id,
+                    self._config.processes,
+                    tuple(self._queues),
+                    repr(self._storage),
+                )
+            )
             for thread in threads:
                 thread.start()
             try:
@@ -157,18 +159,26 @@ class Supervisor:
                 self._finish(threads)
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Begins to stop; returns at once. Called again, it takes running jobs their time.
+        """Begins to stop; returns at once. Told again, running jobs get less time, then none.
 
         Args:
-            timeout_s: seconds for running jobs; None: the configured drain time-out, and none at
-                all the second time.
+            timeout_s: seconds for running jobs; None: the configured drain time-out, a few seconds
+                the second time, and none at all after that.
         """
         self._stops += 1
+        now = time.monotonic()
         if timeout_s is None:
-            timeout_s = self._drain_timeout_s if self._stops == 1 else 0.0
+            timeout_s = self._time_left_s(now)
+        self._drain_until = now + timeout_s
         self._facts.emit(telemetry.SupervisorDraining(timeout_s))
         self._claims.stop()
-        self._engine.post(DrainRequested(time.monotonic() + timeout_s))
+        self._engine.post(DrainRequested(self._drain_until))
+
+    def _time_left_s(self, now: float) -> float:
+        given_s = (self._drain_timeout_s, HASTE_S, 0.0)[min(self._stops, 3) - 1]
+        if self._drain_until is None:
+            return given_s
+        return max(0.0, min(given_s, self._drain_until - now))
 
     def activity(self) -> list[SlotStatus]:
         """Returns what each slot's worker does; may be called from any thread."""
@@ -197,25 +207,6 @@ class Supervisor:
         self._watch.stop()
         watch.join(1.0)
         self._facts.emit(telemetry.SupervisorStopped(self._acks.unacknowledged))
-
-    @contextlib.contextmanager
-    def _signals(self) -> Generator[None]:
-        """SIGTERM and SIGINT stop the supervisor; a second one hastens it."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_signal(_number: int, _frame: object) -> None:
-            self.stop()
-
-        before: dict[int, Any] = {
-            number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _check_place() -> None:
