@@ -88,6 +88,8 @@ class ModelLease:
 class ModelHeart:
     """What `ModelStorage.heart` gives."""
 
+    schema_version = migrate.LATEST
+
     def __init__(self, storage: ModelStorage, owner: UUID) -> None:
         self._storage = storage
         self._owner = owner

@@ -23,6 +23,7 @@ from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.job import InsertOptions, NewJob, check_id, check_label
 from synk.registry import Registry, encode_args
 from synk.runtime import place
+from synk.runtime.service import Service
 from synk.runtime.supervisor import Supervisor
 from synk.telemetry import Telemetry, log_to
 
@@ -65,6 +66,8 @@ class Client:
         max_worker_rss: it is replaced, between two jobs, when it holds more bytes of memory.
         cancel_grace: how long a running job that is cancelled may take to end by itself, after
             `JobCancelled` was raised in it, before it is killed.
+        lease_ttl: for how long this client owns its jobs after the last word of it: after a crash
+            others run them then. At least 6 s. What cannot be renewed in time is killed here first.
         no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
             bit (sudo, ping).
         rlimits: limits of each worker process, as ``{"NOFILE": 4096, "AS": 8 << 30}``.
@@ -91,6 +94,7 @@ class Client:
         max_jobs: int | None = None,
         max_worker_rss: int | None = None,
         cancel_grace: dt.timedelta = dt.timedelta(seconds=5),
+        lease_ttl: dt.timedelta = dt.timedelta(seconds=30),
         no_new_privileges: bool = True,
         rlimits: Mapping[str, int] | None = None,
     ) -> None:
@@ -112,6 +116,7 @@ class Client:
             max_jobs=max_jobs,
             max_worker_rss=max_worker_rss,
             cancel_grace_s=_seconds("cancel_grace", cancel_grace),
+            lease_ttl_s=_seconds("lease_ttl", lease_ttl),
             no_new_privileges=no_new_privileges,
             rlimits=dict(rlimits or {}),
         )
@@ -120,7 +125,7 @@ class Client:
         self.telemetry = Telemetry()
         self.telemetry.subscribe(log_to(logger or logging.getLogger("synk")))
         self._lock = threading.Lock()
-        self._supervisor: Supervisor | None = None
+        self._service: Service | None = None
 
     def __repr__(self) -> str:
         return f"<synk.Client {self.id} on {self.storage!r}>"
@@ -251,23 +256,29 @@ class Client:
         if not self.queues:
             raise ConfigurationError("queues", {}, "this client has none to serve, it only inserts")
         with self._lock:
-            if self._supervisor is not None:
+            if self._service is not None:
                 raise ConfigurationError("start", str(self.id), "this client runs already")
-            self._supervisor = Supervisor(
-                self.storage,
-                owner=self.id.to_uuid(),
-                client_id=str(self.id),
-                queues=self.queues,
-                registry=self.registry,
-                engine=self.engine,
-                cleaner=self.cleaner,
-                facts=self.telemetry,
-            )
+            self._service = Service(self._new_supervisor)
         try:
-            self._supervisor.run()
+            self._service.run()
         finally:
-            self._supervisor = None
+            self._service = None
             self.id = ULID()
+
+    def _new_supervisor(self) -> Supervisor:
+        if self._service is not None:
+            # Not the first: the id before can never own a job again.
+            self.id = ULID()
+        return Supervisor(
+            self.storage,
+            owner=self.id.to_uuid(),
+            client_id=str(self.id),
+            queues=self.queues,
+            registry=self.registry,
+            engine=self.engine,
+            cleaner=self.cleaner,
+            facts=self.telemetry,
+        )
 
     def shutdown(self, timeout: dt.timedelta | None = None) -> None:
         """Has a running client stop; returns at once. `start` returns when it has stopped.
@@ -279,9 +290,9 @@ class Client:
             timeout: for running jobs to finish; then they are killed and go back to the queue.
                 None: `drain_timeout` the first time.
         """
-        supervisor = self._supervisor
-        if supervisor is not None:
-            supervisor.stop(None if timeout is None else _seconds("timeout", timeout))
+        service = self._service
+        if service is not None:
+            service.stop(None if timeout is None else _seconds("timeout", timeout))
         elif place.here is place.Place.WORKER:
             os.kill(place.supervisor_pid, signal.SIGTERM)
 
@@ -290,8 +301,8 @@ class Client:
 
         For a view: the figures are those of the supervisor's last look, a moment ago.
         """
-        supervisor = self._supervisor
-        return [] if supervisor is None else supervisor.activity()
+        service = self._service
+        return [] if service is None else service.activity()
 
     def close(self) -> None:
         """Shuts down if it runs, and gives up the storage's connections."""

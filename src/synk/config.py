@@ -117,6 +117,8 @@ class EngineConfig:
     """Bytes of memory above which a worker is replaced when its job is done; None: never."""
     cancel_grace_s: float = 5.0
     """Seconds that a running job gets to end by itself when it is cancelled."""
+    lease_ttl_s: float = 30.0
+    """Seconds after the last renewal of a supervisor's lease, after which others take its jobs."""
     no_new_privileges: bool = True
     """Whether programs that jobs start are kept from gaining rights by a setuid bit."""
     rlimits: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -129,6 +131,8 @@ class EngineConfig:
             raise ConfigurationError("start_method", self.start_method, "'forkserver' or 'spawn'")
         if not 0 <= self.drain_timeout_s <= 86400:
             raise ConfigurationError("drain_timeout", self.drain_timeout_s, "from 0 s to 1 day")
+        if not 6 <= self.lease_ttl_s <= 3600:
+            raise ConfigurationError("lease_ttl", self.lease_ttl_s, "from 6 s to 1 hour")
         if not 0 <= self.cancel_grace_s <= 3600:
             raise ConfigurationError("cancel_grace", self.cancel_grace_s, "from 0 s to 1 hour")
         for name, value in self.rlimits.items():

@@ -296,6 +296,8 @@ class ClaimedJob:
     expected_s: float = 0.0
     """How long the pool expects it to run, by what its kind took so far."""
     cancel_requested: bool = False
+    disowned: bool = False
+    """The storage says that this claim is over: whatever becomes of it is of no use."""
 
     @property
     def charged(self) -> int:

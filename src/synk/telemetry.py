@@ -1,23 +1,32 @@
 """Facts about what a supervisor does, as frozen records, and who listens to them.
 
 Business code emits; logging, the demo's view and tests subscribe. A subscriber must be quick: it is
-called in the thread that emits.
+called in the thread that emits. Each fact is one line for an operator, and knows its level.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from synk.retry import Ended
+    from synk.status import Rescued
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisorStarted:
+class Fact:
+    """Something that happened."""
+
+    level: ClassVar[int] = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorStarted(Fact):
     """The supervisor begins to claim."""
 
     client_id: str
@@ -25,59 +34,210 @@ class SupervisorStarted:
     queues: tuple[str, ...]
     database: str
 
+    def __str__(self) -> str:
+        queues = ", ".join(self.queues)
+        return (
+            f"synk {self.client_id} started: {self.processes} worker processes, queues {queues}, "
+            f"{self.database}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class SupervisorDraining:
+class SupervisorDraining(Fact):
     """It was told to stop; running jobs have *seconds* left."""
 
     seconds: float
 
+    def __str__(self) -> str:
+        return f"draining: running jobs have {self.seconds:.0f} s to finish"
+
 
 @dataclass(frozen=True, slots=True)
-class SupervisorStopped:
-    """It has stopped; *unacknowledged* outcomes could not be stored, those jobs will run again."""
+class OutcomesUnstored(Fact):
+    """Outcomes could not be stored before the supervisor had to stop."""
+
+    level: ClassVar[int] = logging.ERROR
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} outcomes could not be stored; those jobs run again"
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorStopped(Fact):
+    """It has stopped; *unacknowledged* outcomes could not be stored."""
 
     unacknowledged: int
 
+    def __str__(self) -> str:
+        return "stopped"
+
 
 @dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(Fact):
     """An attempt failed, was cancelled or was given back (plain successes are not reported)."""
 
+    level: ClassVar[int] = logging.WARNING
     ended: Ended
     outcome_state: str
 
+    def __str__(self) -> str:
+        job = self.ended.job
+        return (
+            f"job {job.id} ({job.kind}) attempt {job.charged}/{job.max_attempts} "
+            f"{self.ended.verdict.value}, now {self.outcome_state}: {headline(self.ended.error)}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class OutcomeRefused:
+class OutcomeRefused(Fact):
     """An outcome was not applied: the job belongs to somebody else by now, or is gone."""
 
+    level: ClassVar[int] = logging.WARNING
     job_id: int
     attempt: int
     answer: str
 
+    def __str__(self) -> str:
+        return f"outcome of job {self.job_id} attempt {self.attempt} was refused: {self.answer}"
+
 
 @dataclass(frozen=True, slots=True)
-class StorageTrouble:
+class OutcomeReduced(Fact):
+    """The storage refuses what an outcome says; it is stored without the job's texts."""
+
+    level: ClassVar[int] = logging.ERROR
+    job_id: int
+    attempt: int
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"the storage refuses what job {self.job_id} attempt {self.attempt} left behind; its "
+            f"end is stored without: {self.problem}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOver(Fact):
+    """The lease could not be renewed in time: no job runs until it is."""
+
+    level: ClassVar[int] = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            "the lease could not be renewed in time: running jobs are killed, and nothing is "
+            "claimed until the database answers again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseBack(Fact):
+    """The lease is renewed after all; the supervisor goes on."""
+
+    def __str__(self) -> str:
+        return "the lease is renewed: claiming again"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGone(Fact):
+    """The lease can never be renewed again: the supervisor begins anew under another id."""
+
+    level: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the lease is lost: {self.reason}; beginning anew"
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorLost(Fact):
+    """Another supervisor did not renew its lease, and was declared dead."""
+
+    level: ClassVar[int] = logging.WARNING
+    owner: str
+
+    def __str__(self) -> str:
+        return f"supervisor {self.owner} is declared dead: its lease ran out"
+
+
+@dataclass(frozen=True, slots=True)
+class JobsRescued(Fact):
+    """Jobs were taken from supervisors that will never act again."""
+
+    level: ClassVar[int] = logging.WARNING
+    rescued: Sequence[Rescued]
+
+    def __str__(self) -> str:
+        ids = ", ".join(str(each.job_id) for each in self.rescued[:10])
+        more = ", ..." if len(self.rescued) > 10 else ""
+        return f"took {len(self.rescued)} jobs from supervisors that are gone: {ids}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReconciled(Fact):
+    """The storage and this supervisor disagreed about what it runs."""
+
+    level: ClassVar[int] = logging.WARNING
+    again: int
+    """Outcomes that the storage had lost: sent again."""
+    ghosts: int
+    """Claims whose answer was lost: given back, uncharged."""
+    strays: int
+    """Jobs that nobody here knew: given back, charged."""
+    gone: int
+    """Jobs that ran here and belong to somebody else, or to nobody: killed."""
+
+    def __str__(self) -> str:
+        return (
+            f"compared with the storage: {self.again} outcomes sent again, {self.ghosts} claims "
+            f"without an answer and {self.strays} unknown jobs given back, {self.gone} jobs killed "
+            "that are not ours any more"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StorageClockStepped(Fact):
+    """The storage's clock was set, by so many seconds, as far as this machine's can tell."""
+
+    level: ClassVar[int] = logging.WARNING
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the storage's clock was set by {self.seconds:+.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTrouble(Fact):
     """The storage cannot be used by one of the supervisor's loops; told once when it begins."""
 
+    level: ClassVar[int] = logging.ERROR
     loop: str
     problem: str
 
+    def __str__(self) -> str:
+        return f"{self.loop}: {self.problem}; trying again"
+
 
 @dataclass(frozen=True, slots=True)
-class StorageRecovered:
+class StorageRecovered(Fact):
     """It can again, after *seconds*."""
 
     loop: str
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.loop}: the storage is back after {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True, slots=True)
-class JobsCleaned:
+class JobsCleaned(Fact):
     """The cleaner removed finished jobs."""
 
     count: int
+
+    def __str__(self) -> str:
+        return f"the cleaner removed {self.count} finished jobs"
 
 
 class Telemetry:
@@ -90,81 +250,32 @@ class Telemetry:
         """Has *subscriber* called with every fact from now on."""
         self._subscribers.append(subscriber)
 
-    def emit(self, fact: object) -> None:
+    def unsubscribe(self, subscriber: Callable[[Any], None]) -> None:
+        """Does not call it any more."""
+        self._subscribers.remove(subscriber)
+
+    def emit(self, fact: Fact) -> None:
         """Tells everybody. A subscriber that raises is logged, and bothers nobody else."""
-        for subscriber in self._subscribers:
+        for subscriber in tuple(self._subscribers):
             try:
                 subscriber(fact)
             except Exception:
                 logging.getLogger("synk").exception("a telemetry subscriber failed on %r", fact)
 
 
-def log_to(logger: logging.Logger) -> Callable[[object], None]:
+def log_to(logger: logging.Logger) -> Callable[[Fact], None]:
     """Returns the subscriber that writes facts to *logger*, one line each."""
 
-    def write(fact: object) -> None:
-        match fact:
-            case SupervisorStarted():
-                logger.info(
-                    "synk %s started: %d worker processes, queues %s, %s",
-                    fact.client_id,
-                    fact.processes,
-                    ", ".join(fact.queues),
-                    fact.database,
-                )
-            case SupervisorDraining():
-                logger.info("draining: running jobs have %.0f s to finish", fact.seconds)
-            case SupervisorStopped():
-                _log_stop(logger, fact)
-            case AttemptEnded():
-                _log_attempt(logger, fact)
-            case OutcomeRefused():
-                logger.warning(
-                    "outcome of job %d attempt %d was refused: %s",
-                    fact.job_id,
-                    fact.attempt,
-                    fact.answer,
-                )
-            case StorageTrouble():
-                logger.error("%s: %s; trying again", fact.loop, fact.problem)
-            case StorageRecovered():
-                logger.info("%s: the storage is back after %.1f s", fact.loop, fact.seconds)
-            case JobsCleaned():
-                logger.info("the cleaner removed %d finished jobs", fact.count)
-            case _:
-                logger.debug("%r", fact)
+    def write(fact: Fact) -> None:
+        if logger.isEnabledFor(fact.level):
+            logger.log(fact.level, "%s", fact)
 
     return write
-
-
-def _log_stop(logger: logging.Logger, fact: SupervisorStopped) -> None:
-    if fact.unacknowledged:
-        lost = "stopped with %d outcomes that could not be stored; those jobs run again"
-        logger.error(lost, fact.unacknowledged)
-    else:
-        logger.info("stopped")
-
-
-def _log_attempt(logger: logging.Logger, fact: AttemptEnded) -> None:
-    job = fact.ended.job
-    logger.warning(
-        "job %d (%s) attempt %d/%d %s, now %s: %s",
-        job.id,
-        job.kind,
-        job.charged,
-        job.max_attempts,
-        fact.ended.verdict.value,
-        fact.outcome_state,
-        headline(fact.ended.error),
-    )
 
 
 def headline(error: object) -> str:
     """Returns the first line of an `AttemptError`, or of its JSON text."""
     text = error if isinstance(error, str) else getattr(error, "error", "") or "-"
     if text.startswith("{"):
-        # The record as JSON: only its headline is wanted, and only when something failed.
-        import json  # noqa: PLC0415
-
         text = str(json.loads(text).get("error", "-"))
     return text.splitlines()[0][:300] if text else "-"

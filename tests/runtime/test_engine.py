@@ -393,7 +393,7 @@ def test_a_worker_that_cannot_be_imported_is_reported(dsn: str, tmp_path: Path) 
         pytest.raises(synk.WorkerStartError, match="no_such_module"),
         supervised(dsn, preload=["no_such_module"]) as client,
     ):
-        wait_until(lambda: client._supervisor is None, what="the supervisor to give up")
+        wait_until(lambda: client._service is None, what="the supervisor to give up")
 
 
 def test_processes_carry_the_supervisors_tag(client: synk.Client, tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
             client.insert("x", handlers.Write(str(log), sleep_s=1000)),
             *client.insert_many([("y", handlers.Noop())] * 3),
         ]
-        wait_until(lambda: client._supervisor is None, what="the supervisor to fail")
+        wait_until(lambda: client._service is None, what="the supervisor to fail")
 
         rows += client.storage.get(ids)
 

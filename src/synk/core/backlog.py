@@ -22,6 +22,10 @@ class QueueBacklog:
         self._lines: dict[int, deque[ClaimedJob]] = {int(p): deque() for p in Priority}
         self.count = 0
 
+    def __iter__(self) -> Iterator[ClaimedJob]:
+        for line in self._lines.values():
+            yield from line
+
     def append(self, job: ClaimedJob) -> None:
         """Puts *job* behind its equals."""
         self._lines[job.priority].append(job)
@@ -72,6 +76,10 @@ class Backlog:
     def count(self) -> int:
         """How many jobs wait."""
         return sum(queue.count for queue in self.queues.values())
+
+    def __iter__(self) -> Iterator[ClaimedJob]:
+        for queue in self.queues.values():
+            yield from queue
 
     def append(self, job: ClaimedJob) -> None:
         """Puts *job* behind its equals."""

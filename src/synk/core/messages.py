@@ -71,6 +71,10 @@ class KillReason(StrEnum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     MEMORY = "memory"
+    LEASE = "lease"
+    """The supervisor could not renew its lease: others may take its jobs."""
+    DISOWNED = "disowned"
+    """The job is not this supervisor's any more."""
     SHUTDOWN = "shutdown"
     START = "start"
 
@@ -179,6 +183,23 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """The lease could not be renewed in time: nothing may run until it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """It is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disowned:
+    """These attempts are not this supervisor's any more, by the storage's word."""
+
+    fences: Sequence[Fence]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """Stop: nothing new begins, what runs may finish until *deadline*."""
 
@@ -198,6 +219,9 @@ Event: TypeAlias = (
     | WorkerExited
     | Sampled
     | CancelRequested
+    | LeaseLost
+    | LeaseRenewed
+    | Disowned
     | DrainRequested
     | Tick
 )

@@ -9,8 +9,8 @@ Three questions, each answered from facts that are handed in; the argument for t
 * *Is another one dead?* `SecondOpinion`. The storage says that the lease is over, and this
   supervisor has itself seen no renewal for a whole ttl of its own clock. Two clocks would have to
   be wrong in the same direction.
-* *Are the jobs that the storage thinks I run those that I run?* `reconcile`. Answers get lost, and a
-  fail-over can lose what was answered.
+* *Do I run what the storage thinks that I run?* `reconcile`. Answers get lost, and a fail-over can
+  lose what was answered.
 """
 
 from __future__ import annotations

@@ -26,11 +26,14 @@ from synk.core.messages import (
     Claimed,
     Command,
     Dismiss,
+    Disowned,
     DrainRequested,
     Event,
     GiveUp,
     Kill,
     KillReason,
+    LeaseLost,
+    LeaseRenewed,
     Recall,
     Recalled,
     Report,
@@ -44,6 +47,7 @@ from synk.core.messages import (
     WorkerExited,
     WorkerReady,
 )
+from synk.core.ownership import fence_of
 from synk.core.slot import Slot, SlotInput, SlotState
 from synk.core.verdicts import (
     cancelled_error,
@@ -59,7 +63,7 @@ if TYPE_CHECKING:
 
     from synk.core.demand import QueueLimits
     from synk.core.messages import Exit, Measure
-    from synk.job import ClaimedJob
+    from synk.job import ClaimedJob, Fence
 
 STALL_S: Final = 0.02
 """A worker without progress for this long, and for three times what its job was expected to take,
@@ -129,6 +133,8 @@ class Pool:
         self.estimates = Estimates()
         self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
         self.draining = False
+        self.fenced = False
+        """The lease is not renewed: nothing runs, and nothing is given out."""
         self.claims = 0
         """Claims taken in so far."""
         self._drain_deadline = 0.0
@@ -151,27 +157,49 @@ class Pool:
         match event:
             case Claimed():
                 self._on_claimed(event)
-            case WorkerReady():
-                self._on_ready(event, now)
             case Reported():
                 self._take_report(self.slots[event.slot], event.report, now)
+            case Tick():
+                pass
+            case WorkerReady() | Recalled() | WorkerExited() | Sampled():
+                self._on_worker(event, now)
+            case _:
+                self._on_request(event)
+        self._dispatch(now)
+        self._look_at_slots(now)
+        return self._flushed()
+
+    def _on_worker(
+        self, event: WorkerReady | Recalled | WorkerExited | Sampled, now: float
+    ) -> None:
+        match event:
+            case WorkerReady():
+                self._on_ready(event, now)
             case Recalled():
                 self._on_recalled(event, now)
             case WorkerExited():
                 self._on_exited(event, now)
             case Sampled():
                 self._on_sampled(event)
-            case CancelRequested():
-                self._on_cancel(event)
-            case DrainRequested():
-                self._on_drain(event)
-            case Tick():
-                pass
             case _:
                 assert_never(event)
-        self._dispatch(now)
-        self._look_at_slots(now)
-        return self._flushed()
+
+    def _on_request(
+        self, event: CancelRequested | LeaseLost | LeaseRenewed | Disowned | DrainRequested
+    ) -> None:
+        match event:
+            case CancelRequested():
+                self._on_cancel(event)
+            case LeaseLost():
+                self._on_lease_lost()
+            case LeaseRenewed():
+                self.fenced = False
+            case Disowned():
+                self._on_disowned(event)
+            case DrainRequested():
+                self._on_drain(event)
+            case _:
+                assert_never(event)
 
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
@@ -182,10 +210,18 @@ class Pool:
 
     def demand(self) -> dict[str, int]:
         """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
-        if self.draining:
+        if self.draining or self.fenced:
             return {}
         wanted = {name: self._demand.of(name) for name in self.queues}
         return {name: count for name, count in wanted.items() if count > 0}
+
+    def held(self) -> list[Fence]:
+        """Returns the claims whose end is not told yet."""
+        held = [fence_of(job) for job in self.backlog]
+        for slot in self.slots:
+            held += map(fence_of, slot.in_flight)
+            held += (fence_of(ended.job) for ended in slot.withheld)
+        return held
 
     def abandon(self) -> list[Ended]:
         """Gives up every job that is held; for a shell whose processes are all dead."""
@@ -222,7 +258,7 @@ class Pool:
 
     def _on_claimed(self, event: Claimed) -> None:
         self.claims += 1
-        if self.draining:
+        if self.draining or self.fenced:
             self._ended += [Ended(job, Verdict.RELEASED) for job in event.jobs]
             return
         append = self.backlog.append
@@ -261,6 +297,8 @@ class Pool:
             return KillReason.CANCELLED
         if not slot.in_flight:
             return None
+        if self.fenced or slot.in_flight[0].disowned:
+            return KillReason.LEASE if self.fenced else KillReason.DISOWNED
         if slot.tree_bytes:
             return KillReason.MEMORY
         if slot.deadline is not None and now >= slot.deadline:
@@ -319,6 +357,25 @@ class Pool:
             for job in slot.in_flight:
                 if is_wanted(job):
                     job.cancel_requested = True
+                    self._recall(slot)
+
+    def _on_lease_lost(self) -> None:
+        """Others may run these jobs from now on: what runs is killed, what waits is given back."""
+        self.fenced = True
+        for job in self.backlog.remove_where(lambda _: True):
+            self._ended.append(Ended(job, Verdict.RELEASED))
+        for slot in self.slots:
+            if slot.in_flight:
+                self._recall(slot)
+
+    def _on_disowned(self, event: Disowned) -> None:
+        gone = set(event.fences)
+        for job in self.backlog.remove_where(lambda job: fence_of(job) in gone):
+            self._ended.append(Ended(job, Verdict.RELEASED))
+        for slot in self.slots:
+            for job in slot.in_flight:
+                if fence_of(job) in gone:
+                    job.disowned = True
                     self._recall(slot)
 
     def _on_drain(self, event: DrainRequested) -> None:
@@ -393,7 +450,7 @@ class Pool:
     def _put_back(self, job: ClaimedJob) -> None:
         if job.cancel_requested:
             self._ended.append(Ended(job, Verdict.CANCELLED, error=cancelled_error(job)))
-        elif self.draining:
+        elif self.draining or self.fenced or job.disowned:
             self._ended.append(Ended(job, Verdict.RELEASED))
         else:
             self.backlog.append_left(job)
@@ -445,7 +502,7 @@ class Pool:
             slot.asked = True
             self._commands.append(Ask(slot.number, slot.head_number, Request.SOFT_TIMEOUT))
         late = any(time is not None and now >= time for time in (slot.deadline, slot.cancel_at))
-        if late or slot.withheld:
+        if late or slot.withheld or (self.fenced and slot.in_flight):
             self._recall(slot)
         elif not slot.in_flight and (self.draining or self._is_worn(slot)):
             slot.renewing = not self.draining
@@ -504,7 +561,7 @@ class Pool:
     def _dispatch(self, now: float) -> None:
         waiting = self.backlog.count
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
-        if not serving or self.draining:
+        if not serving or self.draining or self.fenced:
             return
         if self._wear.rss_max is not None:
             serving = [slot for slot in serving if not self._is_worn(slot)]

@@ -96,18 +96,23 @@ def ended_by_death(
     )
 
 
+_DECIDED: Final = {
+    KillReason.TIMEOUT: (Cause.TIMEOUT, ""),
+    KillReason.MEMORY: (Cause.MEMORY, ""),
+    KillReason.CANCELLED: (Cause.CANCELLED, "cancel was requested"),
+    KillReason.LEASE: (Cause.LOST, "its supervisor could not renew its lease"),
+    KillReason.DISOWNED: (Cause.LOST, "the job is not its supervisor's any more"),
+}
+"""What a kill means, and its reason where that is no limit."""
+
+
 def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tuple[Cause, str]:
-    match reason:
-        case KillReason.CANCELLED:
-            return Cause.CANCELLED, f"killed after {ran_s:.1f} s: cancel was requested"
-        case KillReason.MEMORY:
-            return Cause.MEMORY, f"killed after {ran_s:.1f} s: {limit}"
-        case None if exit_.signal == _ALARM and limit:
-            return Cause.TIMEOUT, f"ended by its worker's own timer after {ran_s:.1f} s: {limit}"
-        case None:
-            return _death(exit_, ran_s)
-        case _:
-            return Cause.TIMEOUT, f"killed after {ran_s:.1f} s: {limit}"
+    if reason is not None and reason in _DECIDED:
+        cause, why = _DECIDED[reason]
+        return cause, f"killed after {ran_s:.1f} s: {why or limit}"
+    if exit_.signal == _ALARM and limit:
+        return Cause.TIMEOUT, f"ended by its worker's own timer after {ran_s:.1f} s: {limit}"
+    return _death(exit_, ran_s)
 
 
 def cancelled_error(job: ClaimedJob) -> AttemptError:

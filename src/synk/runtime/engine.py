@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import selectors
 import socket
 import time
@@ -18,7 +19,7 @@ import weakref
 from collections import deque
 from dataclasses import replace
 from multiprocessing import reduction
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 from synk import retry
 from synk.core.messages import (
@@ -30,6 +31,8 @@ from synk.core.messages import (
     GiveUp,
     Kill,
     KillReason,
+    LeaseLost,
+    LeaseRenewed,
     Recall,
     Recalled,
     Report,
@@ -61,6 +64,9 @@ STACK_WAIT_S: Final = 0.1
 """From the request for a stack to the SIGKILL, where the stack does not end the process before. A
 dump takes about a millisecond, more on busy cores."""
 
+ANSWER_S: Final = 2.0
+"""How long the loop may take to get to a question; longer, and it is on its way out."""
+
 BURIAL_S: Final = 5.0
 """A worker that is dead for so long without word from the nursery: then that is replaced too."""
 
@@ -71,6 +77,8 @@ _PASS_ON_S: Final = 1.0
 """How long the last output may take to be passed on, at the end."""
 
 _LONGEST_WAIT_S: Final = 60.0
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -84,6 +92,7 @@ class Engine:
         client_id: tags the processes and their records.
         settle: called in the engine's thread with what is over; must not block.
         on_change: called in the engine's thread after events were handled; must not block.
+        lease_left_s: says for how many seconds work may go on; None: for ever.
     """
 
     def __init__(
@@ -96,8 +105,10 @@ class Engine:
         client_id: str,
         settle: Callable[[Settle], None],
         on_change: Callable[[], None],
+        lease_left_s: Callable[[], float] | None = None,
     ) -> None:
         self.pool = pool
+        self._lease_left_s = lease_left_s
         self._config = config
         self._registry = registry
         self._queues = _queue_setups(queues)
@@ -142,6 +153,15 @@ class Engine:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
+    def ask(self, function: Callable[[Mapping[int, WorkerProcess]], T]) -> T | None:
+        """Returns what *function* returns in the loop; None if that does not get to it in time."""
+        answers: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self.call(lambda processes: answers.put(function(processes)))
+        try:
+            return answers.get(timeout=ANSWER_S)
+        except queue.Empty:
+            return None
+
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -164,7 +184,9 @@ class Engine:
             raise WorkerStartError(f"worker processes cannot be started:\n{self._problem}")
 
     def _step(self) -> None:
-        for key, _ in self._selector.select(self._timeout_s()):
+        ready = self._selector.select(self._timeout_s())
+        self._mind_the_lease()
+        for key, _ in ready:
             what, slot = key.data
             match what:
                 case "channel":
@@ -192,6 +214,14 @@ class Engine:
             self._look_closer()
         self._on_change()
 
+    def _mind_the_lease(self) -> None:
+        """Before anything else, since this process may have stood still until a moment ago."""
+        if self._lease_left_s is None:
+            return
+        is_over = self._lease_left_s() <= 0
+        if is_over != self.pool.fenced:
+            self._handle(LeaseLost() if is_over else LeaseRenewed())
+
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""
         if self._nursery is None or not (self._nursery.is_loaded or self.pool.draining):
@@ -206,6 +236,8 @@ class Engine:
         ]
         others = (self._pool_deadline(), self._gauge.next_at(self._processes))
         times += [time_ for time_ in others if time_ is not None]
+        if self._lease_left_s is not None and not self.pool.fenced:
+            times.append(time.monotonic() + self._lease_left_s())
         if not times:
             return _LONGEST_WAIT_S
         return min(_LONGEST_WAIT_S, max(0.0, min(times) - time.monotonic()))

@@ -1,4 +1,4 @@
-"""A supervisor: the engine, its four loops, signals, and the order in which all of it stops.
+"""A supervisor: the engine, its loops, and the order in which all of it stops.
 
 The stop: no more claims; jobs that have not begun go back uncharged; running jobs get their time,
 then they are killed and go back uncharged; the last outcomes are stored; everything is closed. A
@@ -7,6 +7,7 @@ second signal leaves them little time, and a third none.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import resource
 import socket
@@ -18,17 +19,21 @@ from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.demand import QueueLimits
-from synk.core.messages import DrainRequested
+from synk.core.messages import DrainRequested, LeaseLost, Tick
+from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool, Wear
-from synk.errors import ConfigurationError
-from synk.runtime import place, signals
+from synk.errors import ConfigurationError, SchemaMismatch
+from synk.runtime import place
+from synk.runtime.acks import AckLoop
 from synk.runtime.engine import Engine
-from synk.runtime.loops import AckLoop, ClaimLoop, ListenLoop, MaintenanceLoop
+from synk.runtime.heart import HeartLoop, boottime
+from synk.runtime.loops import ClaimLoop, ListenLoop
+from synk.runtime.maintenance import MaintenanceLoop
 from synk.runtime.watch import WatchLoop, slot_status
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
@@ -48,7 +53,7 @@ FLUSH_S: Final = 10.0
 
 
 class Supervisor:
-    """Runs a client's queues in this process until it is told to stop."""
+    """Runs a client's queues in this process, under one id, until it is told to stop."""
 
     def __init__(
         self,
@@ -69,25 +74,16 @@ class Supervisor:
         self._facts = facts
         self._client_id = client_id
         self._queues = queues
-        self._drain_timeout_s = engine.drain_timeout_s
         self._stops = 0
         self._drain_until: float | None = None
-        self.pool = Pool(
-            slots=engine.processes,
-            queues={
-                name: QueueLimits(
-                    max_workers=queue.max_workers,
-                    timeout_s=queue.job_timeout.total_seconds(),
-                    rss_max=queue.max_rss,
-                )
-                for name, queue in queues.items()
-            },
-            wear=Wear(
-                jobs_max=engine.max_jobs,
-                rss_max=engine.max_worker_rss,
-                cancel_grace_s=engine.cancel_grace_s,
-            ),
-        )
+        self._problem: BaseException | None = None
+        self.has_lost_its_lease = False
+        """Whether it ended because it can never own a job again."""
+        self._beats = 0
+        self._was_fenced = False
+        self._status = _status(owner, engine, queues)
+        self._lease = OwnLease(engine.lease_ttl_s)
+        self.pool = _pool(engine, queues)
         self._acks = AckLoop(storage, owner, facts)
         self._engine = Engine(
             self.pool,
@@ -97,8 +93,20 @@ class Supervisor:
             client_id=client_id,
             settle=self._acks.settle,
             on_change=self._on_change,
+            lease_left_s=lambda: self._lease.left_s(boottime()),
         )
-        self._claims = ClaimLoop(storage, self._engine, owner, queues, registry.kinds, facts)
+        self._heart = HeartLoop(
+            storage,
+            owner,
+            self._lease,
+            facts,
+            on_beat=self._on_beat,
+            on_newer_schema=self._on_newer_schema,
+            on_lost=self._on_lease_lost,
+        )
+        self._claims = ClaimLoop(
+            storage, self._engine, self._acks, owner, queues, registry.kinds, facts
+        )
         self._listener = ListenLoop(storage, owner, facts, on_hint=self._on_hint)
         self._maintenance = MaintenanceLoop(
             storage,
@@ -106,25 +114,16 @@ class Supervisor:
             owner,
             facts,
             stage_s=min(STAGE_S, *(queue.time_fetch.total_seconds() for queue in queues.values())),
+            lease_ttl_s=engine.lease_ttl_s,
             cleaner=cleaner,
             on_staged=self._claims.look_now,
         )
-        self._watch = WatchLoop(
-            storage,
-            self._engine,
-            ClientStatus(
-                id=owner,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                version=metadata.version("synk"),
-                processes=engine.processes,
-                queues=tuple(queues),
-            ),
-            facts,
-        )
+        self._watch = WatchLoop(storage, self._engine, self._status, facts)
+
+    # -- running and stopping ---------------------------------------------------------------------
 
     def run(self) -> None:
-        """Runs until `stop`, or SIGTERM or SIGINT where this is the main thread.
+        """Runs until `stop`, or until the lease is lost for good.
 
         Raises:
             StorageUnavailable: the database cannot be used at the start. Later this is waited for.
@@ -132,31 +131,43 @@ class Supervisor:
             WorkerStartError: worker processes cannot be started.
         """
         self._storage.ping()
-        threads = [
-            threading.Thread(target=loop.run, name=f"synk-{name}", daemon=True)
-            for name, loop in (
-                ("claim", self._claims),
-                ("ack", self._acks),
-                ("listen", self._listener),
-                ("maintain", self._maintenance),
-                ("watch", self._watch),
+        sent_at = boottime()
+        self._storage.register_client(self._status, dt.timedelta(seconds=self._config.lease_ttl_s))
+        self._lease.renewed(sent_at)
+        threads = [self._thread(name, loop) for name, loop in self._loops()]
+        self._facts.emit(
+            telemetry.SupervisorStarted(
+                self._client_id, self._config.processes, tuple(self._queues), repr(self._storage)
             )
-        ]
-        with signals.stopping(self.stop):
-            self._facts.emit(
-                telemetry.SupervisorStarted(
-                    self._client_id,
-                    self._config.processes,
-                    tuple(self._queues),
-                    repr(self._storage),
-                )
-            )
-            for thread in threads:
-                thread.start()
+        )
+        for thread in threads:
+            thread.start()
+        try:
+            self._engine.run()
+        finally:
+            self._finish(threads)
+        if self._problem is not None:
+            raise self._problem
+
+    def _loops(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield "claim", self._claims.run
+        yield "ack", self._acks.run
+        yield "listen", self._listener.run
+        yield "maintain", self._maintenance.run
+        yield "watch", self._watch.run
+        yield "heart", self._heart.run
+
+    def _thread(self, name: str, loop: Callable[[], None]) -> threading.Thread:
+        """Returns a thread whose failure, a bug, ends the supervisor instead of crippling it."""
+
+        def run() -> None:
             try:
-                self._engine.run()
-            finally:
-                self._finish(threads)
+                loop()
+            except BaseException as error:  # noqa: BLE001 - raised again by `Supervisor.run`
+                self._problem = error
+                self.stop(0.0)
+
+        return threading.Thread(target=run, name=f"synk-{name}", daemon=True)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Begins to stop; returns at once. Told again, running jobs get less time, then none.
@@ -175,10 +186,31 @@ class Supervisor:
         self._engine.post(DrainRequested(self._drain_until))
 
     def _time_left_s(self, now: float) -> float:
-        given_s = (self._drain_timeout_s, HASTE_S, 0.0)[min(self._stops, 3) - 1]
+        given_s = (self._config.drain_timeout_s, HASTE_S, 0.0)[min(self._stops, 3) - 1]
         if self._drain_until is None:
             return given_s
         return max(0.0, min(given_s, self._drain_until - now))
+
+    def _finish(self, threads: list[threading.Thread]) -> None:
+        """Stores what is left to store. The lease is renewed until that is done."""
+        self._claims.stop()
+        self._listener.stop()
+        self._maintenance.stop()
+        claim, ack, listen, maintain, watch, heart = threads
+        claim.join(FLUSH_S)
+        self._engine.give_back()
+        self._acks.finish_by(time.monotonic() + FLUSH_S)
+        ack.join(FLUSH_S + 1.0)
+        self._heart.stop()
+        self._watch.stop()
+        for thread in (listen, maintain, heart, watch):
+            thread.join(1.0)
+        unstored = self._acks.unacknowledged
+        if unstored:
+            self._facts.emit(telemetry.OutcomesUnstored(unstored))
+        self._facts.emit(telemetry.SupervisorStopped(unstored))
+
+    # -- what the loops tell ----------------------------------------------------------------------
 
     def activity(self) -> list[SlotStatus]:
         """Returns what each slot's worker does; may be called from any thread."""
@@ -186,6 +218,9 @@ class Supervisor:
         return [slot_status(slot, now) for slot in self.pool.slots]
 
     def _on_change(self) -> None:
+        if self.pool.fenced != self._was_fenced:
+            self._was_fenced = self.pool.fenced
+            self._facts.emit(telemetry.LeaseOver() if self._was_fenced else telemetry.LeaseBack())
         self._claims.set_demand(self.pool.demand(), self.pool.claims)
 
     def _on_hint(self) -> None:
@@ -193,20 +228,57 @@ class Supervisor:
         self._maintenance.look_now()
         self._watch.look_now()
 
-    def _finish(self, threads: list[threading.Thread]) -> None:
+    def _on_beat(self) -> None:
+        self._beats += 1
+        if self._beats % BEATS_A_TTL == 0:
+            self._claims.reconcile_soon()
+        if self.pool.fenced:
+            self._engine.post(Tick())
+
+    def _on_newer_schema(self, version: int) -> None:
+        self._problem = SchemaMismatch(
+            f"the schema was brought to version {version} while this supervisor ran, which knows "
+            "an older one: start a newer synk"
+        )
+        self.stop()
+
+    def _on_lease_lost(self, reason: str) -> None:
+        """Others may have its jobs: all of them are killed at once, and no outcome counts."""
+        self._facts.emit(telemetry.LeaseGone(reason))
+        self.has_lost_its_lease = True
         self._claims.stop()
-        self._listener.stop()
-        self._maintenance.stop()
-        claim, ack, *others, watch = threads
-        claim.join(FLUSH_S)
-        self._engine.give_back()
-        self._acks.finish_by(time.monotonic() + FLUSH_S)
-        ack.join(FLUSH_S + 1.0)
-        for thread in others:
-            thread.join(1.0)
-        self._watch.stop()
-        watch.join(1.0)
-        self._facts.emit(telemetry.SupervisorStopped(self._acks.unacknowledged))
+        self._engine.post(LeaseLost())
+        self._engine.post(DrainRequested(time.monotonic()))
+
+
+def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig]) -> Pool:
+    return Pool(
+        slots=engine.processes,
+        queues={
+            name: QueueLimits(
+                max_workers=queue.max_workers,
+                timeout_s=queue.job_timeout.total_seconds(),
+                rss_max=queue.max_rss,
+            )
+            for name, queue in queues.items()
+        },
+        wear=Wear(
+            jobs_max=engine.max_jobs,
+            rss_max=engine.max_worker_rss,
+            cancel_grace_s=engine.cancel_grace_s,
+        ),
+    )
+
+
+def _status(owner: UUID, engine: EngineConfig, queues: Mapping[str, QueueConfig]) -> ClientStatus:
+    return ClientStatus(
+        id=owner,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=metadata.version("synk"),
+        processes=engine.processes,
+        queues=tuple(queues),
+    )
 
 
 def _check_place() -> None:

@@ -9,23 +9,22 @@ running job is in its code is asked on request, by a way that cannot hurt it.
 from __future__ import annotations
 
 import dataclasses
-import queue
 import shutil
 import subprocess
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from synk import failure, telemetry
 from synk.errors import StorageError
 from synk.job import Fence, Progress
 from synk.runtime import linux
-from synk.runtime.loops import Trouble
+from synk.runtime.trouble import Trouble
 from synk.status import ClientStatus, JobNotes, RecentError, SlotStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from uuid import UUID
 
     from synk.core.pool import Pool
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from synk.runtime.process import WorkerProcess
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
-
-T = TypeVar("T")
 
 WATCH_S: Final = 1.0
 """Between two looks while something runs."""
@@ -54,9 +51,6 @@ STACK_S: Final = 2.0
 
 _PATIENCE_S: Final = 0.1
 """From an announcement to the look that serves it and all others that come meanwhile."""
-
-_ENGINE_S: Final = 2.0
-"""How long the engine's loop may take to get to a question; longer, and it is on its way out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,7 +152,7 @@ class WatchLoop:
         self._watch = Watch()
         self._trouble = Trouble("reporting", facts)
         self._errors: deque[tuple[float, telemetry.AttemptEnded]] = deque(maxlen=ERRORS_KEPT)
-        facts.subscribe(self._note_error)
+        self._facts = facts
         self._asked = threading.Event()
         self._stopping = False
         self._was_busy = False
@@ -180,6 +174,7 @@ class WatchLoop:
 
     def run(self) -> None:
         """Watches until `stop`."""
+        self._facts.subscribe(self._note_error)
         while not self._stopping:
             pause_s = WATCH_S
             try:
@@ -188,6 +183,7 @@ class WatchLoop:
             except StorageError as error:
                 pause_s = self._trouble.began(error)
             self._wait(pause_s)
+        self._facts.unsubscribe(self._note_error)
         self._say_stopped()
 
     def _wait(self, pause_s: float) -> None:
@@ -211,7 +207,9 @@ class WatchLoop:
 
     def _report(self) -> None:
         """Stores notes and status."""
-        snapshot = self._in_engine(lambda processes: self._watch.look(processes, self._engine.pool))
+        snapshot = self._engine.ask(
+            lambda processes: self._watch.look(processes, self._engine.pool)
+        )
         if snapshot is None:
             return
         if snapshot.notes:
@@ -227,15 +225,6 @@ class WatchLoop:
             )
         except StorageError as error:
             self._trouble.began(error)
-
-    def _in_engine(self, function: Callable[[Mapping[int, WorkerProcess]], T]) -> T | None:
-        """Returns what *function* returns in the engine's loop; None if that does not answer."""
-        answers: queue.SimpleQueue[T] = queue.SimpleQueue()
-        self._engine.call(lambda processes: answers.put(function(processes)))
-        try:
-            return answers.get(timeout=_ENGINE_S)
-        except queue.Empty:
-            return None
 
     # -- recent errors ----------------------------------------------------------------------------
 
@@ -263,7 +252,7 @@ class WatchLoop:
             self._storage.answer_stack(question, self._stack_of(job_id))
 
     def _stack_of(self, job_id: int) -> str:
-        pid = self._in_engine(lambda processes: self._ask_job(job_id, processes))
+        pid = self._engine.ask(lambda processes: self._ask_job(job_id, processes))
         if pid is None:
             return f"job {job_id} does not run any more"
         sampled = _sampled_stack(pid)
@@ -271,7 +260,7 @@ class WatchLoop:
             return sampled
         deadline = time.monotonic() + STACK_S
         while time.monotonic() < deadline and not self._stopping:
-            stack = self._in_engine(lambda processes: _stack_told(pid, processes))
+            stack = self._engine.ask(lambda processes: _stack_told(pid, processes))
             if stack:
                 return stack
             time.sleep(0.02)

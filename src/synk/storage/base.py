@@ -62,6 +62,9 @@ class Announcements(Protocol):
 class Heart(Protocol):
     """Renews one supervisor's lease."""
 
+    schema_version: int
+    """The version of the schema that this code works with; a beat may tell of a newer one."""
+
     def beat(self) -> Beat | None:
         """Renews the lease, or answers None: it is lost for good.
 

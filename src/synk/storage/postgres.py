@@ -345,6 +345,8 @@ class PostgresStorage:
 class PostgresHeart:
     """Renews a lease, on a connection of its own."""
 
+    schema_version = migrate.LATEST
+
     def __init__(
         self, connection: psycopg.Connection[Any], storage: PostgresStorage, owner: UUID
     ) -> None:

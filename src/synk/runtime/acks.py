@@ -1,0 +1,244 @@
+"""The thread that stores outcomes, in batches, again and again until each has its answer.
+
+A batch that the server refuses for what one of its outcomes says is halved until that one is alone;
+it is stored then without the texts that may be to blame. What was accepted lately is remembered, in
+case that the server loses it in a fail-over.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from synk import telemetry
+from synk.core.ownership import fence_of
+from synk.errors import InvalidJob, StorageConflict, StorageError
+from synk.failure import AttemptError
+from synk.job import AckAnswer, JobState, Outcome
+from synk.retry import judge
+from synk.runtime.trouble import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from synk.core.messages import Settle
+    from synk.job import Fence
+    from synk.storage.base import Storage
+    from synk.telemetry import Telemetry
+
+ACK_JOBS: Final = 500
+"""Outcomes in one acknowledgement: larger batches flip the statement's plan."""
+
+ACK_LINGER_S: Final = 0.002
+"""Few outcomes wait this long for company: one statement for many costs the database far less."""
+
+ACCEPTED_WEIGHT: Final = 10_000
+"""Accepted outcomes that are remembered: what a server that fails over may have lost. One with
+texts counts once more for each kilobyte."""
+
+LOCKED_PAUSE_S: Final = 0.05
+_NO_TEXTS: Final = (None, None, None, None)
+
+T = TypeVar("T")
+
+
+class AckLoop:
+    """Stores outcomes of one owner's claims."""
+
+    def __init__(self, storage: Storage, owner: UUID, facts: Telemetry) -> None:
+        self._storage = storage
+        self._owner = owner
+        self._facts = facts
+        self._trouble = Trouble("acknowledging", facts)
+        self._settled: deque[Settle] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        self._in_hand: Sequence[Outcome] = ()
+        self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
+        self._accepted_weight = 0
+        self._arrived = threading.Event()
+        self._give_up_at: float | None = None
+
+    @property
+    def unacknowledged(self) -> int:
+        """Outcomes that are not stored yet."""
+        settled = _copied(self._settled)
+        return (
+            len(self._outcomes)
+            + len(self._in_hand)
+            + sum(len(settle.successes) + len(settle.ended) for settle in settled)
+        )
+
+    # -- for other threads ------------------------------------------------------------------------
+
+    def settle(self, settle: Settle) -> None:
+        """Takes what is over; returns at once."""
+        self._settled.append(settle)
+        self._arrived.set()
+
+    def offer(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes outcomes that are judged already; returns at once."""
+        self._outcomes.extend(outcomes)
+        self._arrived.set()
+
+    def pending(self) -> set[Fence]:
+        """Returns the claims whose outcome is on its way; may have some that just arrived."""
+        # From the beginning of the way to its end, so that none that moves on meanwhile is missed.
+        fences = {
+            fence_of(job)
+            for settle in _copied(self._settled)
+            for job in (
+                *(job for job, _, _ in settle.successes),
+                *(ended.job for ended in settle.ended),
+            )
+        }
+        fences.update(map(fence_of, _copied(self._outcomes)))
+        fences.update(map(fence_of, self._in_hand))
+        return fences
+
+    def accepted(self) -> dict[Fence, Outcome]:
+        """Returns the outcomes that the storage accepted lately, by their claims."""
+        return {fence_of(each): each for _, batch in _copied(self._accepted) for each in batch}
+
+    def finish_by(self, deadline: float) -> None:
+        """Ends `run` when everything is stored, or at *deadline* (monotonic)."""
+        self._give_up_at = deadline
+        self._arrived.set()
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Acknowledges until `finish_by`."""
+        while True:
+            self._arrived.wait()
+            self._arrived.clear()
+            self._gather()
+            while self._outcomes:
+                if self._give_up_at is not None and time.monotonic() > self._give_up_at:
+                    return
+                self._acknowledge_some()
+                self._gather()
+            if self._give_up_at is not None and not self._settled:
+                return
+
+    def _judge_settled(self) -> None:
+        while self._settled:
+            # It stays there until its outcomes are in the next place: see `pending`.
+            settle = self._settled[0]
+            self._outcomes.extend(
+                Outcome(
+                    job.id,
+                    job.attempt,
+                    job.claim_seq,
+                    JobState.COMPLETED,
+                    *(measure[0], measure[1], measure[2], measure[3], pid),
+                )
+                for job, measure, pid in settle.successes
+            )
+            for ended in settle.ended:
+                outcome = judge(ended, random.random())  # noqa: S311 - jitter
+                self._outcomes.append(outcome)
+                if ended.error is not None:
+                    self._facts.emit(telemetry.AttemptEnded(ended, outcome.state.value))
+            self._settled.popleft()
+
+    def _gather(self) -> None:
+        self._judge_settled()
+        if 0 < len(self._outcomes) < ACK_JOBS // 4 and self._give_up_at is None:
+            time.sleep(ACK_LINGER_S)
+            self._judge_settled()
+
+    def _acknowledge_some(self) -> None:
+        count = min(ACK_JOBS, len(self._outcomes))
+        # In the order of ids, so that two that write many rows take their locks the same way round.
+        self._in_hand = sorted(
+            (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
+        )
+        for _ in range(count):
+            self._outcomes.popleft()
+        again, pause_s = self._acknowledge(self._in_hand)
+        self._outcomes.extend(again)
+        self._in_hand = ()
+        if pause_s:
+            self._pause(pause_s)
+
+    def _acknowledge(self, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
+        """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
+        try:
+            answers = self._storage.update_job_state(self._owner, batch)
+        except (InvalidJob, StorageConflict) as error:
+            return self._acknowledge_refused(batch, error)
+        except StorageError as error:
+            # Unknown whether it was applied; to offer it again is safe.
+            return list(batch), self._trouble.began(error)
+        self._trouble.ended()
+        self._remember(batch)
+        again: list[Outcome] = []
+        for outcome, answer in zip(batch, answers, strict=True):
+            if answer is AckAnswer.LOCKED:
+                again.append(outcome)
+            elif answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
+                self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer))
+        return again, LOCKED_PAUSE_S if len(again) == len(batch) else 0.0
+
+    def _acknowledge_refused(
+        self, batch: Sequence[Outcome], error: Exception
+    ) -> tuple[list[Outcome], float]:
+        """Halves a batch that was refused as a whole, down to the one that is to blame."""
+        if len(batch) == 1:
+            if isinstance(error, StorageConflict):
+                return list(batch), self._trouble.began(error)
+            return self._acknowledge_bare(batch[0], error)
+        middle = len(batch) // 2
+        first, first_pause_s = self._acknowledge(batch[:middle])
+        second, second_pause_s = self._acknowledge(batch[middle:])
+        return first + second, max(first_pause_s, second_pause_s)
+
+    def _acknowledge_bare(self, outcome: Outcome, error: Exception) -> tuple[list[Outcome], float]:
+        self._facts.emit(telemetry.OutcomeReduced(outcome.id, outcome.attempt, str(error)))
+        bare = _without_texts(outcome)
+        if bare == outcome:
+            # Nothing more can be left out: later, perhaps.
+            return [outcome], self._trouble.began(error)
+        return self._acknowledge([bare])
+
+    def _remember(self, batch: Sequence[Outcome]) -> None:
+        weight = sum(map(_weight, batch))
+        self._accepted.append((weight, batch))
+        self._accepted_weight += weight
+        while self._accepted_weight - self._accepted[0][0] >= ACCEPTED_WEIGHT:
+            self._accepted_weight -= self._accepted.popleft()[0]
+
+    def _pause(self, seconds: float) -> None:
+        if self._give_up_at is not None:
+            seconds = min(seconds, max(0.0, self._give_up_at - time.monotonic()))
+        time.sleep(seconds)
+
+
+def _weight(outcome: Outcome) -> int:
+    texts = (outcome.result, outcome.error, outcome.output, outcome.checkpoint)
+    if texts == _NO_TEXTS:
+        return 1
+    return 1 + sum(len(text) for text in texts if text is not None) // 1000
+
+
+def _copied(values: deque[T]) -> tuple[T, ...]:
+    """Returns what is in a deque that another thread may change meanwhile."""
+    while True:
+        try:
+            return tuple(values)
+        except RuntimeError:
+            continue
+
+
+def _without_texts(outcome: Outcome) -> Outcome:
+    """Returns the outcome without the texts of the job, one of which the storage refuses."""
+    error = outcome.error
+    if error is not None:
+        stand_in = "the storage refused the record of this attempt; this stands in its place"
+        error = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
+    return replace(outcome, result=None, error=error, output=None, progress=None, checkpoint=None)

@@ -1,0 +1,138 @@
+"""The thread that makes due jobs available, looks for cancel requests, rescues and cleans.
+
+Any number of supervisors do this at once, without a leader: each pass takes what it finds under row
+locks, and skips what another one has.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from synk import telemetry
+from synk.core.messages import CancelRequested
+from synk.core.ownership import BEATS_A_TTL, SecondOpinion
+from synk.errors import StorageError
+from synk.runtime.heart import boottime
+from synk.runtime.trouble import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from synk.config import CleanerConfig
+    from synk.runtime.engine import Engine
+    from synk.storage.base import Storage
+    from synk.telemetry import Telemetry
+
+STAGE_JOBS: Final = 1_000
+CLEAN_JOBS: Final = 2_000
+RESCUE_JOBS: Final = 500
+CANCEL_POLL_S: Final = 1.0
+"""How often cancel requests are looked for, in case that their announcement was lost."""
+
+
+class MaintenanceLoop:
+    """Does what nobody waits for, one pass after the other."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        engine: Engine,
+        owner: UUID,
+        facts: Telemetry,
+        *,
+        stage_s: float,
+        lease_ttl_s: float,
+        cleaner: CleanerConfig | None,
+        on_staged: Callable[[], None],
+    ) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._owner = owner
+        self._facts = facts
+        self._stage_s = stage_s
+        self._cleaner = cleaner
+        self._on_staged = on_staged
+        self._trouble = Trouble("maintenance", facts)
+        self._wake = threading.Event()
+        self._stopping = False
+        self._cancels_due = 0.0
+        self._second_opinion = SecondOpinion(lease_ttl_s)
+        self._look_s = lease_ttl_s / BEATS_A_TTL
+        """How often the others' leases are looked at: as often as they are renewed, so that a dead
+        one's jobs are offered again after its lease and two such intervals."""
+        self._rescue_due = 0.0
+        self._clean_due = time.monotonic() + self._first_clean_s()
+
+    def _first_clean_s(self) -> float:
+        """Soon, but not for all supervisors of a fleet in the same second."""
+        if self._cleaner is None:
+            return float("inf")
+        interval_s = self._cleaner.clean_interval.total_seconds()
+        return min(interval_s, 60.0) * random.uniform(0.5, 1.0)  # noqa: S311 - spread, no secret
+
+    def look_now(self) -> None:
+        """Something was announced, perhaps a cancel."""
+        self._cancels_due = 0.0
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends `run`."""
+        self._stopping = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Maintains until `stop`."""
+        while not self._stopping:
+            pause_s = self._stage_s
+            try:
+                self._pass(time.monotonic())
+                self._trouble.ended()
+            except StorageError as error:
+                pause_s = self._trouble.began(error)
+            self._wake.wait(pause_s)
+            self._wake.clear()
+
+    def _pass(self, now: float) -> None:
+        if now >= self._cancels_due:
+            self._cancels_due = now + CANCEL_POLL_S
+            fences = self._storage.cancel_requests(self._owner)
+            if fences:
+                self._engine.post(CancelRequested(fences))
+        while self._storage.stage(STAGE_JOBS):
+            self._on_staged()
+        if now >= self._rescue_due:
+            self._rescue_due = now + self._look_s * random.uniform(0.7, 1.0)  # noqa: S311 - as above
+            self._rescue()
+        if now >= self._clean_due and self._cleaner is not None:
+            self._clean_due = now + self._cleaner.clean_interval.total_seconds()
+            self._clean(self._cleaner)
+
+    def _rescue(self) -> None:
+        """Declares dead who is, and offers the jobs of all that will never act again."""
+        suspects = self._second_opinion.suspects(self._storage.leases(), boottime())
+        if suspects:
+            for dead in self._storage.declare_dead(suspects):
+                self._facts.emit(telemetry.SupervisorLost(str(dead)))
+        owners = self._storage.dead_owners()
+        while owners and not self._stopping:
+            rescued = self._storage.rescue(owners, RESCUE_JOBS)
+            if rescued:
+                self._facts.emit(telemetry.JobsRescued(rescued))
+                self._on_staged()
+            if len(rescued) < RESCUE_JOBS:
+                return
+
+    def _clean(self, cleaner: CleanerConfig) -> None:
+        total = 0
+        for state, retention in cleaner.by_status.items():
+            while not self._stopping:
+                removed = self._storage.cleaner(state, retention, limit=CLEAN_JOBS)
+                total += removed
+                if removed < CLEAN_JOBS:
+                    break
+        if total:
+            self._facts.emit(telemetry.JobsCleaned(total))
