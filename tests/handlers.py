@@ -149,6 +149,9 @@ class Misbehaver(synk.Worker[Misbehave]):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         time.sleep(1000)
 
+    def long_spin(self, job: synk.Job[Misbehave]) -> None:
+        self.spin(job)
+
     def long_sleep(self, job: synk.Job[Misbehave]) -> None:
         time.sleep(1000)
 
@@ -220,4 +223,19 @@ def slow(job: synk.Job[Slow]) -> object:
     return job.last_checkpoint
 
 
-WORKERS = [noop, write, typed, struct, model, slow, Misbehaver()]
+@dataclass
+class Once(synk.JobArgs, kind="once"):
+    """Takes its time at the first attempt only; each attempt notes its number."""
+
+    path: str
+    sleep_s: float = 1000.0
+
+
+@synk.worker(timeout=timedelta(minutes=20))
+def once(job: synk.Job[Once]) -> None:
+    note(job.args.path, str(job.attempt))
+    if job.attempt == 1:
+        time.sleep(job.args.sleep_s)
+
+
+WORKERS = [noop, write, typed, struct, model, slow, once, Misbehaver()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 import warnings
@@ -20,6 +21,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from synk.runtime import linux
 from synk.storage import migrate
 from synk.storage import sql as files
 from synk.storage.embedded import EmbeddedServer
@@ -86,6 +88,21 @@ class Server:
             )
             connection.execute("UPDATE synk.cleaned SET cleaned_up_to = 0")
         return self.dsn_of(self._kept)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stops every process of the server, and lets them go on afterwards."""
+        place = self._admin.execute("SHOW data_directory").fetchone()
+        assert place is not None
+        main = int((Path(place[0]) / "postmaster.pid").read_text().split()[0])
+        pids = [main, *linux.descendants(main)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         for name in filter(None, (self._kept, self._template)):
