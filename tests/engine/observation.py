@@ -1,0 +1,74 @@
+"""Jobs that behave, and tell what they see."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import synk
+from engine.acts import ActJob, deed, note
+
+
+@deed
+def nothing(job: ActJob) -> None:
+    pass
+
+
+@deed
+def wait(job: ActJob) -> str:
+    """Runs until its file is there."""
+    while not Path(job.args.path).exists():
+        time.sleep(0.005)
+    return "waited"
+
+
+@deed
+def run_for(job: ActJob) -> None:
+    """Takes *number* microseconds."""
+    end = time.monotonic_ns() + job.args.number * 1000
+    while time.monotonic_ns() < end:
+        pass
+
+
+@deed
+def nap(job: ActJob) -> None:
+    time.sleep(1000)
+
+
+@deed
+def finish_at_soft_timeout(job: ActJob) -> str:
+    assert job.deadline is not None
+    left_s = (job.deadline - datetime.now(timezone.utc)).total_seconds()
+    note(job, f"left {left_s}")
+    try:
+        time.sleep(1000)
+    except synk.SoftTimeout as error:
+        note(job, "tidied up")
+        return str(error)
+    return "never told"
+
+
+@deed
+def end_at_cancel(job: ActJob) -> None:
+    """Tidies up when it is cancelled, and leaves a child behind."""
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        note(job, f"child {child.pid}")
+        time.sleep(1000)
+    except synk.JobCancelled:
+        note(job, f"tidied up {job.cancelled}")
+        raise
+
+
+@deed
+def notice_cancel(job: ActJob) -> str:
+    """Looks for itself whether it is cancelled, and completes in spite of it."""
+    note(job, f"before {job.cancelled}")
+    while True:
+        try:
+            while not job.cancelled:
+                time.sleep(0.01)
+        except synk.JobCancelled:
+            return f"cancelled={job.cancelled}"

@@ -1,0 +1,41 @@
+"""The workers of these tests."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime, timedelta, timezone
+
+import handlers
+import synk
+from engine import misbehaviour, observation
+from engine.acts import DEEDS, Act, ActJob, note
+
+__all__ = ["WORKERS", "misbehaviour", "observation"]
+
+
+class Actor(synk.Worker[Act]):
+    def timeout(self, job: ActJob) -> timedelta:
+        return timedelta(seconds=job.args.timeout_s)
+
+    def soft_timeout(self, job: ActJob) -> timedelta | None:
+        return None if job.args.soft_s is None else timedelta(seconds=job.args.soft_s)
+
+    def max_rss(self, job: ActJob) -> int | None:
+        return job.args.max_rss
+
+    def next_retry(self, job: ActJob) -> datetime | None:
+        return datetime.now(timezone.utc) if job.args.retries_at_once else None
+
+    def work(self, job: ActJob) -> object:
+        note(job, f"{job.args.do} {job.attempt} {os.getpid()}")
+        return DEEDS[job.args.do](job)
+
+
+@synk.worker
+def brief(job: synk.Job[handlers.Noop]) -> None:
+    """Takes a millisecond."""
+    time.sleep(0.001)
+
+
+WORKERS = [Actor(), brief]
