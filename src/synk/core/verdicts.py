@@ -18,6 +18,11 @@ _FRAME: Final = re.compile(
     r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE
 )
 
+_NO_STACK: Final = (
+    "no stack: the process wrote none in time; its job may have blocked or taken over SIGUSR2, "
+    "closed descriptors, or been stuck in the kernel"
+)
+
 _ALARM: Final = "SIGALRM"
 """What a worker's own timer ends it with when its supervisor does not: see `synk.runtime.work`."""
 
@@ -69,7 +74,7 @@ def ended_by_death(
             attempt=job.attempt,
             error=text + _place(exit_.stack),
             cause=cause,
-            trace=exit_.stack,
+            trace=exit_.stack or ("" if reason is None else _NO_STACK),
             exit_code=exit_.code if exit_.signal is None else None,
             signal=exit_.signal,
             duration_s=ran_s,
