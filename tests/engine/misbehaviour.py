@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import itertools
 import mmap
 import os
 import signal
@@ -85,6 +86,12 @@ def spin(job: ActJob) -> None:
 @deed
 def hold_gil(job: ActJob) -> None:
     ctypes.PyDLL(None).pause()
+
+
+@deed
+def count_in_c(job: ActJob) -> None:
+    """Holds the GIL too, and returns for no signal."""
+    sum(itertools.repeat(1))
 
 
 @deed
@@ -224,6 +231,13 @@ def child_plain(job: ActJob) -> None:
 
 
 @deed
+def crash_with_child(job: ActJob) -> None:
+    child = subprocess.Popen(["setsid", "sleep", "1000"])
+    note(job, f"child {child.pid}")
+    ctypes.string_at(0)
+
+
+@deed
 def child_in_own_group(job: ActJob) -> None:
     child = subprocess.Popen(["sleep", "1000"], process_group=0)
     note(job, f"child {child.pid}")
@@ -233,8 +247,8 @@ def child_in_own_group(job: ActJob) -> None:
 @deed
 def child_in_own_session(job: ActJob) -> None:
     """Forked twice, a session of its own, and without the environment that would tell of it."""
-    command = f"exec env -i sh -c 'echo child $$ >> {job.args.log}; exec sleep 1000'"
-    subprocess.run(["setsid", "--fork", "sh", "-c", command], check=True)
+    program = f"echo child $$ >> {job.args.log}; exec sleep 1000"
+    subprocess.run(["env", "-i", "setsid", "--fork", "sh", "-c", program], check=True)
     wait(job)
 
 

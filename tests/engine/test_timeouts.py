@@ -15,7 +15,7 @@ from synk import Cause, JobState
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 
-HANGS = ["spin", "hold_gil", "sleep_in_c", "eight_threads"]
+HANGS = ["spin", "hold_gil", "count_in_c", "sleep_in_c", "eight_threads"]
 DEAF = ["ignore_signals", "block_signals", "lose_stack", "dump_that_crashes"]
 
 
