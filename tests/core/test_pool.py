@@ -5,7 +5,7 @@ import pytest
 from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import CLAIM_JOBS, WINDOW_JOBS, QueueLimits
-from synk.core.pool import START_FAILURES_MAX, START_TIMEOUT_S
+from synk.core.pool import DISPATCH_S, START_FAILURES_MAX, START_TIMEOUT_S
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict
@@ -148,6 +148,51 @@ def test_each_job_of_a_window_gets_its_full_time(world: World) -> None:
     world.begin(0)
 
     world.advance(6.0)
+
+    assert [slot for slot, _, _ in world.kills if slot == 0] == []
+
+
+def test_a_worker_that_begins_nothing_is_replaced_and_its_jobs_begin_elsewhere(
+    world: World,
+) -> None:
+    known_short(world)
+    world.claim(job(1), job(2), job(3), job(4))
+    for _ in range(round(DISPATCH_S) + 1):
+        while world.workers[1].waiting:
+            world.run_one(1)
+        world.advance(1.0)
+    world.run_one(1)
+
+    assert world.kills == [(0, m.KillReason.DEAF, None)]
+    world.exit(0)
+    assert sorted(world.successes) == [1, 2, 3, 4]
+    assert world.ended == {}
+    assert world.pool.slots[0].state is SlotState.STARTING
+
+
+def test_a_worker_that_stopped_between_its_leave_and_its_begin_is_replaced(world: World) -> None:
+    """It holds the permit, so that its job cannot be taken back; yet the job has not begun."""
+    world.claim(job(1))
+    worker = world.workers[0]
+    held = worker.waiting.popleft()
+
+    world.advance(DISPATCH_S + 0.1)
+    assert world.kills == [(0, m.KillReason.DEAF, None)]
+    assert not world.settled
+    assert held[1].id == 1
+    world.exit(0)
+    world.run_one(1)
+
+    assert world.successes == [1]
+    assert world.ended == {}
+
+
+def test_a_worker_that_begins_late_but_begins_is_left_alone(world: World) -> None:
+    world.claim(job(1))
+    world.advance(DISPATCH_S - 0.1)
+    world.begin(0)
+
+    world.advance(DISPATCH_S)
 
     assert world.kills == []
 

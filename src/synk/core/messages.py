@@ -77,6 +77,8 @@ class KillReason(StrEnum):
     """The job is not this supervisor's any more."""
     SHUTDOWN = "shutdown"
     START = "start"
+    DEAF = "deaf"
+    """It did not begin what it was given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     from synk.core.messages import Exit, Measure
     from synk.job import ClaimedJob, Fence
 
+DISPATCH_S: Final = 5.0
+"""A worker that is given a job and has nothing else to do has this long to begin it. One that does
+not, because it is stopped for example, is replaced, and the job begins elsewhere."""
+
 STALL_S: Final = 0.02
 """A worker without progress for this long, and for three times what its job was expected to take,
 gets no more jobs, and what waits at it is taken back."""
@@ -279,8 +283,9 @@ class Pool:
     def _on_recalled(self, event: Recalled, now: float) -> None:
         slot = self.slots[event.slot]
         self._take_report(slot, event.report, now)
+        is_deaf = self._is_deaf(slot, now)
         self._take_back(slot, event.taken)
-        reason = self._reason_to_kill(slot, now)
+        reason = KillReason.DEAF if is_deaf else self._reason_to_kill(slot, now)
         if reason is not None:
             self._kill(slot, reason)
             return
@@ -305,6 +310,14 @@ class Pool:
             return KillReason.TIMEOUT
         is_over = self.draining and now >= self._drain_deadline
         return KillReason.SHUTDOWN if is_over else None
+
+    def _is_deaf(self, slot: Slot, now: float) -> bool:
+        return (deaf_at := self._deaf_at(slot)) is not None and now >= deaf_at
+
+    def _deaf_at(self, slot: Slot) -> float | None:
+        if not slot.in_flight or slot.running:
+            return None
+        return slot.progress_at + DISPATCH_S
 
     def _is_out_of_grace(self, slot: Slot, now: float) -> bool:
         if not slot.in_flight[0].cancel_requested:
@@ -501,7 +514,8 @@ class Pool:
         if slot.soft_at is not None and not slot.asked and now >= slot.soft_at:
             slot.asked = True
             self._commands.append(Ask(slot.number, slot.head_number, Request.SOFT_TIMEOUT))
-        late = any(time is not None and now >= time for time in (slot.deadline, slot.cancel_at))
+        times = (slot.deadline, slot.cancel_at, self._deaf_at(slot))
+        late = any(time is not None and now >= time for time in times)
         if late or slot.withheld or (self.fenced and slot.in_flight):
             self._recall(slot)
         elif not slot.in_flight and (self.draining or self._is_worn(slot)):
@@ -549,7 +563,11 @@ class Pool:
             case SlotState.SERVING:
                 soft_at = None if slot.asked else slot.soft_at
                 cancel_at = slot.cancel_at
-                times = (self._stall_at(slot), slot.glance_at, slot.deadline, soft_at, cancel_at)
+                deaf_at = self._deaf_at(slot)
+                times = (
+                    *(self._stall_at(slot), slot.glance_at, slot.deadline),
+                    *(soft_at, cancel_at, deaf_at),
+                )
                 return [time for time in times if time is not None]
             case SlotState.STARTING | SlotState.LEAVING:
                 return [] if slot.deadline is None else [slot.deadline]

@@ -64,7 +64,7 @@ def ended_by_death(
         limit: the limit that was hit, in words.
     """
     error, crashed = None, False
-    if reason in (KillReason.SHUTDOWN, KillReason.START) or exit_.engine_failed:
+    if reason in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF) or exit_.engine_failed:
         verdict = Verdict.RELEASED
     else:
         cause, text = _why(reason, exit_, ran_s, limit)

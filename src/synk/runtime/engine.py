@@ -430,7 +430,7 @@ class Engine:
 
     def _kill(self, command: Kill) -> None:
         process = self._processes[command.slot]
-        has_job = command.reason not in (KillReason.SHUTDOWN, KillReason.START)
+        has_job = command.reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
         wait_s = 0.0
         if has_job and process.running:
             process.kill_with_stack()
