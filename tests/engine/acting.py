@@ -9,15 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 import synk
 from engine.acts import Act
 from engine.workers import WORKERS
 from supervising import ended, supervised, wait_until
 from synk.runtime import linux
-
-NURSERY = "synk-nursery"
 
 
 def insert(
@@ -69,32 +65,30 @@ def is_gone(pid: int) -> bool:
     return linux.is_zombie(pid)
 
 
-def nursery_of(supervisor: int | None = None) -> int:
-    """The pid of the process that makes the workers of a supervisor, this process by default."""
+def nursery_of(client_id: object) -> int:
+    """The pid of the process that makes the workers of a supervisor."""
 
     def look() -> int | None:
-        found = psutil.Process(supervisor).children()
-        return next((child.pid for child in found if _name(child) == NURSERY), None)
+        found = linux.tagged_processes(str(client_id))
+        return next((pid for pid in found if _name(pid) == "synk-nursery"), None)
 
     return wait_until(look, what="the nursery")
 
 
 def workers_of(nursery: int) -> list[int]:
     """The pids of the worker processes that there are."""
-    found: list[int] = []
-    for pid in linux.children(nursery):
-        try:
-            name = _name(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            continue
-        if name.startswith("synk-worker"):
-            found.append(pid)
-    return found
+    return [pid for pid in linux.children(nursery) if _name(pid).startswith("synk-worker")]
 
 
-def _name(process: psutil.Process) -> str:
+def both_workers_of(client_id: object) -> list[int]:
+    """The pids of the two worker processes, once there are two."""
+    nursery = nursery_of(client_id)
+    return wait_until(lambda: len(found := workers_of(nursery)) == 2 and found)
+
+
+def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{process.pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 

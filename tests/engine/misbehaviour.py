@@ -15,7 +15,7 @@ import threading
 import time
 
 from engine.acts import ActJob, deed, note
-from engine.observation import wait
+from engine.observation import descriptors_of, wait
 
 # -- ends -----------------------------------------------------------------------------------------
 
@@ -172,6 +172,21 @@ def close_all_fds(job: ActJob) -> None:
 
 
 @deed
+def garble_channel(job: ActJob) -> None:
+    """Writes *text* into every socket that it finds, and waits."""
+    for fd in descriptors_of("socket:"):
+        os.write(fd, job.args.text.encode("latin-1"))
+    wait(job)
+
+
+@deed
+def garble_page(job: ActJob) -> None:
+    """Writes 0xFF all over the memory that it shares with its supervisor."""
+    for fd in descriptors_of("/memfd:synk-page"):
+        os.pwrite(fd, b"\xff" * job.args.number, 0)
+
+
+@deed
 def close_all_fds_and_wait(job: ActJob) -> None:
     os.closerange(0, job.args.number)
     wait(job)
@@ -313,11 +328,6 @@ class DiesWhenRead(dict[str, int]):
 @deed
 def lambda_result(job: ActJob) -> object:
     return lambda: None
-
-
-@deed
-def set_result(job: ActJob) -> object:
-    return {1, "two", None}
 
 
 @deed

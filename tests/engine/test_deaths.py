@@ -11,7 +11,17 @@ import psycopg
 import pytest
 
 import synk
-from engine.acting import begun, error_of, insert, is_gone, noted, nursery_of, run, workers_of
+from engine.acting import (
+    begun,
+    both_workers_of,
+    error_of,
+    insert,
+    is_gone,
+    noted,
+    nursery_of,
+    run,
+    workers_of,
+)
 from supervising import ended, wait_until
 from synk import CancelReason, Cause, JobState
 from synk.runtime import linux
@@ -163,7 +173,7 @@ def test_w7_a_child_that_keeps_everything_open_hides_no_death(
 def test_w12_a_fork_that_comes_back_gives_one_outcome_and_no_second_worker(
     client: synk.Client, tmp_path: Path, do: str
 ) -> None:
-    nursery = nursery_of()
+    nursery = nursery_of(client.id)
 
     rows = [run(client, do, log=tmp_path / "log") for _ in range(5)]
 
@@ -176,7 +186,7 @@ def test_w12_a_fork_that_comes_back_gives_one_outcome_and_no_second_worker(
 
 
 def test_w24_deaths_leave_no_zombie_and_steal_no_status_of_others(client: synk.Client) -> None:
-    nursery = nursery_of()
+    nursery = nursery_of(client.id)
     ids = [insert(client, "os_exit", number=n % 5) for n in range(60)]
     while any(not row.state.is_final for row in client.storage.get(ids)):
         done = subprocess.run(["sh", "-c", "exit 7"], check=False)
@@ -189,8 +199,7 @@ def test_w24_deaths_leave_no_zombie_and_steal_no_status_of_others(client: synk.C
 
 
 def test_the_death_of_an_idle_worker_is_nobodys_failure(client: synk.Client) -> None:
-    nursery = nursery_of()
-    before = set(wait_until(lambda: len(found := workers_of(nursery)) == 2 and found))
+    before = set(both_workers_of(client.id))
 
     for pid in before:
         subprocess.run(["kill", "-9", str(pid)], check=True)

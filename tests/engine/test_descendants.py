@@ -54,7 +54,7 @@ def test_w6_a_chain_of_ever_new_processes_is_caught(client: synk.Client, tmp_pat
     row = run(client, "child_that_forks_on", path=tmp_path / "never", timeout_s=1.5)
 
     assert error_of(row).cause is Cause.TIMEOUT
-    nursery = nursery_of()
+    nursery = nursery_of(client.id)
     wait_until(
         lambda: (
             len(workers := workers_of(nursery)) == 2
@@ -97,7 +97,7 @@ def test_w6_what_completed_jobs_left_running_ends_with_their_worker(
         # Another worker runs this one, so the first one is gone and buried.
         assert run(client, "nothing").pid != row.pid
 
-        nursery = nursery_of()
+        nursery = nursery_of(client.id)
         wait_until(lambda: [*linux.children(nursery)] == workers_of(nursery))
 
 

@@ -117,6 +117,8 @@ def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tu
         return cause, f"killed after {ran_s:.1f} s: {why or limit}"
     if exit_.signal == _ALARM and limit:
         return Cause.TIMEOUT, f"ended by its worker's own timer after {ran_s:.1f} s: {limit}"
+    if exit_.signal == "SIGKILL" and exit_.problem:
+        return Cause.EXIT, f"its worker process was killed after {ran_s:.1f} s: {exit_.problem}"
     return _death(exit_, ran_s)
 
 

@@ -143,13 +143,21 @@ def encode_frame(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
 
 
 def read_page(
-    words: memoryview, after: int, *, at_least: int = 0, replies: dict[int, Reply] | None = None
+    words: memoryview,
+    after: int,
+    *,
+    most: int,
+    at_least: int = 0,
+    replies: dict[int, Reply] | None = None,
 ) -> Report:
-    """Returns what the page says of the jobs that come after number *after*.
+    """Returns what the page says of the jobs that come after number *after*, up to *most*.
 
     Jobs up to *at_least* are known to be done by their replies. The worker writes while this
     reads: it is read again until two looks agree. DONE is looked at
     before the channel is read for replies, so that none of a job that is done can be missing.
+
+    Raises:
+        ValueError: it tells of jobs beyond *most*: something has overwritten it.
     """
     while True:
         done, running = words[DONE], words[RUNNING]
@@ -157,6 +165,8 @@ def read_page(
         soft_ns, rss_max = words[SOFT_NS], words[RSS_MAX]
         if words[DONE] == done and words[RUNNING] == running:
             break
+    if done > most or running > most:
+        raise ValueError(f"the page tells of job {max(done, running)} of {most}")
     done = max(done, after, at_least)
     places = [ring_place(number) for number in range(after + 1, done + 1)]
     return Report(

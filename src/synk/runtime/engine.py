@@ -246,7 +246,7 @@ class Engine:
         """Before the pool judges who is late, it gets what the pages say now."""
         for slot in list(self._processes):
             if self._processes[slot].is_ready:
-                self._handle(Reported(slot, self._processes[slot].report()))
+                self._handle(Reported(slot, self._report_of(slot)))
         self._handle(Tick())
 
     def _on_channel(self, slot: int) -> None:
@@ -254,7 +254,7 @@ class Engine:
         if process is None:
             return
         was_ready = process.is_ready
-        report = process.report()
+        report = self._report_of(slot)
         if process.is_ready and not was_ready:
             self._handle(WorkerReady(slot, process.pid))
         elif process.is_ready:
@@ -265,6 +265,17 @@ class Engine:
             process.flush()
         self._watch_channel(slot, process)
         self._watch_output(slot, process)
+
+    def _report_of(self, slot: int) -> Report:
+        process = self._processes[slot]
+        report = process.report()
+        self._end_if_garbled(process)
+        return report
+
+    def _end_if_garbled(self, process: WorkerProcess) -> None:
+        if process.is_garbled:
+            self._unwatch(process.channel.fileno())
+            process.kill()
 
     # -- output -----------------------------------------------------------------------------------
 
@@ -412,7 +423,9 @@ class Engine:
             case Settle():
                 self._settle(command)
             case Recall():
-                report, taken = self._processes[command.slot].recall()
+                process = self._processes[command.slot]
+                report, taken = process.recall()
+                self._end_if_garbled(process)
                 self._handle(Recalled(command.slot, report, taken))
             case Kill():
                 self._kill(command)
@@ -458,6 +471,8 @@ class Engine:
             self._nursery.kill()
 
     def _watch_channel(self, slot: int, process: WorkerProcess) -> None:
+        if process.is_garbled:
+            return
         events = selectors.EVENT_READ
         if process.wants_flush:
             events |= selectors.EVENT_WRITE

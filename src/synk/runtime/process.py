@@ -10,6 +10,7 @@ import mmap
 import os
 import signal
 import socket
+import time
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -73,14 +74,16 @@ class WorkerProcess:
         self._outbox: deque[tuple[bytes, int]] = deque()
         self._outputs: dict[int, str] = {}
         """Of jobs that are over, until their reply is read."""
-        self._sent = 0
-        self._done = 0
+        self._sent = self._done = 0
         self._problem = ""
+        self.is_garbled = False
+        """Whether it has said what no worker says, so that nothing more is believed of it."""
+        self._seen = Report()
+        """The last report that told of a running job."""
         self.stack: str | None = None
         """Where its job was when it was last asked, once it has answered."""
         self.is_ready = False
-        self.pid = 0
-        self.pidfd = -1
+        self.pid, self.pidfd = 0, -1
         packets.send(self.channel, msgspec.msgpack.encode(setup))
 
     @property
@@ -169,41 +172,72 @@ class WorkerProcess:
     # -- listening --------------------------------------------------------------------------------
 
     def report(self) -> Report:
-        """Returns what the worker did since the last report."""
-        report = wire.read_page(self._page, self._done)
+        """Returns what the worker did since the last report; see also `is_garbled`."""
+        try:
+            report = self._read()
+        except ValueError as error:
+            self._garbled(str(error))
+            # Whatever has overwritten the page, it was the job that ran: the next one.
+            running = self._done + 1 if self._sent > self._done else 0
+            is_known = self._seen.running == running
+            started_s = self._seen.started_s if is_known else time.monotonic()
+            return Report(done=self._done, running=running, started_s=started_s)
+        self._done = report.done
+        if report.running:
+            self._seen = report
+        return report
+
+    def _read(self) -> Report:
+        report = wire.read_page(self._page, self._done, most=self._sent)
         replies = self._read_channel()
         latest = max(replies, default=0)
         if replies:
             # A reply may be ahead of DONE: the worker is about to note it, or was killed before.
             # The job is over in either case, and its measures were noted before the reply.
-            report = wire.read_page(self._page, self._done, at_least=latest, replies=replies)
-        self._done = report.done
+            report = wire.read_page(
+                self._page, self._done, most=self._sent, at_least=latest, replies=replies
+            )
         return report
 
     def _read_channel(self) -> dict[int, Reply]:
         replies: dict[int, Reply] = {}
-        while True:
+        while not self.is_garbled:
             try:
                 packet, fds = packets.receive_with(self.channel, 1, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
-                return replies
+                break
             if not packet:
-                return replies
-            match packet[:1]:
-                case wire.REPLY:
-                    number, reply = wire.decode_reply(packet)
-                    written = self._outputs.pop(number, "")
-                    replies[number] = replace(reply, output=written) if written else reply
-                case wire.OUTPUT:
-                    self._outputs[msgspec.msgpack.decode(packet[1:], type=int)] = self._turn(fds)
-                case wire.READY:
-                    self.is_ready = True
-                case wire.PROBLEM:
-                    self._problem = packet[1:].decode(errors="replace")
-                case wire.STACK:
-                    self.stack = failure.clean_text(packet[1:], _STACK_BYTES_MAX)
-                case _:
-                    pass
+                break
+            try:
+                self._take(packet, fds, replies)
+            except (ValueError, IndexError, msgspec.MsgspecError) as error:
+                self._garbled(str(error))
+        return replies
+
+    def _take(self, packet: bytes, fds: list[int], replies: dict[int, Reply]) -> None:
+        match packet[:1]:
+            case wire.REPLY:
+                number, reply = wire.decode_reply(packet)
+                if not self._done < number <= self._sent:
+                    raise ValueError(f"a reply for job {number} of {self._sent}")
+                written = self._outputs.pop(number, "")
+                replies[number] = replace(reply, output=written) if written else reply
+            case wire.OUTPUT:
+                self._outputs[msgspec.msgpack.decode(packet[1:], type=int)] = self._turn(fds)
+            case wire.READY:
+                self.is_ready = True
+            case wire.PROBLEM:
+                self._problem = packet[1:].decode(errors="replace")
+            case wire.STACK:
+                self.stack = failure.clean_text(packet[1:], _STACK_BYTES_MAX)
+            case wire.NEWS:
+                pass
+            case _:
+                raise ValueError(f"a packet that begins with {packet[:1]!r}")
+
+    def _garbled(self, how: str) -> None:
+        self.is_garbled = True
+        self._problem = f"its job wrote nonsense where it talks to its supervisor: {how}"
 
     def notes(self) -> tuple[int, str | None, str | None]:
         """Returns the number of the running job, and its progress and checkpoint as JSON text.
@@ -211,7 +245,7 @@ class WorkerProcess:
         The number is 0 if none runs, or if another began while this looked.
         """
         number = self._page[wire.RUNNING]
-        progress, checkpoint = self._progress.read(), self._checkpoint.read()
+        progress, checkpoint = _json(self._progress), _json(self._checkpoint)
         if self._page[wire.DONE] >= number or self._page[wire.RUNNING] != number:
             return 0, None, None
         return number, progress, checkpoint
@@ -297,7 +331,7 @@ class WorkerProcess:
         self.read_output()
         code = None if ended is None else ended.code
         raw = os.pread(self._page_fd, _STACK_BYTES_MAX, wire.PAGE_BYTES).decode(errors="replace")
-        progress, checkpoint = self._progress.read(), self._checkpoint.read()
+        progress, checkpoint = _json(self._progress), _json(self._checkpoint)
         # Of a job that was killed between its last words and its end, and of one that ran.
         written = self._outputs.get(self._page[wire.RUNNING], "") + self.output.tail()
         return Exit(
@@ -334,6 +368,17 @@ class WorkerProcess:
         for fd in (*fds, self.pidfd, self._output_in):
             if fd >= 0:
                 os.close(fd)
+
+
+def _json(cell: Cell) -> str | None:
+    """Returns a cell's text if it is JSON still: anything in the job's process can write there."""
+    text = cell.read()
+    if text is not None:
+        try:
+            msgspec.json.decode(text)
+        except msgspec.MsgspecError:
+            return None
+    return text
 
 
 def _without_machinery(stack: str) -> str:
