@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from synk.errors import InvalidJob as InvalidJob
     from synk.errors import InvalidValue as InvalidValue
     from synk.errors import JobCancelled as JobCancelled
+    from synk.errors import LeaseLost as LeaseLost
+    from synk.errors import OutcomeUnknown as OutcomeUnknown
     from synk.errors import RemoteError as RemoteError
     from synk.errors import SchemaMismatch as SchemaMismatch
     from synk.errors import SoftTimeout as SoftTimeout
+    from synk.errors import StorageConflict as StorageConflict
     from synk.errors import StorageError as StorageError
     from synk.errors import StorageUnavailable as StorageUnavailable
     from synk.errors import SynkError as SynkError
@@ -59,6 +62,8 @@ _HOME = {
     "JobCancelled": "errors",
     "JobRow": "job",
     "JobState": "job",
+    "LeaseLost": "errors",
+    "OutcomeUnknown": "errors",
     "PostgresStorage": "storage.postgres",
     "Priority": "job",
     "Progress": "job",
@@ -67,6 +72,7 @@ _HOME = {
     "SchemaMismatch": "errors",
     "SoftTimeout": "errors",
     "Storage": "storage.base",
+    "StorageConflict": "errors",
     "StorageError": "errors",
     "StorageUnavailable": "errors",
     "SynkError": "errors",

@@ -24,6 +24,8 @@ class Attempt:
     told. In a worker process its place is taken by one that the supervisor can see into.
     """
 
+    schema: str | None = None
+    """Where the job's table is; None: it has none."""
     progress: bytes | None = None
     checkpoint: bytes | None = None
     """What was noted last, as JSON text."""
@@ -62,8 +64,8 @@ def progress_text(done: float, total: float | None, note: str) -> bytes:
     return msgspec.json.encode({"done": done, "total": total, "note": note})
 
 
-def checkpoint_text(value: object) -> bytes:
-    """Returns the JSON text of a checkpoint.
+def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
+    """Returns the JSON text of a checkpoint, or of another *field* of its size.
 
     Raises:
         InvalidValue: it is not JSON, holds a NUL character, or is larger than 64 KiB.
@@ -71,14 +73,12 @@ def checkpoint_text(value: object) -> bytes:
     try:
         text = json.dumps(msgspec.to_builtins(value), allow_nan=False).encode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidValue("checkpoint", value, f"is not JSON: {error}") from None
+        raise InvalidValue(field, value, f"is not JSON: {error}") from None
     if b"\\u0000" in text:
-        raise InvalidValue(
-            "checkpoint", value, "holds a NUL character, which PostgreSQL cannot store"
-        )
+        raise InvalidValue(field, value, "holds a NUL character, which PostgreSQL cannot store")
     if len(text) > CHECKPOINT_BYTES_MAX:
         raise InvalidValue(
-            "checkpoint", value, f"{len(text)} bytes of JSON, at most {CHECKPOINT_BYTES_MAX}"
+            field, value, f"{len(text)} bytes of JSON, at most {CHECKPOINT_BYTES_MAX}"
         )
     return text
 

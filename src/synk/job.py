@@ -26,8 +26,10 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
+from ulid import ULID
+
 from synk.attempt import Attempt, checkpoint_text, progress_text
-from synk.errors import InvalidJob
+from synk.errors import InvalidJob, LeaseLost
 from synk.failure import AttemptError
 
 if TYPE_CHECKING:
@@ -447,6 +449,43 @@ class Job(Generic[T]):
             InvalidValue: it is not JSON, or too large.
         """
         self._attempt.note_checkpoint(checkpoint_text(value))
+
+    @property
+    def fence(self) -> Fence:
+        """What names this very attempt, for systems that can refuse an older one."""
+        return Fence(self.id, self.attempt, self._fields[13])
+
+    def complete_tx(self, connection: Any, result: object = None) -> None:
+        """Completes this job in your own transaction on the database that holds it.
+
+        Your writes and the job's end are then one: commit, and both are there, exactly once, also
+        if the job runs twice; roll back, and neither is. Commit soon, and return: the job's row is
+        locked meanwhile. What the handler returns is ignored then.
+
+        Args:
+            connection: a psycopg connection or cursor, or anything else whose ``execute(sql,
+                parameters)`` takes ``%s``; its role needs the rights of a supervisor.
+            result: what JSON can hold, kept as the job's result.
+
+        Raises:
+            LeaseLost: the job is not this attempt's any more: roll back, somebody else does it.
+            InvalidValue: the result is not JSON, or too large.
+        """
+        text = None if result is None else checkpoint_text(result, "result").decode()
+        schema = self._attempt.schema
+        if schema is None:
+            # Made by hand, in a test of the handler: there is no row.
+            return
+        owner = ULID.from_str(self._client_id).to_uuid()
+        done = connection.execute(
+            f'SELECT "{schema}".complete(%s, %s, %s::uuid, %s, %s::jsonb)',
+            (self.id, self.attempt, str(owner), self.fence.claim_seq, text),
+        )
+        row = (connection if done is None else done).fetchone()
+        if not row or not row[0]:
+            raise LeaseLost(
+                f"job {self.id} attempt {self.attempt} is not this worker's any more: roll back"
+            )
 
     def _past(self) -> dict[str, Any]:
         if self._history is None:

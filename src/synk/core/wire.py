@@ -135,6 +135,7 @@ def encode_frame(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
                     job.scheduled_at,
                     job.attempted_at,
                     job.history,
+                    job.claim_seq,
                 )
                 for job in jobs
             ],
@@ -201,6 +202,7 @@ decode_job = msgspec.msgpack.Decoder(
         dt.datetime,
         dt.datetime,
         str | None,
+        int,
     ]
 ).decode
 """Returns the fields of one job of a frame, in the order of `encode_frame`."""

@@ -92,10 +92,11 @@ class Engine:
         client_id: tags the processes and their records.
         settle: called in the engine's thread with what is over; must not block.
         on_change: called in the engine's thread after events were handled; must not block.
+        schema: where the jobs' table is, for `Job.complete_tx`.
         lease_left_s: says for how many seconds work may go on; None: for ever.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of an engine, the rarer ones by name
         self,
         pool: Pool,
         config: EngineConfig,
@@ -106,9 +107,11 @@ class Engine:
         settle: Callable[[Settle], None],
         on_change: Callable[[], None],
         lease_left_s: Callable[[], float] | None = None,
+        schema: str | None = None,
     ) -> None:
         self.pool = pool
         self._lease_left_s = lease_left_s
+        self._schema = schema
         self._config = config
         self._registry = registry
         self._queues = _queue_setups(queues)
@@ -517,6 +520,7 @@ class Engine:
             payload=self._payload,
             prepare=nursery.prepare if config.start_method == "spawn" else {},
             queues=self._queues,
+            schema=self._schema,
             no_new_privileges=config.no_new_privileges,
             rlimits=dict(config.rlimits),
         )

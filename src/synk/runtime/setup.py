@@ -32,5 +32,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     prepare: dict[str, Any] = {}
     """What makes a fresh interpreter like the supervisor's: paths, and the user's script."""
     queues: dict[str, QueueSetup]
+    schema: str | None = None
+    """Where the jobs' table is, for `Job.complete_tx`."""
     no_new_privileges: bool = True
     rlimits: dict[str, int] = {}

@@ -94,6 +94,7 @@ class Supervisor:
             settle=self._acks.settle,
             on_change=self._on_change,
             lease_left_s=lambda: self._lease.left_s(boottime()),
+            schema=getattr(storage, "schema", None),
         )
         self._heart = HeartLoop(
             storage,

@@ -84,6 +84,7 @@ class WorkerLoop:
         self._meter = Meter(self._page)
         self._timer = DeadMansTimer()
         self._watched = WatchedAttempt(page, self._page)
+        self._watched.schema = setup.schema
         self._told_ns = 0
         self._named = False
         """Whether the page has limits that the last job's worker named."""

@@ -19,3 +19,19 @@ ALTER TABLE synk.job
 
 CREATE UNIQUE INDEX job_idempotency_key ON synk.job (idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+
+
+-- Completes a running job in the caller's own transaction, if the attempt still owns it. What the
+-- caller wrote and the job's end are then one: both are there, or neither.
+CREATE FUNCTION synk.complete(
+    job_id bigint, job_attempt integer, job_owner uuid, job_claim_seq bigint, job_result jsonb
+) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE synk.job AS j
+    SET state = 'completed', finalized_at = now(), result = job_result, checkpoint = NULL,
+        owner = NULL, claim_seq = NULL, acked_by = job_owner, acked_attempt = job_attempt
+    WHERE j.id = job_id AND j.state = 'running' AND j.attempt = job_attempt
+      AND j.owner = job_owner AND j.claim_seq = job_claim_seq;
+    RETURN FOUND;
+END $$;

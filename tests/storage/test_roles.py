@@ -1,0 +1,161 @@
+"""The database roles: each can do its work, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+import handlers
+import synk
+from servers import Server
+from supervising import ended, supervised
+
+ROLES = ("producer", "supervisor", "viewer")
+
+
+@pytest.fixture
+def login(server: Server, connection: psycopg.Connection) -> Iterator[Callable[[str], str]]:
+    """Gives the DSN of a login that has one of the roles."""
+    made: list[str] = []
+
+    def dsn_of(role: str) -> str:
+        name = f"test_{role}_{connection.info.dbname[-12:]}"
+        with connection.transaction():
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x' IN ROLE {}").format(
+                    sql.Identifier(name), sql.Identifier(f"synk_{role}")
+                )
+            )
+        made.append(name)
+        return make_conninfo(server.dsn, dbname=connection.info.dbname, user=name, password="x")
+
+    yield dsn_of
+    for name in made:
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+@contextmanager
+def client_of(dsn: str) -> Iterator[synk.Client]:
+    with synk.Client(storage=synk.PostgresStorage(dsn)) as client:
+        yield client
+
+
+def refused(dsn: str, *statements: str) -> bool:
+    """Whether each of the statements is refused for want of rights."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in statements:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+    return True
+
+
+def test_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) -> None:
+    dsn = login("producer")
+    keyed = synk.InsertOptions(idempotency_key="k")
+    with client_of(dsn) as client:
+        first = client.insert("one", handlers.Noop(), keyed)
+        assert client.insert("one", handlers.Noop(), keyed) == first
+        after = synk.InsertOptions(depends_on=(first,))
+        assert len(client.insert_many([("a", handlers.Noop(), after)] * 3)) == 3
+
+    assert refused(
+        dsn,
+        "SELECT args FROM synk.job",
+        "UPDATE synk.job SET state = 'cancelled'",
+        "DELETE FROM synk.job",
+        "INSERT INTO synk.job (kind, name, owner) VALUES ('k', 'n', gen_random_uuid())",
+        "SELECT synk.cancel(1)",
+        "SELECT * FROM synk.client",
+        "SELECT synk.make_roles()",
+        "CREATE TABLE synk.mine ()",
+    )
+
+
+def test_a_supervisor_runs_jobs_and_cannot_change_the_schema(login: Callable[[str], str]) -> None:
+    dsn = login("supervisor")
+    with supervised(dsn) as client:
+        first = client.insert("typed", handlers.Typed(2))
+        after = client.insert("after", handlers.Noop(), synk.InsertOptions(depends_on=(first,)))
+        failed = client.insert(
+            "bad", handlers.Misbehave("raise_group"), synk.InsertOptions(max_retries=0)
+        )
+        assert ended(client, after).state is synk.JobState.COMPLETED
+        assert ended(client, failed).state is synk.JobState.CANCELLED
+        assert client.retry(failed) is synk.Change.APPLIED
+        ended(client, failed)
+        assert client.delete(failed) is synk.Change.APPLIED
+
+    assert refused(
+        dsn,
+        "ALTER TABLE synk.job ADD COLUMN x int",
+        "CREATE TABLE synk.mine ()",
+        "TRUNCATE synk.job",
+        "INSERT INTO synk.migration (version, name) VALUES (9999, 'x')",
+        "SELECT synk.make_roles()",
+    )
+
+
+def test_a_viewer_looks_and_changes_nothing(
+    login: Callable[[str], str], storage: synk.PostgresStorage
+) -> None:
+    with synk.Client(storage=storage) as own:
+        job_id = own.insert("one", handlers.Noop())
+    dsn = login("viewer")
+    with client_of(dsn) as client:
+        row = client.get(job_id)
+        assert row is not None
+        assert client.storage.backlog().available == {"default": 1}
+        assert len(client.storage.jobs(state=None, queue=None, kind=None, limit=5)) == 1
+        with pytest.raises(synk.StorageError, match="permission denied"):
+            client.cancel(job_id)
+        with pytest.raises(synk.StorageError, match="permission denied"):
+            client.insert("two", handlers.Noop())
+
+    assert refused(dsn, "UPDATE synk.job SET name = 'x'", "DELETE FROM synk.client")
+
+
+def test_the_owner_owns_everything(connection: psycopg.Connection) -> None:
+    others = connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'synk'::regnamespace AND relkind = 'r'"
+        " AND pg_get_userbyid(relowner) <> 'synk_owner'"
+        " UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'synk'::regnamespace"
+        " AND pg_get_userbyid(proowner) <> 'synk_owner'"
+    ).fetchall()
+
+    assert others == []
+
+
+def test_functions_that_have_the_owners_rights_look_nowhere_else(
+    connection: psycopg.Connection,
+) -> None:
+    loose = connection.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'synk'::regnamespace AND prosecdef"
+        " AND NOT coalesce(proconfig, '{}') @> '{\"search_path=pg_catalog, pg_temp\"}'"
+    ).fetchall()
+
+    assert loose == []
+
+
+def test_who_may_not_make_roles_can_still_migrate(server: Server, empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        name = f"test_plain_{connection.info.dbname[-12:]}"
+        identifier = sql.Identifier(name)
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(identifier))
+        connection.execute(
+            sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, identifier)
+        )
+        dsn = make_conninfo(empty_dsn, user=name, password="x")
+        try:
+            with client_of(dsn) as client:
+                client.storage.migrate()
+                assert client.insert("one", handlers.Noop()) == 1
+        finally:
+            connection.execute("DROP SCHEMA synk CASCADE")
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(identifier))
+            connection.execute(sql.SQL("DROP ROLE {}").format(identifier))
