@@ -50,7 +50,8 @@ def make_client(dsn: str, **options: Any) -> synk.Client:
     options.setdefault("queues", {"default": synk.QueueConfig()})
     options.setdefault("processes", 2)
     options.setdefault("workers", handlers.WORKERS)
-    return synk.Client(storage=synk.PostgresStorage(dsn), **options)
+    options.setdefault("storage", synk.PostgresStorage(dsn))
+    return synk.Client(**options)
 
 
 @contextmanager

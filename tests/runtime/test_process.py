@@ -141,3 +141,23 @@ def test_a_frame_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: P
     wait_until(lambda: worker.report().done == 2)
 
     assert [len(line) for line in log.read_text().split()] == [800_000, 1]
+
+
+def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerProcess) -> None:
+    """A job whose reply were missed would be taken for a success without a result."""
+    total = 20_000
+    replies: dict[int, str | None] = {}
+    sent = done = 0
+    while done < total:
+        if sent < total and sent - done < 200:
+            frame = [job(number, kind="typed") for number in range(sent + 1, sent + 21)]
+            for claimed in frame:
+                claimed.args = f'{{"count": {claimed.id}}}'
+            worker.send(sent + 1, frame)
+            sent += len(frame)
+        report = worker.report()
+        done = report.done
+        replies.update((number, reply.result) for number, reply in report.replies.items())
+        assert len(replies) == done
+
+    assert f'"double": {2 * total}' in str(replies[total])

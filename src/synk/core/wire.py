@@ -148,27 +148,35 @@ def read_page(
     after: int,
     *,
     most: int,
-    at_least: int = 0,
+    done: int,
     replies: dict[int, Reply] | None = None,
 ) -> Report:
-    """Returns what the page says of the jobs that come after number *after*, up to *most*.
+    """Returns what the page says of the jobs that come after number *after*, up to *done*.
 
-    Jobs up to *at_least* are known to be done by their replies. The worker writes while this
-    reads: it is read again until two looks agree. DONE is looked at
-    before the channel is read for replies, so that none of a job that is done can be missing.
+    What counts as done is not read here: DONE must be looked at before the channel is read for
+    replies, or the reply of a job that is finished in between would be missed. Nothing of a job
+    after *done* is told but that one runs. The worker writes while this reads: it is read again
+    until two looks agree.
+
+    Args:
+        words: the page.
+        after: the number of the last job that is settled.
+        most: the number of the last job that was sent.
+        done: what DONE said before the channel was read, or the last reply if that is more.
+        replies: what the channel brought.
 
     Raises:
         ValueError: it tells of jobs beyond *most*: something has overwritten it.
     """
     while True:
-        done, running = words[DONE], words[RUNNING]
+        running = words[RUNNING]
         started_ns, timeout_ns = words[STARTED_NS], words[TIMEOUT_NS]
         soft_ns, rss_max = words[SOFT_NS], words[RSS_MAX]
-        if words[DONE] == done and words[RUNNING] == running:
+        if words[RUNNING] == running:
             break
     if done > most or running > most:
         raise ValueError(f"the page tells of job {max(done, running)} of {most}")
-    done = max(done, after, at_least)
+    done = max(done, after)
     places = [ring_place(number) for number in range(after + 1, done + 1)]
     return Report(
         done=done,

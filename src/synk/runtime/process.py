@@ -188,16 +188,13 @@ class WorkerProcess:
         return report
 
     def _read(self) -> Report:
-        report = wire.read_page(self._page, self._done, most=self._sent)
+        # In this order: whatever is done by now has sent its reply.
+        done = self._page[wire.DONE]
         replies = self._read_channel()
-        latest = max(replies, default=0)
-        if replies:
-            # A reply may be ahead of DONE: the worker is about to note it, or was killed before.
-            # The job is over in either case, and its measures were noted before the reply.
-            report = wire.read_page(
-                self._page, self._done, most=self._sent, at_least=latest, replies=replies
-            )
-        return report
+        # A reply may be ahead of DONE: the worker is about to note it, or was killed before. The
+        # job is over in either case, and its measures were noted before the reply.
+        done = max(done, *replies) if replies else done
+        return wire.read_page(self._page, self._done, most=self._sent, done=done, replies=replies)
 
     def _read_channel(self) -> dict[int, Reply]:
         replies: dict[int, Reply] = {}
