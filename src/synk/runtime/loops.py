@@ -6,13 +6,14 @@ stops because of the storage: trouble is told once, and the loop tries again wit
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.messages import Claimed, Disowned, Settle
-from synk.core.ownership import Reconciliation, reconcile
+from synk.core.ownership import Reconciliation, fence_of, reconcile
 from synk.errors import StorageError
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict
@@ -102,6 +103,8 @@ class ClaimLoop:
                 self._reconcile()
             if wanted is not None:
                 self._claim(*wanted)
+        if self._unanswered and self._reconcile_due:
+            self._give_back_unanswered()
 
     def _wait(self) -> tuple[str, int] | None:
         """Waits for something to do; returns what is to be claimed, if anything is."""
@@ -193,6 +196,17 @@ class ClaimLoop:
         if found.gone:
             self._engine.post(Disowned(found.gone))
             self._wait_until_gone(set(found.gone))
+
+    def _give_back_unanswered(self) -> None:
+        """At the end: what a lost claim took has not run, and a rescuer would charge it."""
+        pending = self._acks.pending()
+        with contextlib.suppress(StorageError):
+            ghosts = [
+                Ended(job, Verdict.RELEASED)
+                for job in self._storage.running(self._owner)
+                if job.claim_seq in self._unanswered and fence_of(job) not in pending
+            ]
+            self._acks.settle(Settle(ended=ghosts))
 
     def _held(self) -> set[Fence] | None:
         held = self._engine.ask(lambda _: self._engine.pool.held())
