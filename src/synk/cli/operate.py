@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synk.cli.ending import Ending
 from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
 from synk.errors import ConfigurationError, SynkError
 
@@ -40,14 +41,20 @@ def add_to(app: typer.Typer) -> None:
         ] = None,
         log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
     ) -> None:
-        """Run a supervisor for a client with queues and workers."""
+        """Run a supervisor for a client with queues and workers.
+
+        The exit status is 75 if outcomes could not be stored at the end: those jobs run again.
+        """
         level = log_level.upper()
         if level not in _LEVELS:
             raise ConfigurationError("--log-level", log_level, f"must be one of {_LEVELS}")
         logging.basicConfig(format=_LOG_FORMAT, level=level)
         client = configured(loaded(target), processes, queue or [])
+        ending = Ending()
+        client.telemetry.subscribe(ending.follow)
         client.start()
         client.close()
+        raise typer.Exit(ending.status)
 
     @app.command()
     def migrate(

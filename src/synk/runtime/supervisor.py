@@ -198,10 +198,11 @@ class Supervisor:
         self._listener.stop()
         self._maintenance.stop()
         claim, ack, listen, maintain, watch, heart = threads
+        deadline = time.monotonic() + FLUSH_S
         claim.join(FLUSH_S)
         self._engine.give_back()
-        self._acks.finish_by(time.monotonic() + FLUSH_S)
-        ack.join(FLUSH_S + 1.0)
+        self._acks.finish_by(deadline)
+        ack.join(max(0.0, deadline - time.monotonic()) + 1.0)
         self._heart.stop()
         self._watch.stop()
         for thread in (listen, maintain, heart, watch):
