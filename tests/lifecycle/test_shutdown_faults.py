@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import handlers
 from lifecycle import tasks
 from proxy import Proxy
 from servers import Server
-from starting import StartedApp
-from supervising import make_client, wait_until
+from starting import APP, StartedApp
+from supervising import ended, make_client, supervised, wait_until
 from synk import JobState
 
 
@@ -60,3 +62,61 @@ def test_q3_a_database_that_comes_back_in_time_gets_the_last_outcomes(
     assert status == 0, started.log
     assert row is not None
     assert (row.state, row.attempt) == (JobState.COMPLETED, 1)
+
+
+TEARDOWN = """
+class Late:
+    def __del__(self, sleep=time.sleep):
+        sleep(1000)
+late = Late()
+"""
+SUBSCRIBER = """
+def hang(fact):
+    if type(fact).__name__ == "SupervisorStopped":
+        time.sleep(1000)
+client.telemetry.subscribe(hang)
+"""
+HANGS = {
+    "thread": (0, "import threading; threading.Thread(target=time.sleep, args=(1000,)).start()"),
+    "atexit": (0, "import atexit; atexit.register(time.sleep, 1000)"),
+    "c_code": (1, "import atexit, ctypes; atexit.register(ctypes.PyDLL(None).pause)"),
+    "teardown": (1, TEARDOWN),
+    "subscriber": (os.EX_TEMPFAIL, SUBSCRIBER),
+}
+"""What hangs -> the exit status, and the end of the app module; 1: Python could not end itself."""
+
+SOON = f"""{APP.replace("processes=1", "processes=1, drain_timeout=datetime.timedelta(0)")}
+import time
+from synk.cli import ending
+ending.FLUSH_S = ending.SLACK_S = 0.5
+"""
+
+
+def test_q4_an_exit_that_hangs_is_ended_with_the_place_of_each_thread(
+    dsn: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        apps = {
+            name: stack.enter_context(StartedApp(tmp_path / name, dsn, app=f"{SOON}\n{hang}\n"))
+            for name, (_, hang) in HANGS.items()
+        }
+        for app in apps.values():
+            app.wait_for_log("started")
+            app.signal(signal.SIGTERM)
+
+        for name, app in apps.items():
+            status, _ = HANGS[name]
+            assert app.wait(15) == status, f"{name}: {app.log}"
+            assert "most recent call first" in app.log
+            assert ("the exit hangs" in app.log) == (status != 1)
+            assert app.processes() == []
+
+
+def test_q4_a_client_leaves_no_thread_in_its_host(dsn: str) -> None:
+    """The watch over the exit belongs to the command alone."""
+    before = set(threading.enumerate())
+
+    with supervised(dsn) as client:
+        ended(client, client.insert("x", handlers.Noop()))
+
+    wait_until(lambda: set(threading.enumerate()) <= before, what="the threads to end")

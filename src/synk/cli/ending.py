@@ -1,20 +1,67 @@
-"""How ``synk start`` ends: with which exit status."""
+"""How ``synk start`` ends: with which exit status, and for certain.
+
+An exit can hang: in a telemetry subscriber, in a thread or an atexit function of the jobs' module,
+in C code. The process must not stay then, since its successor waits for it. Only a program of
+synk's own may end so; a library must not end its host.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import logging
 import os
+import threading
+import time
+from typing import Final
 
-from synk.telemetry import SupervisorStopped
+from synk.runtime.supervisor import FLUSH_S
+from synk.telemetry import SupervisorDraining, SupervisorStopped
+
+SLACK_S: Final = 5.0
+"""What the exit may take beyond the drain and the last outcomes."""
+
+_C_CODE_S: Final = 1.0
+"""After this Python has not ended itself, since C code holds it up or it is being taken apart."""
 
 
 class Ending:
-    """Follows a supervisor to its end."""
+    """Follows a supervisor to its end, and ends this process if that takes too long."""
 
     def __init__(self) -> None:
-        self.status = 0
+        self.status = os.EX_TEMPFAIL
         """The exit status: 75 (EX_TEMPFAIL) if outcomes could not be stored, so jobs run again."""
+        self._deadline = float("inf")
+        self._timer: threading.Timer | None = None
 
     def follow(self, fact: object) -> None:
         """Takes note of a fact."""
-        if isinstance(fact, SupervisorStopped):
-            self.status = os.EX_TEMPFAIL if fact.unacknowledged else 0
+        match fact:
+            case SupervisorDraining():
+                self._end_in(fact.seconds + FLUSH_S + SLACK_S)
+            case SupervisorStopped():
+                self.status = os.EX_TEMPFAIL if fact.unacknowledged else 0
+                self._end_in(FLUSH_S + SLACK_S)
+            case _:
+                pass
+
+    def _end_in(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        if deadline >= self._deadline:
+            return
+        self._deadline = deadline
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+        with contextlib.suppress(AttributeError, OSError, RuntimeError):
+            # A thread that needs no Python. Without a standard error it has nowhere to write.
+            faulthandler.dump_traceback_later(seconds + _C_CODE_S, exit=True)
+
+    def _end(self) -> None:
+        problem = "the exit hangs, and is ended now with status %d; where each thread is follows"
+        logging.getLogger("synk").error(problem, self.status)
+        with contextlib.suppress(AttributeError, OSError, RuntimeError):
+            faulthandler.dump_traceback()
+        os._exit(self.status)

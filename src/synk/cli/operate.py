@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synk.cli.ending import Ending
 from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
 from synk.errors import ConfigurationError, SynkError
 
@@ -45,6 +44,8 @@ def add_to(app: typer.Typer) -> None:
 
         The exit status is 75 if outcomes could not be stored at the end: those jobs run again.
         """
+        from synk.cli.ending import Ending  # noqa: PLC0415 - `--help` needs no supervisor
+
         level = log_level.upper()
         if level not in _LEVELS:
             raise ConfigurationError("--log-level", log_level, f"must be one of {_LEVELS}")
