@@ -244,8 +244,8 @@ class Client:
     def start(self) -> None:
         """Runs this client's queues; returns after a shutdown.
 
-        SIGTERM and SIGINT shut it down where this is the main thread. A second one leaves running
-        jobs three seconds, a third none.
+        SIGTERM, SIGINT and SIGHUP (unless it is ignored) shut it down where this is the main
+        thread. A second one leaves running jobs three seconds, a third none.
 
         Raises:
             ConfigurationError: it has no queues, runs already, or is in a worker process.

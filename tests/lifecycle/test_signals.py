@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle import tasks
 from starting import APP, StartedApp
-from supervising import make_client, wait_until
+from supervising import ended, make_client, wait_until
 from synk import JobState
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
@@ -108,6 +108,22 @@ def test_s12_a_second_signal_alone_ends_a_long_drain(dsn: str, tmp_path: Path) -
     assert row is not None
     assert row.state is JobState.AVAILABLE
     client.close()
+
+
+@pytest.mark.parametrize(("prefix", "stops"), [((), True), (("nohup",), False)])
+def test_s12_a_hangup_stops_a_supervisor_unless_it_is_ignored(
+    dsn: str, tmp_path: Path, prefix: tuple[str, ...], stops: bool
+) -> None:
+    with StartedApp(tmp_path, dsn, prefix=prefix) as started:
+        started.wait_for_log("started")
+        started.signal(signal.SIGHUP)
+        if not stops:
+            with make_client(dsn, workers=tasks.WORKERS) as client:
+                ended(client, client.insert("x", tasks.Task()))
+            assert "draining" not in started.log
+            started.signal(TERM)
+
+        assert started.wait(10) == 0, started.log
 
 
 def test_s12_a_burst_of_signals_is_an_orderly_stop(dsn: str, tmp_path: Path) -> None:

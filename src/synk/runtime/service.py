@@ -32,7 +32,7 @@ class Service:
         self._is_stopping = False
 
     def run(self) -> None:
-        """Runs until `stop`, or SIGTERM or SIGINT where this is the main thread.
+        """Runs until `stop`, or until a signal where this is the main thread.
 
         Raises:
             StorageUnavailable: the database cannot be used at the start. Later this is waited for.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -33,7 +33,12 @@ def stopping(stop: Callable[[], None]) -> Generator[None]:
     thread.start()
     # In this order, and back in the reverse: no signal is handled that nobody hears of.
     fd_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    before: dict[int, Any] = {number: signal.signal(number, _ignore) for number in STOP_SIGNALS}
+    before: dict[int, Any] = {
+        number: signal.signal(number, _ignore)
+        for number in STOP_SIGNALS
+        # `nohup` means it.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
