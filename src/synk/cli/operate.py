@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synk.cli.first_process import stay_behind_as_first_process
 from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
 from synk.errors import ConfigurationError, SynkError
 
@@ -44,18 +45,12 @@ def add_to(app: typer.Typer) -> None:
 
         The exit status is 75 if outcomes could not be stored at the end: those jobs run again.
         """
-        from synk.cli.ending import Ending  # noqa: PLC0415 - `--help` needs no supervisor
-
+        stay_behind_as_first_process()
         level = log_level.upper()
         if level not in _LEVELS:
             raise ConfigurationError("--log-level", log_level, f"must be one of {_LEVELS}")
         logging.basicConfig(format=_LOG_FORMAT, level=level)
-        client = configured(loaded(target), processes, queue or [])
-        ending = Ending()
-        client.telemetry.subscribe(ending.follow)
-        client.start()
-        client.close()
-        raise typer.Exit(ending.status)
+        raise typer.Exit(served(configured(loaded(target), processes, queue or [])))
 
     @app.command()
     def migrate(
@@ -96,6 +91,17 @@ def add_to(app: typer.Typer) -> None:
         raise typer.Exit(Demo(console(), storage or "embedded", folder, processes).run())
 
     _ = (start, migrate, demo)
+
+
+def served(client: Client) -> int:
+    """Runs a supervisor until it is told to stop; returns the exit status."""
+    from synk.cli.ending import Ending  # noqa: PLC0415 - `--help` needs no supervisor
+
+    ending = Ending()
+    client.telemetry.subscribe(ending.follow)
+    client.start()
+    client.close()
+    return ending.status
 
 
 def loaded(target: str) -> Client:
