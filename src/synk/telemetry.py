@@ -231,6 +231,34 @@ class StorageRecovered(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class LoopStalled(Fact):
+    """The supervisor's loop has not turned for *seconds*: what is over its time is killed late."""
+
+    level: ClassVar[int] = logging.ERROR
+    seconds: float
+    place: str
+    """Where in the code it is."""
+
+    def __str__(self) -> str:
+        return (
+            f"the supervisor's loop has stood still for {self.seconds:.1f} s in {self.place}: jobs "
+            "over their time are killed late. Make telemetry subscribers quick, or give this "
+            "process more CPU"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoopResumed(Fact):
+    """It turns again, after *seconds*."""
+
+    level: ClassVar[int] = logging.WARNING
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the supervisor's loop turns again after {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
 class JobsCleaned(Fact):
     """The cleaner removed finished jobs."""
 

@@ -27,6 +27,7 @@ from synk.runtime import place
 from synk.runtime.acks import AckLoop
 from synk.runtime.engine import Engine
 from synk.runtime.heart import HeartLoop, boottime
+from synk.runtime.lag import LagLoop
 from synk.runtime.loops import ClaimLoop, ListenLoop
 from synk.runtime.maintenance import MaintenanceLoop
 from synk.runtime.watch import WatchLoop, slot_status
@@ -120,6 +121,7 @@ class Supervisor:
             on_staged=self._claims.look_now,
         )
         self._watch = WatchLoop(storage, self._engine, self._status, facts)
+        self._lag = LagLoop(self._engine, facts)
 
     # -- running and stopping ---------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class Supervisor:
         yield "maintain", self._maintenance.run
         yield "watch", self._watch.run
         yield "heart", self._heart.run
+        yield "lag", self._lag.run
 
     def _thread(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         """Returns a thread whose failure, a bug, ends the supervisor instead of crippling it."""
@@ -197,7 +200,8 @@ class Supervisor:
         self._claims.stop()
         self._listener.stop()
         self._maintenance.stop()
-        claim, ack, listen, maintain, watch, heart = threads
+        self._lag.stop()
+        claim, ack, listen, maintain, watch, heart, lag = threads
         deadline = time.monotonic() + FLUSH_S
         claim.join(FLUSH_S)
         self._engine.give_back()
@@ -205,7 +209,7 @@ class Supervisor:
         ack.join(max(0.0, deadline - time.monotonic()) + 1.0)
         self._heart.stop()
         self._watch.stop()
-        for thread in (listen, maintain, heart, watch):
+        for thread in (listen, maintain, heart, watch, lag):
             thread.join(1.0)
         unstored = self._acks.unacknowledged
         if unstored:
