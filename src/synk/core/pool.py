@@ -81,7 +81,7 @@ START_TIMEOUT_S: Final = 60.0
 
 START_FAILURES_MAX: Final = 5
 """Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
-is a passing trouble, and the pool goes on trying, ever more rarely."""
+is a passing trouble: the pool goes on trying, ever more rarely, and gives back what it holds."""
 
 GLANCE_S: Final = 0.005
 """A worker that was given a job is looked at after this time, and then ever more rarely, since its
@@ -488,8 +488,12 @@ class Pool:
     def _failed_to_start(self, slot: Slot, exit_: Exit, now: float) -> None:
         self._start_failures += 1
         slot.spawn_at = now + min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
-        never = not self._ever_ready
-        if never and self._start_failures == START_FAILURES_MAX and not self.draining:
+        if self._start_failures < START_FAILURES_MAX or self.draining:
+            return
+        if not any(slot.state is SlotState.SERVING for slot in self.slots):
+            for job in self.backlog.remove_where(lambda _: True):
+                self._ended.append(Ended(job, Verdict.RELEASED))
+        if not self._ever_ready and self._start_failures == START_FAILURES_MAX:
             self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
 
     # -- decisions ------------------------------------------------------------------------------
