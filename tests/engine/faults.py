@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+import handlers
 from synk.core import wire
 from synk.runtime import packets
 
@@ -37,6 +39,19 @@ def _kill() -> None:
 
 def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def fails_to_start() -> None:
+    """Notes the start, and fails if the file is there that the environment names."""
+    log = Path(os.environ["SYNK_TEST_LOG"])
+    handlers.note(str(log), str(os.getpid()))
+    if log.with_name("broken").exists():
+        raise RuntimeError("the disk is gone")
+
+
+def exits_at_start() -> None:
+    handlers.note(os.environ["SYNK_TEST_LOG"], str(os.getpid()))
+    os._exit(1)
 
 
 def killed_before_reply() -> None:

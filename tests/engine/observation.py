@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import synk
 from engine.acts import ActJob, deed, note
@@ -28,6 +31,27 @@ def wait(job: ActJob) -> str:
     while not Path(job.args.path).exists():
         time.sleep(0.005)
     return "waited"
+
+
+@deed
+def draw_numbers(job: ActJob) -> list[float]:
+    """Chance as the standard library has it, and as something does that a fork would copy."""
+    copied: Any = sys.modules["numpy.random"]
+    return [random.random(), copied.random()]
+
+
+@deed
+def start_client(job: ActJob) -> None:
+    storage = synk.PostgresStorage("postgresql://nobody@127.0.0.1:9/none")
+    workers = [sys.modules["engine.workers"].Actor()]
+    synk.Client(storage=storage, queues={"default": synk.QueueConfig()}, workers=workers).start()
+
+
+@deed
+def terminate_child(job: ActJob) -> int:
+    child = subprocess.Popen(["sleep", "1000"])
+    child.terminate()
+    return child.wait()
 
 
 @deed
