@@ -51,16 +51,21 @@ def never_tried(client: synk.Client, job_id: int) -> bool:
     return row is not None and (row.state, row.attempt) == (JobState.AVAILABLE, 0)
 
 
+LEAVES_A_THREAD = """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True, name="poller").start()
+"""
+LEAVES_A_SOCKET = """
+import socket
+kept = socket.socket()
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "shown"),
     [
-        (
-            "leaves_a_thread",
-            "import threading\n"
-            "threading.Thread(target=threading.Event().wait, daemon=True, name='poller').start()",
-            "the thread 'poller'",
-        ),
-        ("leaves_a_socket", "import socket\nkept = socket.socket()", "left a socket open"),
+        ("leaves_a_thread", LEAVES_A_THREAD, "the thread 'poller'"),
+        ("leaves_a_socket", LEAVES_A_SOCKET, "left a socket open"),
     ],
 )
 def test_w13_a_module_that_cannot_be_forked_is_refused_by_name(
