@@ -96,8 +96,7 @@ def _settle_in(setup: Setup, stack_fd: int) -> None:
     if setup.no_new_privileges:
         linux.refuse_new_privileges()
     linux.set_name(f"synk-worker-{setup.slot}")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _ignore)
+    linux.bear_ending_signals()
     for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable(file=stack_fd)
@@ -108,10 +107,6 @@ def _settle_in(setup: Setup, stack_fd: int) -> None:
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]
         resource.setrlimit(number, (value, value if hard == resource.RLIM_INFINITY else hard))
-
-
-def _ignore(_signal: int, _frame: object) -> None:
-    """The supervisor decides about ends. No SIG_IGN: programs that jobs start would inherit it."""
 
 
 def _load(setup: Setup) -> dict[str, Handler]:

@@ -11,6 +11,10 @@ from typing import Final
 TAG: Final = "SYNK_SUPERVISOR"
 """In the environment of everything that a supervisor starts: its client's id."""
 
+ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What others send to all processes of a service: it is the supervisor who says when a worker ends.
+They are blocked while a program is exchanged for another, since until it has handlers they kill."""
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -36,6 +40,20 @@ def adopt_orphans() -> None:
 def refuse_new_privileges() -> None:
     """From now on no program that this process starts can gain rights by its setuid bit."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def bear_ending_signals() -> None:
+    """Gives them handlers that do nothing, and lets them through.
+
+    Handlers instead of SIG_IGN, which programs that jobs start would inherit.
+    """
+    for number in ENDING_SIGNALS:
+        signal.signal(number, _ignore)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    pass
 
 
 def set_name(name: str) -> None:

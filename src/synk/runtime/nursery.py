@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from synk.runtime import child, linux, nursery_host, packets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from synk.config import EngineConfig
 
@@ -88,7 +88,7 @@ class Nursery:
         self.prepare = preparation(needs_main=needs_main)
         path: list[str] = self.prepare["sys_path"]
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, _ending_signals_held():
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
                 child.interpreter(_HOST.format(path=path, fd=theirs.fileno())),
                 env=_environment(config.worker_env, tag),
@@ -169,6 +169,16 @@ def preparation(*, needs_main: bool) -> dict[str, Any]:
         sys.modules["__main__"] = main
     wanted = ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
     return {name: value for name, value in inherited.items() if name in wanted}
+
+
+@contextlib.contextmanager
+def _ending_signals_held() -> Generator[None]:
+    """What is started now begins with them blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, linux.ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(names: tuple[str, ...] | None, tag: str) -> dict[str, str]:

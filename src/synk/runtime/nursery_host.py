@@ -52,8 +52,7 @@ def main(control_fd: int) -> None:
     settings = json.loads(packets.receive(control))
     place.move_to(place.Place.NURSERY, settings["supervisor_pid"])
     linux.set_name("synk-nursery")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _ignore)
+    linux.bear_ending_signals()
     # While it imports there is nothing to clean up, and Python code may be slow to run a handler.
     linux.die_with_parent(signal.SIGKILL)
     _check_parent(settings)
@@ -66,10 +65,6 @@ def main(control_fd: int) -> None:
     linux.die_with_parent(signal.SIGUSR1)
     _check_parent(settings)
     host.run()
-
-
-def _ignore(_signal: int, _frame: object) -> None:
-    """A handler instead of SIG_IGN, which programs that jobs start would inherit."""
 
 
 def _check_parent(settings: dict[str, Any]) -> None:
@@ -146,6 +141,10 @@ def _open_sockets() -> set[str]:
     return found
 
 
+def _on_child(_signal: int, _frame: object) -> None:
+    """There must be a handler for `set_wakeup_fd` to write."""
+
+
 class NurseryHost:
     """Forks a worker for each request, and buries each that ends.
 
@@ -165,7 +164,7 @@ class NurseryHost:
 
     def run(self) -> None:
         """Serves until the supervisor closes the socket."""
-        signal.signal(signal.SIGCHLD, _ignore)
+        signal.signal(signal.SIGCHLD, _on_child)
         signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._selector.register(self._control, selectors.EVENT_READ)
@@ -228,6 +227,7 @@ class NurseryHost:
             if self._command:
                 for fd in fds:
                     os.set_inheritable(fd, True)  # noqa: FBT003 - its signature
+                signal.pthread_sigmask(signal.SIG_BLOCK, linux.ENDING_SIGNALS)
                 os.execv(self._command[0], [*self._command, *map(str, fds)])  # noqa: S606 - our own
             from synk.runtime import child  # noqa: PLC0415 - of no use in the nursery itself
 
