@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import locale
 import os
+import resource
 import signal
 import sys
 import threading
@@ -34,6 +35,20 @@ DEAD_MAN_GRACE_S: Final = 5.0
 _DEAD_MAN_SLACK_S: Final = 1.0
 """A timer that is set once serves many short jobs."""
 
+_DEAD_MAN_TOLERANCE_S: Final = 0.1
+"""A timer that is off by more than this is not the one that was set."""
+
+_LIMITS: Final = (
+    resource.RLIMIT_AS,
+    resource.RLIMIT_CORE,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_NOFILE,
+    resource.RLIMIT_NPROC,
+    resource.RLIMIT_STACK,
+)
+
 
 class ProcessState:
     """The state of a worker between two jobs, as it was before the first."""
@@ -55,6 +70,7 @@ class ProcessState:
         self._decimal: Any = None if decimal is None else decimal.getcontext().copy()
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._cpus = os.sched_getaffinity(0)
+        self._limits = [(limit, resource.getrlimit(limit)) for limit in _LIMITS]
         self.is_moved = False
         """Whether it has another nice value, or runs on other CPUs, than it began with."""
         self._leaks_due = 0.0
@@ -79,16 +95,23 @@ class ProcessState:
                 os.sched_setaffinity(0, cpus)
 
     def _move_back(self) -> None:
-        if self.is_moved:
-            # Without privileges a process cannot make itself more important again: it is replaced.
+        # Without privileges a process cannot make itself more important again: it is replaced.
+        if os.getpriority(os.PRIO_PROCESS, 0) != self._nice:
             os.setpriority(os.PRIO_PROCESS, 0, self._nice)
+        if os.sched_getaffinity(0) != self._cpus:
             os.sched_setaffinity(0, self._cpus)
-            self.is_moved = False
+        self.is_moved = False
+
+    def _restore_limits(self) -> None:
+        for limit, values in self._limits:
+            if resource.getrlimit(limit) != values:
+                resource.setrlimit(limit, values)
 
     def restore(self) -> str | None:
         """Puts back what the last job changed; returns why it cannot, if so."""
         try:
             self._move_back()
+            self._restore_limits()
             os.umask(self._umask)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             self._restore_folder()
@@ -158,7 +181,7 @@ class DeadMansTimer:
     """Ends the process by SIGALRM when a job is far over its time, without any Python code.
 
     The supervisor kills long before; this is for one that is stopped or starved. A job that uses
-    SIGALRM or ITIMER_REAL itself disarms it until the next job.
+    SIGALRM or ITIMER_REAL itself disarms it until it is over.
     """
 
     def __init__(self) -> None:
@@ -171,6 +194,14 @@ class DeadMansTimer:
         if expires is None or not needed <= expires <= needed + _DEAD_MAN_SLACK_S:
             self._expires_s = needed + _DEAD_MAN_SLACK_S / 2
             signal.setitimer(signal.ITIMER_REAL, self._expires_s - now_s)
+
+    def restore(self) -> None:
+        """Takes off what a job has set in its place, so that it does not end one that follows."""
+        left_s, again_s = signal.getitimer(signal.ITIMER_REAL)
+        expected_s = 0.0 if self._expires_s is None else self._expires_s - time.monotonic()
+        if again_s or abs(left_s - expected_s) > _DEAD_MAN_TOLERANCE_S:
+            self._expires_s = None
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def rest(self) -> None:
         """Takes it off while there is no job."""

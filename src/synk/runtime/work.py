@@ -119,6 +119,7 @@ class WorkerLoop:
                 poke = time.monotonic_ns() - self._told_ns > _POKE_NS
                 if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
                     problem = self._state.restore()
+                    self._timer.restore()
                     if problem is not None:
                         packets.send(self._channel, wire.PROBLEM + problem.encode())
                         return wire.REPLACE_ME
