@@ -43,7 +43,7 @@ def _ignored(_signal: int, _frame: object) -> None:
 def spoil(job: ActJob) -> dict[str, str]:  # noqa: C901, PLR0912, PLR0915 - one case for each
     match job.args.text:
         case "folder":
-            os.chdir("/tmp")
+            os.chdir("/usr")
         case "lost folder":
             folder = tempfile.mkdtemp()
             os.chdir(folder)

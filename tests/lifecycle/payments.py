@@ -1,0 +1,37 @@
+"""A worker that writes to the database of its jobs, and completes them with what it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import psycopg
+
+import synk
+
+
+@dataclass
+class Pay(synk.JobArgs, kind="pay"):
+    """Notes a payment, and does then what it is told."""
+
+    dsn: str
+    then: str = ""
+
+
+class Payer(synk.Worker[Pay]):
+    def next_retry(self, job: synk.Job[Pay]) -> datetime | None:
+        return datetime.now(timezone.utc)
+
+    def work(self, job: synk.Job[Pay]) -> None:
+        with psycopg.connect(job.args.dsn) as connection:
+            connection.execute("INSERT INTO payment VALUES (%s, %s)", (job.id, job.attempt))
+            if job.args.then == "stolen":
+                with psycopg.connect(job.args.dsn, autocommit=True) as other:
+                    other.execute(
+                        "UPDATE synk.job SET claim_seq = claim_seq + 100 WHERE id = %s", (job.id,)
+                    )
+            job.complete_tx(connection, {"paid": True})
+            if job.args.then == "fail before the commit" and job.attempt == 1:
+                raise RuntimeError(job.args.then)
+        if job.args.then == "fail after the commit":
+            raise RuntimeError(job.args.then)
