@@ -26,8 +26,6 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
-from ulid import ULID
-
 from synk.attempt import Attempt, checkpoint_text, progress_text
 from synk.errors import InvalidJob, LeaseLost
 from synk.failure import AttemptError
@@ -476,6 +474,8 @@ class Job(Generic[T]):
         if schema is None:
             # Made by hand, in a test of the handler: there is no row.
             return
+        from ulid import ULID  # noqa: PLC0415 - most workers have no use for it
+
         owner = ULID.from_str(self._client_id).to_uuid()
         done = connection.execute(
             f'SELECT "{schema}".complete(%s, %s, %s::uuid, %s, %s::jsonb)',

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from synk.job import Outcome
+from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
 
 ROWS = 50_000
 OWNER = uuid.UUID(int=7)
 STATEMENTS = Statements()
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection as synk makes its own."""
+    with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
+        yield connection
 
 
 @pytest.fixture(params=["fresh", "analyzed"])
@@ -52,7 +61,7 @@ def test_a_claim_reads_the_head_of_its_index(loaded: psycopg.Connection, mode: s
 
     plan = plan_of(loaded, statement, mode)
 
-    assert indexes(plan) == {"job_claim", "job_pkey"}
+    assert indexes(plan) == {"job_claim", "job_pkey", "client_pkey"}
     assert '"Node Type": "Sort"' not in plan
     assert "Seq Scan" not in plan
 

@@ -15,6 +15,7 @@ import synk
 from supervising import make_client, wait_until
 from synk import JobState
 from synk.job import AckAnswer, Outcome
+from synk.testing.making import register
 
 OWNER = uuid.uuid4()
 
@@ -33,6 +34,7 @@ def state_of(connection, job_id: int) -> str:
 
 
 def claim(storage, limit: int = 10) -> list:
+    register(storage, OWNER)
     return storage.get_job_available("default", limit, kinds=["k"], owner=OWNER, claim_seq=1)
 
 
@@ -246,6 +248,7 @@ def test_the_schema_may_have_another_name(dsn: str, schema: str) -> None:
     with synk.Client(storage=storage) as client:
         first = client.insert("x", handlers.Noop())
         client.insert("y", handlers.Noop(), synk.InsertOptions(depends_on=(first,)))
+        register(storage, OWNER)
         jobs = storage.get_job_available("default", 5, kinds=["noop"], owner=OWNER, claim_seq=1)
         complete(storage, *jobs)
         assert storage.counts() == {JobState.COMPLETED: 1, JobState.AVAILABLE: 1}

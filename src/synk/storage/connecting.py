@@ -53,6 +53,12 @@ _SESSION: Final = {
     "statement_timeout": str(_STATEMENT_MS),
     "lock_timeout": str(_LOCK_MS),
     "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
+    # Every join of synk's statements is a few hundred look-ups by a key. On a table that has grown
+    # since its statistics were taken, the planner would rather read all of it.
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    # Compiling takes longer than any of them.
+    "jit": "off",
 }
 
 _KEEPALIVE: Final = {
