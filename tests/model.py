@@ -66,6 +66,8 @@ class Entry:
 class Hints:
     """What `ModelStorage.announcements` gives."""
 
+    is_live = True
+
     def __init__(self) -> None:
         self._arrived = threading.Event()
 

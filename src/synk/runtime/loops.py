@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
+IDLE_FETCHES: Final = 9
+"""Intervals that an empty queue is left in peace, at the most, while new jobs are announced."""
+
 _GONE_PAUSE_S: Final = 0.01
 _LISTEN_S: Final = 0.5
 """How long the listener may take to notice that it is to stop, in seconds."""
@@ -63,6 +66,9 @@ class ClaimLoop:
         self._condition = threading.Condition()
         self._demand: dict[str, int] = {}
         self._due = dict.fromkeys(queues, 0.0)
+        self._empty = dict.fromkeys(queues, 0)
+        """Claims in a row that found nothing, by queue."""
+        self._are_announced = False
         self._stopping = False
         self._claims = 0
         self._claim_seq = 0
@@ -82,6 +88,10 @@ class ClaimLoop:
         with self._condition:
             self._due = dict.fromkeys(self._due, 0.0)
             self._condition.notify()
+
+    def rely_on_announcements(self, are_announced: bool) -> None:  # noqa: FBT001 - a fact
+        """Says whether new jobs are announced: an empty queue is fetched less often then."""
+        self._are_announced = are_announced
 
     def reconcile_soon(self) -> None:
         """Has the jobs compared before the next claim."""
@@ -129,7 +139,8 @@ class ClaimLoop:
         began = time.monotonic()
         with self._condition:
             # Before the question: an announcement during it must not be lost.
-            self._due[queue] = began + self._fetch_s[queue]
+            rests = min(self._empty[queue], IDLE_FETCHES) if self._are_announced else 0
+            self._due[queue] = began + self._fetch_s[queue] * (1 + rests)
         jobs: list[ClaimedJob] = []
         try:
             jobs = self._storage.get_job_available(
@@ -141,6 +152,7 @@ class ClaimLoop:
             self._pause(self._trouble.began(error))
         else:
             self._trouble.ended()
+        self._empty[queue] = 0 if jobs else self._empty[queue] + 1
         if len(jobs) >= limit:
             with self._condition:
                 self._due[queue] = 0.0
@@ -230,11 +242,18 @@ class ListenLoop:
     """Passes hints of the storage on. They make things quick; nothing depends on them."""
 
     def __init__(
-        self, storage: Storage, owner: UUID, facts: Telemetry, *, on_hint: Callable[[], None]
+        self,
+        storage: Storage,
+        owner: UUID,
+        facts: Telemetry,
+        *,
+        on_hint: Callable[[], None],
+        on_listening: Callable[[bool], None],
     ) -> None:
         self._storage = storage
         self._owner = owner
         self._on_hint = on_hint
+        self._on_listening = on_listening
         self._trouble = Trouble("listening", facts)
         self._stop = threading.Event()
 
@@ -248,10 +267,12 @@ class ListenLoop:
             try:
                 with self._storage.announcements(self._owner) as announcements:
                     self._trouble.ended()
+                    self._on_listening(announcements.is_live)
                     # Whatever came while nobody listened.
                     self._on_hint()
                     while not self._stop.is_set():
                         if announcements.wait(_LISTEN_S):
                             self._on_hint()
             except StorageError as error:
+                self._on_listening(False)  # noqa: FBT003 - a fact
                 self._stop.wait(self._trouble.began(error))

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
-STAGE_S: Final = 1.0
-"""How often due jobs are looked for at the least, however rarely the queues are fetched."""
+STAGE_S: Final = 0.5
+"""How often due jobs are looked for: the precision of `scheduled_at`."""
 
 HASTE_S: Final = 3.0
 """What running jobs have left when the supervisor is told a second time to stop."""
@@ -109,13 +109,19 @@ class Supervisor:
         self._claims = ClaimLoop(
             storage, self._engine, self._acks, owner, queues, registry.kinds, facts
         )
-        self._listener = ListenLoop(storage, owner, facts, on_hint=self._on_hint)
+        self._listener = ListenLoop(
+            storage,
+            owner,
+            facts,
+            on_hint=self._on_hint,
+            on_listening=self._claims.rely_on_announcements,
+        )
         self._maintenance = MaintenanceLoop(
             storage,
             self._engine,
             owner,
             facts,
-            stage_s=min(STAGE_S, *(queue.time_fetch.total_seconds() for queue in queues.values())),
+            stage_s=STAGE_S,
             lease_ttl_s=engine.lease_ttl_s,
             cleaner=cleaner,
             on_staged=self._claims.look_now,

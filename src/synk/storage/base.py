@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 class Announcements(Protocol):
     """A subscription to what happens in the storage: hints only, they may be late or missing."""
 
+    is_live: bool
+    """Whether hints come at all; if not, polling is all there is."""
+
     def wait(self, timeout_s: float) -> bool:
         """Waits for a hint, at most *timeout_s* seconds, and says whether there was one.
 

@@ -10,6 +10,7 @@ What psycopg raises leaves this module only as the errors of `synk.errors`, by t
 
 from __future__ import annotations
 
+import select
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
@@ -363,6 +364,8 @@ class PostgresHeart:
 class NoAnnouncements:
     """What takes the place of LISTEN where a pooler does not let it through: polling is all."""
 
+    is_live = False
+
     def wait(self, timeout_s: float) -> bool:
         """See `Announcements.wait`."""
         time.sleep(timeout_s)
@@ -371,6 +374,8 @@ class NoAnnouncements:
 
 class PostgresAnnouncements:
     """Hints over LISTEN, on a connection of its own."""
+
+    is_live = True
 
     def __init__(
         self, connection: psycopg.Connection[Any], storage: PostgresStorage, owner: UUID
@@ -381,8 +386,10 @@ class PostgresAnnouncements:
 
     def wait(self, timeout_s: float) -> bool:
         """See `Announcements.wait`."""
+        # Not psycopg's own waiting, which wakes up ten times a second.
+        select.select([self._connection.fileno()], [], [], timeout_s)
         with translated(self._storage.describe):
-            hints = self._connection.notifies(timeout=timeout_s, stop_after=1)
+            hints = self._connection.notifies(timeout=0, stop_after=1)
             return any(
                 hint.channel != self._cancel[0] or hint.payload == self._cancel[1] for hint in hints
             )
