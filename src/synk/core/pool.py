@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from synk.core import wire
 from synk.core.backlog import Backlog
-from synk.core.demand import Demand, has_room, slots_using
+from synk.core.demand import Demand
+from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
+from synk.core.ledger import Ledger
 from synk.core.messages import (
     Ask,
     CancelRequested,
@@ -36,12 +38,9 @@ from synk.core.messages import (
     LeaseRenewed,
     Recall,
     Recalled,
-    Report,
     Reported,
     Request,
     Sampled,
-    Send,
-    Settle,
     Spawn,
     Tick,
     WorkerExited,
@@ -49,20 +48,13 @@ from synk.core.messages import (
 )
 from synk.core.ownership import fence_of
 from synk.core.slot import Slot, SlotInput, SlotState
-from synk.core.verdicts import (
-    cancelled_error,
-    ended_by_death,
-    ended_by_reply,
-    memory_limit,
-    time_limit,
-)
 from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synk.core.demand import QueueLimits
-    from synk.core.messages import Exit, Measure
+    from synk.core.messages import Exit
     from synk.job import ClaimedJob, Fence
 
 DISPATCH_S: Final = 5.0
@@ -73,19 +65,12 @@ STALL_S: Final = 0.02
 """A worker without progress for this long, and for three times what its job was expected to take,
 gets no more jobs, and what waits at it is taken back."""
 
-STEAL_S: Final = 0.002
-"""What waits at a busy worker is taken back for an idle one if it is at least this much work."""
-
 START_TIMEOUT_S: Final = 60.0
 """A worker has this long to import the handlers' modules."""
 
 START_FAILURES_MAX: Final = 5
 """Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
 is a passing trouble: the pool goes on trying, ever more rarely, and gives back what it holds."""
-
-GLANCE_S: Final = 0.005
-"""A worker that was given a job is looked at after this time, and then ever more rarely, since its
-page tells of a timeout that the job's own worker named."""
 
 LEAVE_S: Final = 1.0
 """A worker without a job that was told to end has this long."""
@@ -135,6 +120,8 @@ class Pool:
         self.queues = dict(queues)
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
+        self._ledger = Ledger(self.queues, self.estimates)
+        self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates)
         self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
         self.draining = False
         self.fenced = False
@@ -147,8 +134,6 @@ class Pool:
         self._deaths = 0
         self._commands: list[Command] = []
         self._ever_ready = False
-        self._successes: list[tuple[ClaimedJob, Measure, int | None]] = []
-        self._ended: list[Ended] = []
 
     # -- the interface of the shell -----------------------------------------------------------
 
@@ -162,7 +147,7 @@ class Pool:
             case Claimed():
                 self._on_claimed(event)
             case Reported():
-                self._take_report(self.slots[event.slot], event.report, now)
+                self._ledger.take_report(self.slots[event.slot], event.report, now)
             case Tick():
                 pass
             case WorkerReady() | Recalled() | WorkerExited() | Sampled():
@@ -263,7 +248,7 @@ class Pool:
     def _on_claimed(self, event: Claimed) -> None:
         self.claims += 1
         if self.draining or self.fenced:
-            self._ended += [Ended(job, Verdict.RELEASED) for job in event.jobs]
+            self._ledger.release(event.jobs)
             return
         append = self.backlog.append
         for job in event.jobs:
@@ -282,7 +267,7 @@ class Pool:
 
     def _on_recalled(self, event: Recalled, now: float) -> None:
         slot = self.slots[event.slot]
-        self._take_report(slot, event.report, now)
+        self._ledger.take_report(slot, event.report, now)
         is_deaf = self._is_deaf(slot, now)
         self._take_back(slot, event.taken)
         reason = KillReason.DEAF if is_deaf else self._reason_to_kill(slot, now)
@@ -328,13 +313,14 @@ class Pool:
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         slot = self.slots[event.slot]
         was, reason = slot.state, slot.kill_reason
-        self._take_report(slot, event.report, now)
+        self._ledger.take_report(slot, event.report, now)
         self._take_back(slot, event.taken)
         if slot.in_flight:
-            self._blame(slot, event.report, event.exit, now)
+            for job in reversed(self._ledger.blame(slot, event.report, event.exit, now)):
+                self._put_back(job)
         if reason is None and was is not SlotState.LEAVING and event.exit.code != wire.REPLACE_ME:
             self._deaths += 1
-        self._ended += slot.withheld
+        self._ledger.tell_withheld(slot)
         slot.move(SlotInput.EXIT)
         slot.spawn_at = now
         if was is SlotState.STARTING or reason is KillReason.START:
@@ -364,8 +350,7 @@ class Pool:
         def is_wanted(job: ClaimedJob) -> bool:
             return (job.id, job.attempt, job.claim_seq) in wanted
 
-        for job in self.backlog.remove_where(is_wanted):
-            self._ended.append(Ended(job, Verdict.CANCELLED, error=cancelled_error(job)))
+        self._ledger.cancel(self.backlog.remove_where(is_wanted))
         for slot in self.slots:
             for job in slot.in_flight:
                 if is_wanted(job):
@@ -375,16 +360,14 @@ class Pool:
     def _on_lease_lost(self) -> None:
         """Others may run these jobs from now on: what runs is killed, what waits is given back."""
         self.fenced = True
-        for job in self.backlog.remove_where(lambda _: True):
-            self._ended.append(Ended(job, Verdict.RELEASED))
+        self._ledger.release(self.backlog.remove_where(lambda _: True))
         for slot in self.slots:
             if slot.in_flight:
                 self._recall(slot)
 
     def _on_disowned(self, event: Disowned) -> None:
         gone = set(event.fences)
-        for job in self.backlog.remove_where(lambda job: fence_of(job) in gone):
-            self._ended.append(Ended(job, Verdict.RELEASED))
+        self._ledger.release(self.backlog.remove_where(lambda job: fence_of(job) in gone))
         for slot in self.slots:
             for job in slot.in_flight:
                 if fence_of(job) in gone:
@@ -394,64 +377,10 @@ class Pool:
     def _on_drain(self, event: DrainRequested) -> None:
         self.draining = True
         self._drain_deadline = event.deadline
-        for job in self.backlog.remove_where(lambda _: True):
-            self._ended.append(Ended(job, Verdict.RELEASED))
+        self._ledger.release(self.backlog.remove_where(lambda _: True))
         for slot in self.slots:
             if len(slot.in_flight) > 1:
                 self._recall(slot)
-
-    # -- what a report and a death mean ---------------------------------------------------------
-
-    def _take_report(self, slot: Slot, report: Report, now: float) -> None:
-        finished = report.done - slot.done
-        if finished > 0:
-            slot.next_job()
-            slot.progress_at = now
-            slot.stalled = False
-            self._take_finished(slot, report, finished)
-        if not slot.in_flight:
-            slot.running = False
-            slot.backlog_s = 0.0
-            slot.glance_at = None
-            if slot.state in (SlotState.SERVING, SlotState.RECALLING):
-                slot.deadline = None
-            return
-        head = slot.in_flight[0]
-        slot.running = report.running == slot.head_number
-        timeout = self.queues[head.queue].timeout_s
-        if slot.running:
-            slot.started_s = report.started_s
-            slot.deadline = report.started_s + (report.timeout_s or timeout)
-            slot.soft_at = None if report.soft_s is None else report.started_s + report.soft_s
-            slot.rss_max = report.rss_max
-        elif finished > 0:
-            slot.deadline = now + timeout
-        if finished > 0:
-            slot.glance_at = now + GLANCE_S
-        elif slot.running and report.timeout_s is not None:
-            slot.glance_at = None
-        elif slot.glance_at is not None and now >= slot.glance_at:
-            slot.glance_at = now + max(GLANCE_S, now - slot.progress_at)
-
-    def _take_finished(self, slot: Slot, report: Report, finished: int) -> None:
-        learn = self.estimates.learn
-        replies = report.replies
-        number = slot.done
-        for measure in report.measures[-finished:]:
-            number += 1
-            job = slot.in_flight.popleft()
-            slot.backlog_s -= job.expected_s
-            learn(job.kind, measure[0] / 1e6)
-            reply = replies.get(number) if replies else None
-            if reply is None:
-                self._successes.append((job, measure, slot.pid))
-            elif reply.cancelled:
-                # Told when its process is gone, and with it whatever it started.
-                slot.withheld.append(ended_by_reply(job, reply, measure, slot.pid))
-                slot.stalled = True
-            else:
-                self._ended.append(ended_by_reply(job, reply, measure, slot.pid))
-        slot.done = report.done
 
     def _take_back(self, slot: Slot, taken: int) -> None:
         for _ in range(taken):
@@ -462,28 +391,11 @@ class Pool:
 
     def _put_back(self, job: ClaimedJob) -> None:
         if job.cancel_requested:
-            self._ended.append(Ended(job, Verdict.CANCELLED, error=cancelled_error(job)))
+            self._ledger.cancel([job])
         elif self.draining or self.fenced or job.disowned:
-            self._ended.append(Ended(job, Verdict.RELEASED))
+            self._ledger.release([job])
         else:
             self.backlog.append_left(job)
-
-    def _blame(self, slot: Slot, report: Report, exit_: Exit, now: float) -> None:
-        jobs = list(slot.in_flight)
-        slot.in_flight.clear()
-        if report.running == slot.head_number:
-            ran_s = max(0.0, now - report.started_s)
-            limits = self.queues[jobs[0].queue]
-            limit = ""
-            if slot.kill_reason is KillReason.MEMORY:
-                limit = memory_limit(jobs[0], slot.tree_bytes, report.rss_max, limits.rss_max)
-            elif ran_s >= (report.timeout_s or limits.timeout_s):
-                limit = time_limit(jobs[0], report.timeout_s, limits.timeout_s)
-            self._ended.append(ended_by_death(jobs[0], slot.kill_reason, exit_, ran_s, limit))
-            self.estimates.learn(jobs[0].kind, ran_s)
-            del jobs[0]
-        for job in reversed(jobs):
-            self._put_back(job)
 
     def _failed_to_start(self, slot: Slot, exit_: Exit, now: float) -> None:
         self._start_failures += 1
@@ -491,8 +403,7 @@ class Pool:
         if self._start_failures < START_FAILURES_MAX or self.draining:
             return
         if not any(slot.state is SlotState.SERVING for slot in self.slots):
-            for job in self.backlog.remove_where(lambda _: True):
-                self._ended.append(Ended(job, Verdict.RELEASED))
+            self._ledger.release(self.backlog.remove_where(lambda _: True))
         if not self._ever_ready and self._start_failures == START_FAILURES_MAX:
             self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
 
@@ -578,67 +489,21 @@ class Pool:
             case _:
                 return []
 
-    # -- giving jobs to workers -----------------------------------------------------------------
-
     def _dispatch(self, now: float) -> None:
-        waiting = self.backlog.count
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining or self.fenced:
             return
         if self._wear.rss_max is not None:
             serving = [slot for slot in serving if not self._is_worn(slot)]
-        if waiting:
-            serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
-            share = -(-waiting // len(serving))
-            for slot in serving:
-                self._fill(slot, share, now)
+        if self.backlog.count and serving:
+            self._commands += self._dispatching.to(serving, now)
         elif any(not slot.in_flight for slot in serving):
-            self._steal(serving)
-
-    def _fill(self, slot: Slot, share: int, now: float) -> None:
-        jobs: list[ClaimedJob] = []
-        for name, queue in self.backlog.turns():
-            if not self._may_use(slot, name):
-                continue
-            while len(jobs) < share and (job := queue.peek()) is not None:
-                expected_s = self.estimates.expected_s(job.kind)
-                if not has_room(slot, expected_s) or len(jobs) >= slot.places:
-                    break
-                queue.pop()
-                job.expected_s = expected_s
-                slot.in_flight.append(job)
-                slot.backlog_s += expected_s
-                jobs.append(job)
-        if jobs:
-            self._send(slot, jobs, now)
-
-    def _send(self, slot: Slot, jobs: list[ClaimedJob], now: float) -> None:
-        first = slot.sent + 1
-        slot.sent += len(jobs)
-        if len(slot.in_flight) == len(jobs):
-            slot.progress_at = now
-            slot.glance_at = now + GLANCE_S
-            slot.deadline = now + self.queues[jobs[0].queue].timeout_s
-        self._commands.append(Send(slot.number, first, jobs))
-
-    def _may_use(self, slot: Slot, queue: str) -> bool:
-        """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
-        limit = self.queues[queue].max_workers
-        if limit >= len(self.slots) or any(job.queue == queue for job in slot.in_flight):
-            return True
-        return slots_using(self.slots, queue) < limit
-
-    def _steal(self, serving: list[Slot]) -> None:
-        for slot in serving:
-            if len(slot.in_flight) > 1:
-                queued_s = slot.backlog_s - slot.in_flight[0].expected_s
-                if queued_s >= STEAL_S:
-                    self._recall(slot)
+            for slot in self._dispatching.overfull(serving):
+                self._recall(slot)
 
     def _flushed(self) -> list[Command]:
-        if self._successes or self._ended:
-            self._commands.append(Settle(self._successes, self._ended))
-            self._successes = []
-            self._ended = []
+        settle = self._ledger.settled()
+        if settle is not None:
+            self._commands.append(settle)
         commands, self._commands = self._commands, []
         return commands

@@ -1,0 +1,84 @@
+"""Which worker gets which jobs: by urgency, by room, and never behind one that is stuck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from synk.core.demand import has_room, slots_using
+from synk.core.ledger import GLANCE_S
+from synk.core.messages import Send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from synk.core.backlog import Backlog
+    from synk.core.demand import QueueLimits
+    from synk.core.estimates import Estimates
+    from synk.core.slot import Slot
+    from synk.job import ClaimedJob
+
+STEAL_S: Final = 0.002
+"""What waits at a busy worker is taken back for an idle one if it is at least this much work."""
+
+
+class Dispatch:
+    """Gives the jobs of the backlog to workers."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        queues: Mapping[str, QueueLimits],
+        backlog: Backlog,
+        estimates: Estimates,
+    ) -> None:
+        self._slots = slots
+        self._queues = queues
+        self._backlog = backlog
+        self._estimates = estimates
+
+    def to(self, serving: list[Slot], now: float) -> list[Send]:
+        """Fills up the workers of *serving*, those with least to do first."""
+        serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
+        share = -(-self._backlog.count // len(serving))
+        sends = (self._fill(slot, share, now) for slot in serving)
+        return [send for send in sends if send is not None]
+
+    def _fill(self, slot: Slot, share: int, now: float) -> Send | None:
+        jobs: list[ClaimedJob] = []
+        for name, queue in self._backlog.turns():
+            if not self._may_use(slot, name):
+                continue
+            while len(jobs) < share and (job := queue.peek()) is not None:
+                expected_s = self._estimates.expected_s(job.kind)
+                if not has_room(slot, expected_s) or len(jobs) >= slot.places:
+                    break
+                queue.pop()
+                job.expected_s = expected_s
+                slot.in_flight.append(job)
+                slot.backlog_s += expected_s
+                jobs.append(job)
+        return self._sent(slot, jobs, now) if jobs else None
+
+    def _sent(self, slot: Slot, jobs: list[ClaimedJob], now: float) -> Send:
+        first = slot.sent + 1
+        slot.sent += len(jobs)
+        if len(slot.in_flight) == len(jobs):
+            slot.progress_at = now
+            slot.glance_at = now + GLANCE_S
+            slot.deadline = now + self._queues[jobs[0].queue].timeout_s
+        return Send(slot.number, first, jobs)
+
+    def _may_use(self, slot: Slot, queue: str) -> bool:
+        """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
+        limit = self._queues[queue].max_workers
+        if limit >= len(self._slots) or any(job.queue == queue for job in slot.in_flight):
+            return True
+        return slots_using(self._slots, queue) < limit
+
+    def overfull(self, serving: Iterable[Slot]) -> list[Slot]:
+        """Returns the workers at which enough waits to be worth taking back for idle ones."""
+        return [
+            slot
+            for slot in serving
+            if len(slot.in_flight) > 1 and slot.backlog_s - slot.in_flight[0].expected_s >= STEAL_S
+        ]
