@@ -12,28 +12,23 @@ machine and on what else it does.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import queue
-import shutil
 import statistics
-import tempfile
 import threading
 import time
 import uuid
 from dataclasses import dataclass
-from importlib import metadata
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
-from rich.console import Console
-from rich.table import Table
 
 import synk
-from synk.storage.embedded import EmbeddedServer
+from common import embedded_server, fresh_schema, show, value, write_json
+from synk.status import ClientStatus
+from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
 
 BATCH = 500
@@ -64,16 +59,8 @@ class Round:
 
 def main() -> None:
     options = parsed()
-    folder = Path(tempfile.mkdtemp(prefix="synk-bench-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedServer(folder / "server") as server:
-            dsn = server.start()
-            rounds = [
-                one_round(dsn, options.jobs, options.processes) for _ in range(options.rounds)
-            ]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with embedded_server() as dsn:
+        rounds = [one_round(dsn, options.jobs, options.processes) for _ in range(options.rounds)]
     report(rounds, options)
 
 
@@ -92,14 +79,8 @@ def one_round(dsn: str, jobs: int, processes: int) -> Round:
     return Round(insert, drain, floor, memory)
 
 
-def fresh(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS synk CASCADE")
-    synk.PostgresStorage(dsn).migrate()
-
-
 def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float]:
-    fresh(dsn)
+    fresh_schema(dsn)
     client = synk.Client(
         storage=synk.PostgresStorage(dsn),
         queues={"default": synk.QueueConfig()},
@@ -124,9 +105,7 @@ def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float
     threading.Thread(target=stop_when_drained).start()
     client.start()
     with psycopg.connect(dsn, autocommit=True) as connection:
-        completed = value(connection, "SELECT count(*) FROM synk.job WHERE state = 'completed'")
-        if completed != jobs:
-            raise SystemExit(f"{completed} of {jobs} jobs completed: the figure would be wrong")
+        check_all_completed(connection, jobs)
         seconds = value(
             connection,
             "SELECT extract(epoch FROM max(finalized_at) - min(attempted_at))::float8"
@@ -138,7 +117,7 @@ def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float
 
 def floor_rate(dsn: str, jobs: int) -> float:
     """The same statements, one connection claiming and one acknowledging, and nothing else."""
-    fresh(dsn)
+    fresh_schema(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO synk.job (name, kind, args)"
@@ -146,11 +125,12 @@ def floor_rate(dsn: str, jobs: int) -> float:
             (jobs,),
         )
     owner = uuid.uuid4()
+    register(dsn, owner)
     statements = Statements()
     claimed: queue.SimpleQueue[tuple[int, list[tuple[Any, ...]]]] = queue.SimpleQueue()
 
     def claim() -> None:
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
             for claim_seq in range(1, jobs + 2):
                 statement = statements.claim(
                     "default", BATCH, kinds=["noop"], owner=owner, claim_seq=claim_seq
@@ -164,14 +144,31 @@ def floor_rate(dsn: str, jobs: int) -> float:
     began = time.perf_counter()
     thread = threading.Thread(target=claim)
     thread.start()
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
         text = statements.ack(owner, []).text
         while (batch := claimed.get())[1]:
             parameters = floor_ack(owner, *batch)
             connection.execute(text, parameters)
-    seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        check_all_completed(connection, jobs)
     thread.join()
     return jobs / seconds
+
+
+def register(dsn: str, owner: uuid.UUID) -> None:
+    """Gives the floor's owner a lease: without one it may not claim."""
+    storage = synk.PostgresStorage(dsn)
+    storage.register_client(
+        ClientStatus(id=owner, host="floor", pid=0, version="", processes=0, queues=()),
+        timedelta(hours=1),
+    )
+    storage.close()
+
+
+def check_all_completed(connection: psycopg.Connection[Any], jobs: int) -> None:
+    completed = value(connection, "SELECT count(*) FROM synk.job WHERE state = 'completed'")
+    if completed != jobs:
+        raise SystemExit(f"{completed} of {jobs} jobs completed: the figure would be wrong")
 
 
 def floor_ack(owner: uuid.UUID, claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
@@ -185,15 +182,7 @@ def floor_ack(owner: uuid.UUID, claim_seq: int, rows: list[tuple[Any, ...]]) -> 
     return parameters
 
 
-def value(connection: psycopg.Connection[Any], text: str) -> Any:
-    row = connection.execute(text.encode()).fetchone()
-    return None if row is None else row[0]
-
-
 def report(rounds: list[Round], options: argparse.Namespace) -> None:
-    table = Table(title=f"{options.jobs:,} no-op jobs, {options.processes} worker processes")
-    for heading in ("", "median", "lowest", "highest"):
-        table.add_column(heading, justify="left" if not heading else "right")
     figures = {
         "synk, jobs/s": [one.synk_per_s for one in rounds],
         "floor without workers, jobs/s": [one.floor_per_s for one in rounds],
@@ -201,23 +190,15 @@ def report(rounds: list[Round], options: argparse.Namespace) -> None:
         "insert_many, rows/s": [one.insert_per_s for one in rounds],
         "supervisor, MB (proportional)": [one.supervisor_mb for one in rounds],
     }
+    rows: list[list[str]] = []
     for name, values in figures.items():
         shape = "{:.2f}" if name == "synk / floor" else "{:,.0f}"
         low, middle, high = min(values), statistics.median(values), max(values)
-        table.add_row(name, *(shape.format(figure) for figure in (middle, low, high)))
-    machine = {
-        "python": platform.python_version(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "synk": metadata.version("synk"),
-        "psycopg": metadata.version("psycopg"),
-    }
-    Console().print(table)
-    Console().print(", ".join(f"{name} {text}" for name, text in machine.items()), style="dim")
-    if options.json:
-        settings = {"jobs": options.jobs, "processes": options.processes, "batch": BATCH}
-        content = {"machine": machine, "settings": settings, "figures": figures}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        rows.append([name, *(shape.format(figure) for figure in (middle, low, high))])
+    title = f"{options.jobs:,} no-op jobs, {options.processes} worker processes"
+    show(title, ("", "median", "lowest", "highest"), rows)
+    settings = {"jobs": options.jobs, "processes": options.processes, "batch": BATCH}
+    write_json(options.json, settings, figures)
 
 
 if __name__ == "__main__":
