@@ -267,18 +267,20 @@ class Engine:
         if process.wants_flush:
             process.flush()
         self._watch_channel(slot, process)
-        self._watch_output(slot, process)
 
     def _report_of(self, slot: int) -> Report:
-        process = self._processes[slot]
-        report = process.report()
-        self._end_if_garbled(process)
-        return report
+        return self._hear(slot, self._processes[slot].report)
 
-    def _end_if_garbled(self, process: WorkerProcess) -> None:
+    def _hear(self, slot: int, ask: Callable[[], T]) -> T:
+        """Returns what a process says. It may close pipes, whose numbers others get then."""
+        process = self._processes[slot]
+        self._unwatch_output(process)
+        answer = ask()
+        self._watch_output(slot, process)
         if process.is_garbled:
             self._unwatch(process.channel.fileno())
             process.kill()
+        return answer
 
     # -- output -----------------------------------------------------------------------------------
 
@@ -286,9 +288,9 @@ class Engine:
         process = self._processes.get(slot)
         if process is None:
             return
+        self._unwatch_output(process)
         process.read_output()
-        self._unwatch(process.output.fd)
-        if not process.output.is_at_end:
+        if process.output_fds:
             self._output_at[slot] = time.monotonic() + OUTPUT_PAUSE_S
 
     def _resume_outputs(self, now: float) -> None:
@@ -299,9 +301,13 @@ class Engine:
                     self._watch_output(slot, self._processes[slot])
 
     def _watch_output(self, slot: int, process: WorkerProcess) -> None:
-        """A worker's output may be another pipe after each report."""
-        if slot not in self._output_at and not process.output.is_at_end:
-            self._watch(process.output.fd, "output", slot)
+        if slot not in self._output_at:
+            for fd in process.output_fds:
+                self._watch(fd, "output", slot)
+
+    def _unwatch_output(self, process: WorkerProcess) -> None:
+        for fd in process.output_fds:
+            self._unwatch(fd)
 
     # -- births and deaths ------------------------------------------------------------------------
 
@@ -363,7 +369,7 @@ class Engine:
         process = self._processes.pop(slot)
         for times in (self._kill_at, self._dead_since, self._output_at):
             times.pop(slot, None)
-        for fd in (process.channel.fileno(), process.pidfd, process.output.fd):
+        for fd in (process.channel.fileno(), process.pidfd, *process.output_fds):
             self._unwatch(fd)
         self._gauge.forget(slot)
         report, taken = process.recall()
@@ -427,8 +433,7 @@ class Engine:
                 self._settle(command)
             case Recall():
                 process = self._processes[command.slot]
-                report, taken = process.recall()
-                self._end_if_garbled(process)
+                report, taken = self._hear(command.slot, process.recall)
                 self._handle(Recalled(command.slot, report, taken))
             case Kill():
                 self._kill(command)
