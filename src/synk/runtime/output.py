@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections import deque
 from typing import Final
+
+from synk import failure
 
 TAIL_BYTES: Final = 16 * 1024
 """Kept of a job's output."""
@@ -59,6 +62,9 @@ class Pipe:
                 part = os.read(self.fd, 65536)
             except BlockingIOError:
                 return
+            except OSError:
+                # Something else than the reading end of a pipe came from the worker.
+                part = b""
             if not part:
                 self.is_at_end = True
                 return
@@ -68,11 +74,11 @@ class Pipe:
             del self._tail[:-TAIL_BYTES]
 
     def tail(self) -> str:
-        """Returns the last 16 KiB, from a whole character on."""
+        """Returns the last 16 KiB, from a whole character on, as text that can be stored."""
         text = bytes(self._tail)
         while text and text[0] & 0xC0 == 0x80:
             text = text[1:]
-        return text.decode(errors="replace")
+        return failure.clean_text(text.decode(errors="replace"), TAIL_BYTES)
 
     def close(self) -> None:
         """Gives back the descriptor."""
@@ -80,10 +86,11 @@ class Pipe:
 
 
 class Passer:
-    """Writes to a descriptor in a thread of its own, so that nobody else waits for it."""
+    """Writes to stderr in a thread of its own, so that nobody else waits for it."""
 
-    def __init__(self, fd: int = 2) -> None:
-        self._fd = fd
+    def __init__(self) -> None:
+        # Where it was closed from the start, descriptor 2 is some other file by now.
+        self._fd = 2 if sys.stderr else None
         self._parts: deque[bytes] = deque()
         self._pending = 0
         self._dropped = 0
@@ -126,6 +133,8 @@ class Passer:
                 return
 
     def _write(self, part: bytes) -> None:
+        if self._fd is None:
+            return
         # A closed stderr is no reason to stop anything.
         with contextlib.suppress(OSError):
             while part:

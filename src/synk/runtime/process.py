@@ -345,7 +345,7 @@ class WorkerProcess:
             stack=failure.clean_text(_without_machinery(raw), _STACK_BYTES_MAX),
             problem=problem or self._problem,
             usage=Usage() if ended is None else self._usage_of_job(ended),
-            output=failure.clean_text(written[-output.TAIL_BYTES :], output.TAIL_BYTES),
+            output=written[-output.TAIL_BYTES :],
             progress=progress,
             checkpoint=checkpoint,
         )
