@@ -100,6 +100,7 @@ class OutputEnd:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._pipe = _identity(fd)
         self._lead_here()
         linux.line_buffer_stdio()
         for stream in (sys.stdout, sys.stderr):
@@ -119,21 +120,40 @@ class OutputEnd:
         unread = fcntl.ioctl(self._fd, termios.FIONREAD, _NO_BYTES)
         return unread != _NO_BYTES or words[wire.OUTPUT_READ] != 0
 
+    def restore(self) -> str | None:
+        """Has descriptors 1 and 2 lead here again; returns why a fresh process is needed, if so."""
+        if any(getattr(stream, "closed", False) for stream in (sys.stdout, sys.stderr)):
+            return "a job has closed stdout or stderr"
+        if any(_identity(fd) != self._pipe for fd in (1, 2)):
+            self._lead_here()
+        return None
+
     def begin_anew(self, words: memoryview, channel: socket.socket, number: int) -> None:
         """Leaves the pipe to job *number*, and begins another one for the next."""
         if not self.was_used(words):
             return
-        reading, writing = os.pipe()
+        # Not at a low number: a job may have closed 1 or 2, which get their own meaning back here.
+        reading, writing = map(moved_high, os.pipe())
         try:
             widen(writing)
             words[wire.OUTPUT_READ] = 0
             # Over the old one: its last writer is gone with this.
             os.dup2(writing, self._fd, inheritable=False)
+            self._pipe = _identity(self._fd)
             self._lead_here()
             packets.send_with(channel, wire.OUTPUT + msgspec.msgpack.encode(number), [reading])
         finally:
             os.close(reading)
             os.close(writing)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """Returns what a descriptor leads to; None if it is closed."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def moved_high(fd: int) -> int:

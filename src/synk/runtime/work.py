@@ -118,7 +118,7 @@ class WorkerLoop:
                 wall_ns = self._run_job(number, job)
                 poke = time.monotonic_ns() - self._told_ns > _POKE_NS
                 if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
-                    problem = self._state.restore()
+                    problem = self._state.restore() or self._output.restore()
                     self._timer.restore()
                     if problem is not None:
                         packets.send(self._channel, wire.PROBLEM + problem.encode())
