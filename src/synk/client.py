@@ -21,6 +21,7 @@ from synk import cpus
 from synk.config import CleanerConfig, EngineConfig, QueueConfig
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.job import InsertOptions, NewJob, check_id, check_label
+from synk.log_thread import LogThread
 from synk.registry import Registry, encode_args
 from synk.runtime import place
 from synk.runtime.service import Service
@@ -41,6 +42,9 @@ JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
 """One job for `insert_many`: (name, args) or (name, args, options)."""
 
 _DEFAULT_OPTIONS: Final = InsertOptions()
+
+_LOG_S: Final = 1.0
+"""How long the last lines may take to be logged when a client stops."""
 
 
 class Client:
@@ -123,7 +127,14 @@ class Client:
         self.id = ULID()
         """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
         self.telemetry = Telemetry()
-        self.telemetry.subscribe(log_to(logger or logging.getLogger("synk")))
+        log = logger or logging.getLogger("synk")
+        self._log = LogThread(
+            log_to(log),
+            tell_dropped=lambda count: log.warning(
+                "%d lines were dropped: the log is not read", count
+            ),
+        )
+        self.telemetry.subscribe(self._log)
         self._lock = threading.Lock()
         self._service: Service | None = None
 
@@ -264,6 +275,7 @@ class Client:
         finally:
             self._service = None
             self.id = ULID()
+            self._log.flush(_LOG_S)
 
     def _new_supervisor(self) -> Supervisor:
         if self._service is not None:
