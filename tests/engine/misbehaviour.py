@@ -302,6 +302,21 @@ def eat_memory_in_child(job: ActJob) -> None:
     child.wait()
 
 
+@deed
+def share_memory_with_children(job: ActJob) -> None:
+    """Takes *number* MB, which three children use as well."""
+    eaten = b"x" * (job.args.number << 20)
+    children = [os.fork() for _ in range(3)]
+    if 0 in children:
+        time.sleep(1000)
+    note(job, "shared")
+    wait(job)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    del eaten
+
+
 KEPT: list[bytearray] = []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +47,70 @@ def start_client(job: ActJob) -> None:
     storage = synk.PostgresStorage("postgresql://nobody@127.0.0.1:9/none")
     workers = [sys.modules["engine.workers"].Actor()]
     synk.Client(storage=storage, queues={"default": synk.QueueConfig()}, workers=workers).start()
+
+
+@deed
+def work_in_kernel(job: ActJob) -> None:
+    """Has the kernel work for *number* milliseconds."""
+    end = time.monotonic() + job.args.number / 1000
+    with Path("/dev/urandom").open("rb", buffering=0) as source:
+        while time.monotonic() < end:
+            source.read(1 << 20)
+
+
+@deed
+def work_in_child(job: ActJob) -> None:
+    """Has a child work for *number* milliseconds of CPU time, and waits for it."""
+    program = f"import time\nwhile time.process_time() < {job.args.number / 1000}: pass"
+    subprocess.run([sys.executable, "-S", "-c", program], check=True)
+
+
+@deed
+def note_progress(job: ActJob) -> object:
+    """Notes 0 to *number*, then waits, or fails, or is done."""
+    for done in range(job.args.number + 1):
+        job.progress(done, job.args.number, f"item {done}")
+    return end_as_told(job)
+
+
+@deed
+def note_checkpoint(job: ActJob) -> object:
+    """Notes a checkpoint in the first attempt; later ones return what they find."""
+    if job.attempt > 1:
+        return job.last_checkpoint
+    for page in range(job.args.number + 1):
+        job.checkpoint({"page": page, "seen": ["a", None, 1.5]})
+    return end_as_told(job)
+
+
+def end_as_told(job: ActJob) -> object:
+    note(job, "noted")
+    match job.args.text:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raises":
+            raise LookupError("after the notes")
+        case "waits":
+            wait(job)
+        case _:
+            pass
+    return "first"
+
+
+@deed
+def refuse_notes(job: ActJob) -> list[str]:
+    refused: list[str] = []
+    for attempt in (
+        lambda: job.progress(float("nan")),
+        lambda: job.checkpoint(object()),
+        lambda: job.checkpoint("x" * 70_000),
+        lambda: job.checkpoint("a\x00b"),
+    ):
+        try:
+            attempt()
+        except synk.InvalidValue as error:
+            refused.append(str(error))
+    return refused
 
 
 @deed
