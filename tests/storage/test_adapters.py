@@ -89,7 +89,9 @@ def test_two_migrations_at_once_make_one_schema(empty_dsn: str) -> None:
     for thread in threads:
         thread.join()
 
-    assert sorted(applied) == [[], [], [], MIGRATIONS]
+    # Each is applied once, whoever has the lock by then.
+    assert len(applied) == 4
+    assert sorted(name for names in applied for name in names) == MIGRATIONS
 
 
 def test_the_latest_version_is_that_of_the_files() -> None:
