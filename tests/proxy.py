@@ -1,6 +1,8 @@
-"""A proxy before PostgreSQL that can go away, and can stop at a chosen statement.
+"""A proxy before PostgreSQL that is the network, and a server in trouble.
 
-It reads as much of the protocol as it needs: where a message ends, and which statement it runs.
+It can go away, stand still, lose connections without a word, lead to another server, and stop,
+break or refuse a chosen run of a chosen statement. It reads as much of the protocol as it needs:
+where a message ends, and which statement it runs.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -19,14 +23,26 @@ from synk.storage import sql
 
 _READY = b"Z"
 """The server's message after which a statement is over, and outside of a transaction durable."""
+_IDLE = b"I"
+_HELD_BACK = b"PBDEC"
+"""The client's messages that a Sync follows: they are passed on, or not, with that."""
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+def _marker(statement: str) -> bytes:
+    """Returns what only that statement has: its text up to the first value, or COMMIT."""
+    if statement.isupper():
+        return statement.encode()
+    return sql.statement(statement).partition("%")[0].encode()
 
 
 class Trap:
     """Stops one run of a statement, before the server gets it or when its answer is there."""
 
-    def __init__(self, statement: str, at: Literal["question", "answer"]) -> None:
-        self.marker = sql.statement(statement).partition("%")[0].encode()
+    def __init__(self, statement: str, at: Literal["question", "answer"], runs_before: int) -> None:
+        self.marker = _marker(statement)
         self.at = at
+        self.runs_before = runs_before
         self._reached = threading.Event()
         self._decided = threading.Event()
         self._cuts = False
@@ -49,6 +65,23 @@ class Trap:
         return self._decided.wait(DEADLINE_S) and not self._cuts
 
 
+@dataclass(eq=False)
+class Refusal:
+    """What the server says to a statement instead of running it."""
+
+    markers: tuple[bytes, ...]
+    sqlstate: str
+    message: str
+    count: int = 0
+    """How often it was said."""
+
+    def encoded(self, status: bytes) -> bytes:
+        fields = {b"S": b"ERROR", b"V": b"ERROR", b"C": self.sqlstate.encode()}
+        fields[b"M"] = self.message.encode()
+        body = b"".join(code + text + b"\0" for code, text in fields.items()) + b"\0"
+        return _encoded(b"E", body) + _encoded(_READY, status)
+
+
 class Proxy:
     """Listens on a port of 127.0.0.1 for connections to one database."""
 
@@ -56,7 +89,15 @@ class Proxy:
         self._server = conninfo_to_dict(dsn)
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
-        self._open: list[socket.socket] = []
+        self._refusals: list[Refusal] = []
+        self._open: list[_Connection] = []
+        self._forgotten: list[_Connection] = []
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self.delay_s = 0.0
+        """How long each of the server's messages is on its way."""
+        self.connections = 0
+        """How many were made so far."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._address = self._listener.getsockname()
         self.dsn = make_conninfo(
@@ -70,27 +111,82 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.go_down()
+        self.flow()
 
-    def trap(self, statement: str, *, at: Literal["question", "answer"]) -> Trap:
-        """Stops the next run of ``statement.sql``."""
-        trap = Trap(statement, at)
+    # -- one statement ----------------------------------------------------------------------------
+
+    def trap(
+        self, statement: str, *, at: Literal["question", "answer"], runs_before: int = 0
+    ) -> Trap:
+        """Stops one run of ``statement.sql``, or of ``COMMIT``, after *runs_before* others."""
+        trap = Trap(statement, at, runs_before)
         with self._lock:
             self._traps.append(trap)
         return trap
 
+    @contextlib.contextmanager
+    def refusing(self, *statements: str, sqlstate: str, message: str = "no") -> Iterator[Refusal]:
+        """Answers *statements* with an error, none of which the server ever sees."""
+        refusal = Refusal(tuple(map(_marker, statements)), sqlstate, message)
+        with self._lock:
+            self._refusals.append(refusal)
+        try:
+            yield refusal
+        finally:
+            with self._lock:
+                self._refusals.remove(refusal)
+
+    # -- the network ------------------------------------------------------------------------------
+
     def go_down(self) -> None:
         """From now on connections are refused, and those that are there are gone."""
         with self._lock:
-            ends, self._open = [self._listener, *self._open], []
+            connections = [*self._open, *self._forgotten]
+            self._open, self._forgotten = [], []
             for trap in self._traps:
                 trap.cut()
-        for end in ends:
-            _close(end)
+        _close(self._listener)
+        for connection in connections:
+            connection.close()
 
     def come_back(self) -> None:
         """Connections are possible again."""
         self._listener = socket.create_server(self._address)
         self._listen()
+
+    def reset(self) -> None:
+        """Resets all connections that are there (RST); new ones are possible."""
+        with self._lock:
+            connections, self._open = self._open, []
+        for connection in connections:
+            connection.reset()
+
+    def lead_to(self, dsn: str) -> None:
+        """From now on this is another database; the connections to the former one are gone."""
+        self._server = conninfo_to_dict(dsn)
+        self.reset()
+
+    def stand_still(self) -> None:
+        """Nothing is passed on any more, and nothing closed, until `flow`."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """All that was sent meanwhile arrives."""
+        self._flowing.set()
+
+    def forget(self) -> None:
+        """Loses the connections that are there without a word: nothing that is sent arrives."""
+        with self._lock:
+            for connection in self._open:
+                connection.is_forgotten = True
+            self._forgotten += self._open
+            self._open = []
+
+    def wait_until_it_flows(self) -> None:
+        """Waits as long as the network does not pass anything on."""
+        self._flowing.wait()
+
+    # -- for its threads --------------------------------------------------------------------------
 
     def _listen(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
@@ -99,10 +195,19 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                server = self._connect()
-                with self._lock:
-                    self._open += [client, server]
-                _Connection(self, client, server).start()
+                self.wait_until_it_flows()
+                self._open_one(client)
+
+    def _open_one(self, client: socket.socket) -> None:
+        self.connections += 1
+        try:
+            connection = _Connection(self, client, self._connect())
+        except OSError:
+            _close(client)
+            return
+        with self._lock:
+            self._open.append(connection)
+        connection.start()
 
     def _connect(self) -> socket.socket:
         host, port = str(self._server["host"]), int(self._server["port"] or 5432)
@@ -113,12 +218,23 @@ class Proxy:
         return server
 
     def sprung_by(self, text: bytes) -> Trap | None:
-        """Takes and returns the trap for a statement, if there is one."""
+        """Takes and returns the trap for a run of a statement, if there is one."""
         with self._lock:
             for trap in self._traps:
                 if trap.marker in text:
-                    self._traps.remove(trap)
-                    return trap
+                    trap.runs_before -= 1
+                    if trap.runs_before < 0:
+                        self._traps.remove(trap)
+                        return trap
+        return None
+
+    def refusal_of(self, text: bytes) -> Refusal | None:
+        """Returns what a run of a statement is answered with instead, if anything."""
+        with self._lock:
+            for refusal in self._refusals:
+                if any(marker in text for marker in refusal.markers):
+                    refusal.count += 1
+                    return refusal
         return None
 
 
@@ -129,58 +245,106 @@ class _Connection:
         self._server = server
         self._trap: Trap | None = None
         """Waits for the answer to what runs now."""
+        self._status = _IDLE
+        """Of the transaction, as the server has told it last."""
+        self._texts: dict[bytes, bytes] = {}
+        """Of the statements that are prepared, by their names."""
+        self.is_forgotten = False
+        self._is_reset = False
 
     def start(self) -> None:
         for run in (self._pass_questions, self._pass_answers):
             threading.Thread(target=self._guard, args=(run,), daemon=True).start()
 
-    def _guard(self, run) -> None:
+    def close(self) -> None:
+        _close(self._server)
+        if self._is_reset:
+            self._client.close()
+        else:
+            _close(self._client)
+
+    def reset(self) -> None:
+        """Has the client's end closed as one that died: what reads there wakes up and does it."""
+        self._is_reset = True
         with contextlib.suppress(OSError):
-            run()
-        _close(self._client)
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            self._client.shutdown(socket.SHUT_RD)
         _close(self._server)
 
+    def _guard(self, run) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            run()
+        if self.is_forgotten and run == self._pass_answers:
+            # The client is not to hear of it.
+            _close(self._server)
+        else:
+            self.close()
+
     def _pass_questions(self) -> None:
-        texts: dict[bytes, bytes] = {}
+        held: list[tuple[bytes, bytes]] = []
         with self._client.makefile("rb") as reader:
             self._server.sendall(_startup(reader))
             for kind, body in _messages(reader):
-                text = _text_run_by(kind, body, texts)
-                trap = self._proxy.sprung_by(text) if text else None
-                if trap is not None and trap.at == "answer":
-                    self._trap = trap
-                elif trap is not None and not trap.spring():
+                held.append((kind, body))
+                if kind in _HELD_BACK:
+                    continue
+                if not self._pass_on(held):
                     return
-                self._server.sendall(_encoded(kind, body))
+                held = []
+
+    def _pass_on(self, messages: list[tuple[bytes, bytes]]) -> bool:
+        """Passes on what belongs together; says whether the connection goes on."""
+        text = b"".join(self._text_run_by(kind, body) for kind, body in messages)
+        self._proxy.wait_until_it_flows()
+        if self.is_forgotten:
+            return True
+        if text and (refusal := self._proxy.refusal_of(text)):
+            self._client.sendall(refusal.encoded(self._status))
+            return True
+        trap = self._proxy.sprung_by(text) if text else None
+        if trap is not None and trap.at == "answer":
+            self._trap = trap
+        elif trap is not None and not trap.spring():
+            return False
+        self._server.sendall(b"".join(_encoded(kind, body) for kind, body in messages))
+        return True
+
+    def _text_run_by(self, kind: bytes, body: bytes) -> bytes:
+        """Returns the text of the statement that a message runs; remembers those it prepares."""
+        match kind:
+            case b"Q":
+                return body
+            case b"P":
+                name, text, _ = body.split(b"\0", 2)
+                self._texts[name] = text
+            case b"B":
+                _, name, _ = body.split(b"\0", 2)
+                return self._texts.get(name, b"")
+            case _:
+                pass
+        return b""
 
     def _pass_answers(self) -> None:
         held = b""
         with self._server.makefile("rb") as reader:
             for kind, body in _messages(reader):
                 held += _encoded(kind, body)
+                if kind == _READY:
+                    self._status = body
                 if self._trap is not None and kind == _READY:
                     trap, self._trap = self._trap, None
                     if not trap.spring():
                         return
                 if self._trap is None:
-                    self._client.sendall(held)
+                    self._answer(held)
                     held = b""
 
-
-def _text_run_by(kind: bytes, body: bytes, texts: dict[bytes, bytes]) -> bytes:
-    """Returns the text of the statement that a message runs; remembers those it prepares."""
-    match kind:
-        case b"Q":
-            return body
-        case b"P":
-            name, text, _ = body.split(b"\0", 2)
-            texts[name] = text
-        case b"B":
-            _, name, _ = body.split(b"\0", 2)
-            return texts.get(name, b"")
-        case _:
-            pass
-    return b""
+    def _answer(self, messages: bytes) -> None:
+        if self._proxy.delay_s:
+            time.sleep(self._proxy.delay_s)
+        self._proxy.wait_until_it_flows()
+        if not self.is_forgotten:
+            self._client.sendall(messages)
 
 
 def _startup(reader) -> bytes:
