@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 import psycopg_pool
 from psycopg.rows import tuple_row
 
-from synk.errors import ConfigurationError
-from synk.storage.faults import translated
-from synk.storage.postgres import insert_statements
+from synk.errors import ConfigurationError, OutcomeUnknown
+from synk.storage.connecting import (
+    CONNECT_S,
+    POOL_CONNECTIONS_MAX,
+    BoundedAsyncConnection,
+    is_alive,
+)
+from synk.storage.faults import is_of_no_use, told_if_unknown, translated
+from synk.storage.postgres import insert_statements, pauses_before_repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from synk.job import Change, JobRow, NewJob
     from synk.storage.postgres import PostgresStorage
     from synk.storage.statements import Statement
 
 T = TypeVar("T")
-
-_POOL_CONNECTIONS_MAX: Final = 5
-_CONNECT_TIMEOUT_S: Final = 10
 
 
 class AsyncPostgresStorage:
@@ -50,12 +54,20 @@ class AsyncPostgresStorage:
             with translated(self._storage.describe):
                 own = cast("psycopg.AsyncConnection[Any]", connection)
                 return await self._insert_on(own, jobs)
-        if len(jobs) == 1:
-            return await self._run(self._statements.insert(jobs[0]))
-        with translated(self._storage.describe):
-            pool = await self._opened_pool()
-            async with pool.connection(timeout=_CONNECT_TIMEOUT_S) as own, own.transaction():
-                return await self._insert_on(own, jobs)
+        for pause_s in pauses_before_repeats(jobs):
+            try:
+                return await self._insert_once(jobs)
+            except OutcomeUnknown:
+                await asyncio.sleep(pause_s)
+        return await self._insert_once(jobs)
+
+    async def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
+        async with self._connection() as own:
+            with told_if_unknown(self._storage.describe):
+                if len(jobs) == 1:
+                    return await self._insert_on(own, jobs)
+                async with own.transaction():
+                    return await self._insert_on(own, jobs)
 
     async def _insert_on(
         self, connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]
@@ -92,22 +104,48 @@ class AsyncPostgresStorage:
             await pool.close()
 
     async def _run(self, statement: Statement[T]) -> T:
+        async with self._connection() as connection:
+            return await _execute(connection, statement)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """Lends a connection of the pool; translates errors, and drops the pool as they say."""
         with translated(self._storage.describe):
-            pool = await self._opened_pool()
-            async with pool.connection(timeout=_CONNECT_TIMEOUT_S) as connection:
-                return await _execute(connection, statement)
+            try:
+                async with self._lent() as connection:
+                    yield connection
+            except (psycopg.Error, OutcomeUnknown) as error:
+                if isinstance(error, OutcomeUnknown) or is_of_no_use(error):
+                    await self._drop_pool()
+                raise
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        async with (await self._opened_pool()).connection(timeout=CONNECT_S) as connection:
+            if is_alive(connection):
+                yield connection
+                return
+        await self._drop_pool()
+        async with (await self._opened_pool()).connection(timeout=CONNECT_S) as connection:
+            yield connection
+
+    async def _drop_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close(timeout=0)
 
     async def _opened_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
         async with self._opening:
             if self._pool is None:
                 conninfo, options = await asyncio.to_thread(self._storage.connect_arguments)
-                first = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **options)
+                first = await BoundedAsyncConnection.connect(conninfo, autocommit=True, **options)
                 await first.close()
                 pool: psycopg_pool.AsyncConnectionPool[Any] = psycopg_pool.AsyncConnectionPool(
                     conninfo,
+                    connection_class=BoundedAsyncConnection,
                     kwargs={"autocommit": True, **options},
                     min_size=1,
-                    max_size=_POOL_CONNECTIONS_MAX,
+                    max_size=POOL_CONNECTIONS_MAX,
                     open=False,
                     name="synk-async",
                 )

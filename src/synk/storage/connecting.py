@@ -9,6 +9,7 @@ server.
 from __future__ import annotations
 
 import os
+import select
 import threading
 import weakref
 from contextlib import contextmanager
@@ -93,6 +94,41 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             raise psycopg.OperationalError(f"no answer within {self.answer_s:g} s") from None
 
 
+class BoundedAsyncConnection(psycopg.AsyncConnection[TupleRow]):
+    """The same for asyncio."""
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature of psycopg
+    ) -> RV:
+        """See `BoundedConnection.wait`."""
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, ANSWER_S)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {ANSWER_S:g} s") from None
+
+
+def is_alive(connection: psycopg.BaseConnection[Any]) -> bool:
+    """Whether a connection that nobody used meanwhile still has its server, as far as is known.
+
+    A server that shuts down, and a network that resets, leave word of it in the socket. Looked at
+    before anything is sent, so that nothing is unknown about what was sent.
+    """
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        while poll.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 class Connector:
     """One way to one database: a pool of a few connections, and single ones.
 
@@ -164,6 +200,12 @@ class Connector:
     @contextmanager
     def connection(self) -> Generator[psycopg.Connection[Any]]:
         """Lends a connection of the pool."""
+        pool = self._opened_pool()
+        with pool.connection(timeout=CONNECT_S) as connection:
+            if pool is self._given or is_alive(connection):
+                yield connection
+                return
+        self.drop_pool()
         with self._opened_pool().connection(timeout=CONNECT_S) as connection:
             yield connection
 

@@ -12,6 +12,9 @@ class or state          means                                     becomes
 3F000, 42P01, 42703     the schema is not there                   SchemaMismatch
 SY001                   a dependency does not exist               UnknownDependency
 anything else           the server refused                        StorageError
+
+Around an insert, what ends a connection after it may have been committed (no state, 08xxx, 57P01,
+57P02) becomes OutcomeUnknown.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from psycopg import errors as _pg
 
 from synk.errors import (
     InvalidJob,
+    OutcomeUnknown,
     SchemaMismatch,
     StorageConflict,
     StorageError,
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 _CONFLICTS: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 _USELESS: Final = ("08", "57P", "25006")
+_UNANSWERED: Final = ("08", "57P01", "57P02")
 _FULL: Final = "53"
 _REFUSED_VALUES: Final = ("22", "23", "54")
 
@@ -51,6 +56,21 @@ def translated(describe: Callable[[], str]) -> Generator[None]:
         raise
     except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
         raise translate(error, describe()) from error
+
+
+@contextmanager
+def told_if_unknown(describe: Callable[[], str]) -> Generator[None]:
+    """Says of what ends a connection during an insert that the jobs may be stored, or not."""
+    try:
+        yield
+    except psycopg.Error as error:
+        state = error.sqlstate or ""
+        if state.startswith(_UNANSWERED) or (not state and is_of_no_use(error)):
+            raise OutcomeUnknown(
+                f"the connection to {describe()} broke during an insert; the jobs may be stored, "
+                f"or not: {one_line(error)}"
+            ) from error
+        raise
 
 
 def translate(error: Exception, database: str) -> SynkError:

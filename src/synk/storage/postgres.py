@@ -23,7 +23,7 @@ from synk.errors import ConfigurationError, OutcomeUnknown, SchemaMismatch
 from synk.job import AckAnswer
 from synk.storage import migrate, sql
 from synk.storage.connecting import Connector
-from synk.storage.faults import is_of_no_use, one_line, translated
+from synk.storage.faults import is_of_no_use, told_if_unknown, translated
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ _INSERT_CHUNK: Final = 5_000
 """Rows a statement: beyond this a bulk insert gains nothing, and memory grows."""
 
 _REPEATS: Final = 3
-"""How often an insert whose answer was lost is repeated, where that is safe."""
+_REPEAT_S: Final = 0.1
+"""The pause before the first repeat; each later one is twice as long."""
 
 
 class PostgresStorage:
@@ -125,30 +126,23 @@ class PostgresStorage:
         Raises:
             OutcomeUnknown: the answer was lost, and a repeat might store the jobs twice.
         """
-        may_repeat = all(job.options.idempotency_key is not None for job in jobs)
-        for repeat in range(_REPEATS + 1):
+        for pause_s in pauses_before_repeats(jobs):
             try:
                 return self._insert_once(jobs)
             except OutcomeUnknown:
-                if not may_repeat or repeat == _REPEATS:
-                    raise
-                time.sleep(0.1 * 2**repeat)
-        raise AssertionError
+                time.sleep(pause_s)
+        return self._insert_once(jobs)
 
     def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
-        with self._translated(), self._connector.connection() as own:
-            try:
-                if len(jobs) == 1:
-                    return self._insert_on(own, jobs)
-                with own.transaction():
-                    return self._insert_on(own, jobs)
-            except psycopg.Error as error:
-                if is_of_no_use(error) and not error.sqlstate:
-                    raise OutcomeUnknown(
-                        f"the connection to {self.describe()} broke during an insert; the jobs may "
-                        f"be stored, or not: {one_line(error)}"
-                    ) from error
-                raise
+        with (
+            self._translated(),
+            self._connector.connection() as own,
+            told_if_unknown(self.describe),
+        ):
+            if len(jobs) == 1:
+                return self._insert_on(own, jobs)
+            with own.transaction():
+                return self._insert_on(own, jobs)
 
     def _insert_on(self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> list[int]:
         ids: list[int] = []
@@ -337,8 +331,8 @@ class PostgresStorage:
         with translated(self.describe):
             try:
                 yield
-            except psycopg.Error as error:
-                if is_of_no_use(error):
+            except (psycopg.Error, OutcomeUnknown) as error:
+                if isinstance(error, OutcomeUnknown) or is_of_no_use(error):
                     self._connector.drop_pool()
                 raise
 
@@ -393,6 +387,16 @@ class PostgresAnnouncements:
             return any(
                 hint.channel != self._cancel[0] or hint.payload == self._cancel[1] for hint in hints
             )
+
+
+def pauses_before_repeats(jobs: Sequence[NewJob]) -> list[float]:
+    """Returns the seconds before each repeat of an insert whose answer is lost.
+
+    There is none where a repeat might store a job twice: one of *jobs* has no idempotency key.
+    """
+    if any(job.options.idempotency_key is None for job in jobs):
+        return []
+    return [_REPEAT_S * 2**number for number in range(_REPEATS)]
 
 
 def insert_statements(
