@@ -8,6 +8,8 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
+
 import handlers
 from lifecycle import tasks
 from proxy import Proxy
@@ -120,3 +122,21 @@ def test_q4_a_client_leaves_no_thread_in_its_host(dsn: str) -> None:
         ended(client, client.insert("x", handlers.Noop()))
 
     wait_until(lambda: set(threading.enumerate()) <= before, what="the threads to end")
+
+
+def test_q4_a_supervisor_that_begins_anew_is_not_ended(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    app = SOON.replace("processes=1", "processes=1, lease_ttl=datetime.timedelta(seconds=6)")
+    log = tmp_path / "log"
+    with StartedApp(tmp_path, dsn, app=app) as started:
+        started.wait_for_log("started")
+        connection.execute("UPDATE synk.client SET dead_at = now()")
+        wait_until(lambda: started.log.count("started") == 2, what="another one to begin")
+        with make_client(dsn, workers=tasks.WORKERS) as client:
+            # Longer than the watch would let the first one's exit take.
+            ended(client, client.insert("x", tasks.Task(log=str(log), seconds=2.0)))
+        started.signal(signal.SIGTERM)
+
+        assert started.wait(10) == 0, started.log
+    assert "the exit hangs" not in started.log

@@ -16,7 +16,7 @@ import time
 from typing import Final
 
 from synk.runtime.supervisor import FLUSH_S
-from synk.telemetry import SupervisorDraining, SupervisorStopped
+from synk.telemetry import SupervisorDraining, SupervisorStarted, SupervisorStopped
 
 SLACK_S: Final = 5.0
 """What the exit may take beyond the drain and the last outcomes."""
@@ -37,6 +37,9 @@ class Ending:
     def follow(self, fact: object) -> None:
         """Takes note of a fact."""
         match fact:
+            case SupervisorStarted():
+                # Perhaps not the first: another one follows where one has lost its lease.
+                self._forget()
             case SupervisorDraining():
                 self._end_in(fact.seconds + FLUSH_S + SLACK_S)
             case SupervisorStopped():
@@ -44,6 +47,12 @@ class Ending:
                 self._end_in(FLUSH_S + SLACK_S)
             case _:
                 pass
+
+    def _forget(self) -> None:
+        self._deadline = float("inf")
+        if self._timer is not None:
+            self._timer.cancel()
+            faulthandler.cancel_dump_traceback_later()
 
     def _end_in(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
