@@ -204,7 +204,8 @@ class Client:
     def cancel(self, job_id: int) -> Change:
         """Cancels a job, running or not; says whether it is done, requested, or was too late.
 
-        A job that runs is killed within moments by its supervisor, unless it completes before.
+        In a job that runs `JobCancelled` is raised, and after `cancel_grace` it is killed, unless
+        it completes before. It is ``cancelled`` once nothing that it started is left.
         """
         return self.storage.cancel(check_id("job_id", job_id))
 
