@@ -13,8 +13,10 @@ import pytest
 import handlers
 import synk
 from proxy import Proxy
+from supervising import wait_until
 from synk import Change, JobState
 from synk.job import AckAnswer
+from synk.storage.connecting import is_alive
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, job_in, outcome_of, register, state_of
 
@@ -236,6 +238,10 @@ def test_d1_a_connection_that_was_lost_while_nobody_used_it_is_not_used(
     client.insert("x", handlers.Noop())
 
     proxy.reset()
+    pool = through._connector._pool
+    assert pool is not None
+    with pool.connection() as idle:
+        wait_until(lambda: not is_alive(idle), what="the news of the reset to arrive")
     client.insert("y", handlers.Noop())
 
     assert storage.counts() == {JobState.AVAILABLE: 2}

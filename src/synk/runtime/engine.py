@@ -67,6 +67,9 @@ dump takes about a millisecond, more on busy cores."""
 ANSWER_S: Final = 2.0
 """How long the loop may take to get to a question; longer, and it is on its way out."""
 
+_ANSWER_PAUSE_S: Final = 0.05
+"""Between two looks whether the loop is still there to answer."""
+
 BURIAL_S: Final = 5.0
 """A worker that is dead for so long without word from the nursery: then that is replaced too."""
 
@@ -96,7 +99,7 @@ class Engine:
         lease_left_s: says for how many seconds work may go on; None: for ever.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of an engine, the rarer ones by name
+    def __init__(  # noqa: PLR0913, PLR0915 - the parts of an engine, the rarer ones by name
         self,
         pool: Pool,
         config: EngineConfig,
@@ -112,6 +115,8 @@ class Engine:
         self.pool = pool
         self._lease_left_s = lease_left_s
         self._schema = schema
+        self._is_over = False
+        """Whether the loop has ended, so that nobody answers any more."""
         self._config = config
         self._registry = registry
         self._queues = _queue_setups(queues)
@@ -160,10 +165,11 @@ class Engine:
         """Returns what *function* returns in the loop; None if that does not get to it in time."""
         answers: queue.SimpleQueue[T] = queue.SimpleQueue()
         self.call(lambda processes: answers.put(function(processes)))
-        try:
-            return answers.get(timeout=ANSWER_S)
-        except queue.Empty:
-            return None
+        deadline = time.monotonic() + ANSWER_S
+        while not self._is_over and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=_ANSWER_PAUSE_S)
+        return None
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -180,6 +186,7 @@ class Engine:
             while not self.pool.is_stopped:
                 self._step()
         finally:
+            self._is_over = True
             self._kill_everything()
             self.give_back()
             self._selector.close()
