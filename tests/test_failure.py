@@ -824,7 +824,7 @@ def test_frames_are_given_up_before_the_trace() -> None:
         else:
             _handle_while_failing()
 
-    members = [_caught(lambda: down(120)) for _ in range(3)]
+    members = [_caught(lambda: down(120)) for _ in range(4)]
     error = from_exception(BaseExceptionGroup("many", members), attempt=1, output="o" * 10_000)
 
     stored = _stored(error)
