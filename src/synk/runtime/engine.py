@@ -265,10 +265,8 @@ class Engine:
             return
         was_ready = process.is_ready
         report = self._report_of(slot)
-        if process.is_ready and not was_ready:
-            self._handle(WorkerReady(slot, process.pid))
-        elif process.is_ready:
-            self._handle(Reported(slot, report))
+        if process.is_ready and process.pid:
+            self._handle(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
         if slot not in self._processes:
             return
         if process.wants_flush:
@@ -356,6 +354,9 @@ class Engine:
         if news.request in self._kill_at:
             # Its end was decided before it was there.
             process.kill()
+        if process.is_ready:
+            # It was faster than the news of its birth, and nobody was told.
+            self._handle(WorkerReady(news.request, process.pid))
 
     def _on_death(self, slot: int, pidfd: int) -> None:
         """A process is dead; the nursery kills what it left, and then tells how it ended."""
