@@ -42,8 +42,8 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def worker(nursery: Nursery) -> Iterator[WorkerProcess]:
-    setup = Setup(
+def setup(nursery: Nursery) -> Setup:
+    return Setup(
         client_id="client",
         host="host",
         slot=0,
@@ -53,6 +53,10 @@ def worker(nursery: Nursery) -> Iterator[WorkerProcess]:
         payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
         queues={"default": QueueSetup(timeout_s=60)},
     )
+
+
+@pytest.fixture
+def worker(nursery: Nursery, setup: Setup) -> Iterator[WorkerProcess]:
     worker = WorkerProcess(setup, Passer())
     nursery.request(0, worker.descriptors)
     started = next_news(nursery, Started)
@@ -161,3 +165,23 @@ def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerP
         assert len(replies) == done
 
     assert f'"double": {2 * total}' in str(replies[total])
+
+
+def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
+    nursery: Nursery, setup: Setup, tmp_path: Path
+) -> None:
+    """The kernel then says that the connection was reset, not that it was closed."""
+    worker = WorkerProcess(setup, Passer())
+    nursery.request(0, worker.descriptors)
+    log = tmp_path / "log"
+    claimed = job(1, kind="misbehave")
+    claimed.args = f'{{"how": "long_child", "path": "{log}"}}'
+    worker.send(1, [claimed])
+    wait_until(lambda: log.exists() and "started=" in log.read_text())
+    pidfd = os.pidfd_open(int(log.read_text().split("started=")[1]))
+
+    nursery.close()
+
+    assert select.select([pidfd], [], [], 30)[0], "what the job started lives on"
+    os.close(pidfd)
+    worker.close()

@@ -23,12 +23,12 @@ import threading
 import time
 import traceback
 from multiprocessing import spawn
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from synk.runtime import linux, packets, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LOADED: Final = b"L"
 STARTED: Final = b"S"
@@ -59,7 +59,8 @@ def main(control_fd: int) -> None:
     linux.adopt_orphans()
     _prepare(settings["prepare"])
     problems = _preload(settings["modules"])
-    packets.send(control, LOADED + json.dumps(problems).encode())
+    with contextlib.suppress(ConnectionError):
+        packets.send(control, LOADED + json.dumps(problems).encode())
     host = NurseryHost(control, settings["command"])
     signal.signal(signal.SIGUSR1, host.supervisor_died)
     linux.die_with_parent(signal.SIGUSR1)
@@ -171,8 +172,7 @@ class NurseryHost:
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._control:
-                    if not self._serve():
-                        self._end()
+                    self._serve()
                 else:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake_out, 4096)
@@ -182,7 +182,7 @@ class NurseryHost:
         """The handler of the signal that the kernel sends when the supervisor is gone."""
         self._end()
 
-    def _end(self) -> None:
+    def _end(self) -> NoReturn:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         self._workers.clear()
         self._kept.clear()
@@ -191,15 +191,20 @@ class NurseryHost:
 
     # -- births -----------------------------------------------------------------------------------
 
-    def _serve(self) -> bool:
-        packet, fds = packets.receive_with(self._control, WORKER_DESCRIPTORS)
+    def _serve(self) -> None:
+        """Answers one request; ends if there can be no more."""
+        try:
+            packet, fds = packets.receive_with(self._control, WORKER_DESCRIPTORS)
+        except ConnectionError:
+            # So the kernel tells of a supervisor that is gone and has left news unread.
+            packet, fds = b"", []
         if not packet:
-            return False
+            self._end()
         number = json.loads(packet)
         try:
             pid = os.fork()
         except OSError as error:
-            self._control.send(STARTED + json.dumps([number, 0, str(error)]).encode())
+            self._tell(STARTED, [number, 0, str(error)])
             pid = -1
         if pid == 0:
             self._become_worker(fds)
@@ -207,11 +212,14 @@ class NurseryHost:
             self._workers.add(pid)
             # The child is not reaped before this is sent, so its pid means nothing else here.
             fds.append(os.pidfd_open(pid))
-            started = STARTED + json.dumps([number, pid, ""]).encode()
-            packets.send_with(self._control, started, fds[-1:])
+            self._tell(STARTED, [number, pid, ""], fds[-1:])
         for fd in fds:
             os.close(fd)
-        return True
+
+    def _tell(self, kind: bytes, news: list[Any], fds: Sequence[int] = ()) -> None:
+        # That the supervisor is gone is noticed when it is listened to.
+        with contextlib.suppress(ConnectionError):
+            packets.send_with(self._control, kind + json.dumps(news).encode(), list(fds))
 
     def _become_worker(self, fds: list[int]) -> None:
         """In the new process: goes on as a worker, and never returns."""
@@ -273,8 +281,7 @@ class NurseryHost:
             round(usage.ru_stime * 1e6),
             usage.ru_maxrss * 1024,
         ]
-        with contextlib.suppress(ConnectionError):
-            self._control.send(ENDED + json.dumps(report).encode())
+        self._tell(ENDED, report)
 
     def _sweep(self, but: int = 0) -> None:
         """Kills and reaps every child that is no living worker, until there is none.
