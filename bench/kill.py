@@ -165,6 +165,8 @@ class Bench:
         self._post(following)
         time.sleep(random.uniform(0.01, 0.04))  # noqa: S311 - a moment like any other
         pid = self._watch.pids[kill.slot]
+        if pid <= 0:
+            raise SystemExit(f"slot {kill.slot} has no worker to kill")
         kill.over = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         self._watch.wait_for("next")
