@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -240,8 +241,10 @@ def test_d1_a_connection_that_was_lost_while_nobody_used_it_is_not_used(
     proxy.reset()
     pool = through._connector._pool
     assert pool is not None
-    with pool.connection() as idle:
-        wait_until(lambda: not is_alive(idle), what="the news of the reset to arrive")
+    with contextlib.ExitStack() as lent:
+        size = pool.get_stats()["pool_size"]
+        idle = [lent.enter_context(pool.connection()) for _ in range(size)]
+        wait_until(lambda: not any(map(is_alive, idle)), what="the news of the reset to arrive")
     client.insert("y", handlers.Noop())
 
     assert storage.counts() == {JobState.AVAILABLE: 2}
