@@ -34,7 +34,7 @@ PLACE_15: Final = Path("/usr/lib/postgresql/15/bin")
 LOGIN: Final = "synk_test_login"
 """A role that the embedded server asks for its password."""
 
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
@@ -104,6 +104,11 @@ class Server:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
+    def reconnect(self) -> None:
+        """After a crash: the connection that makes and drops databases is gone too."""
+        self._admin.close()
+        self._admin = psycopg.connect(self.dsn, autocommit=True)
+
     def close(self) -> None:
         for name in filter(None, (self._kept, self._template)):
             self._drop(name)
@@ -147,7 +152,7 @@ def embedded_server(binaries: Path | None = None) -> Generator[Server]:
     folder.chmod(0o755)  # the server may run as another user
     try:
         (folder / "pg_hba.conf").write_text(_HBA)
-        settings = {**_SETTINGS, "hba_file": str(folder / "pg_hba.conf")}
+        settings = {**SETTINGS, "hba_file": str(folder / "pg_hba.conf")}
         with (
             EmbeddedServer(folder / "server", binaries=binaries, settings=settings) as embedded,
             _served(embedded.conninfo) as server,

@@ -225,8 +225,8 @@ class Connector:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._pool_pid == os.getpid():
-            # Waits for none: whoever has a connection will notice by itself.
-            pool.close(timeout=0)
+            # Nobody waits for it: whoever has a connection will notice by itself.
+            threading.Thread(target=pool.close, name="synk-drop", daemon=True).start()
 
     def close(self) -> None:
         """Gives up the pool; the next use opens another. The caller's own pool is left alone."""
