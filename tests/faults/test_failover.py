@@ -103,7 +103,7 @@ def test_d7_after_a_fail_over_that_lost_commits_no_job_of_the_new_primary_is_los
     pair: Pair, tmp_path: Path
 ) -> None:
     gate, log = tmp_path / "gate", tmp_path / "log"
-    with supervised(pair.dsn, lease_ttl=TTL) as client, client_of(pair.primary.conninfo) as before:
+    with supervised(pair.dsn, lease_ttl=TTL), client_of(pair.primary.conninfo) as before:
         acknowledged = before.insert("a", handlers.Slow(str(gate)))
         claimed_later = before.insert(
             "b", handlers.Write(str(log)), synk.InsertOptions(depends_on=(acknowledged,))

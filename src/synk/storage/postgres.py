@@ -19,7 +19,12 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
-from synk.errors import ConfigurationError, OutcomeUnknown, SchemaMismatch
+from synk.errors import (
+    ConfigurationError,
+    OutcomeUnknown,
+    SchemaMismatch,
+    StorageUnavailable,
+)
 from synk.job import AckAnswer
 from synk.storage import migrate, sql
 from synk.storage.connecting import Connector
@@ -49,6 +54,12 @@ T = TypeVar("T")
 
 _BEAT_S: Final = 5.0
 """How long a renewal of a lease may wait for its answer."""
+
+_PING_S: Final = 10.0
+"""How often a connection that only listens is asked whether its server is still there."""
+
+_PING_ANSWER_S: Final = 5.0
+"""How long the answer may take."""
 
 _MIGRATION_S: Final = 6 * 3600.0
 """An index over a large table takes its time."""
@@ -290,7 +301,10 @@ class PostgresStorage:
         if self._connector.pooler is not None:
             yield NoAnnouncements()
             return
-        with self._translated(), self._connector.single() as connection:
+        with (
+            self._translated(),
+            self._connector.single(answer_s=_PING_ANSWER_S) as connection,
+        ):
             for name in ("job", "cancel"):
                 quoted = Identifier(sql.channel(name, self.schema))
                 connection.execute(SQL("LISTEN {}").format(quoted))
@@ -367,7 +381,11 @@ class NoAnnouncements:
 
 
 class PostgresAnnouncements:
-    """Hints over LISTEN, on a connection of its own."""
+    """Hints over LISTEN, on a connection of its own.
+
+    Silence may mean that nothing happens, or that the connection leads nowhere: now and then the
+    server is asked for a sign of life, and whether it still is the one that jobs are written to.
+    """
 
     is_live = True
 
@@ -377,16 +395,24 @@ class PostgresAnnouncements:
         self._connection = connection
         self._storage = storage
         self._cancel = (sql.channel("cancel", storage.schema), str(owner))
+        self._ping_at = time.monotonic() + _PING_S
 
     def wait(self, timeout_s: float) -> bool:
         """See `Announcements.wait`."""
         # Not psycopg's own waiting, which wakes up ten times a second.
         select.select([self._connection.fileno()], [], [], timeout_s)
         with translated(self._storage.describe):
+            if time.monotonic() >= self._ping_at:
+                self._ping()
             hints = self._connection.notifies(timeout=0, stop_after=1)
             return any(
                 hint.channel != self._cancel[0] or hint.payload == self._cancel[1] for hint in hints
             )
+
+    def _ping(self) -> None:
+        self._ping_at = time.monotonic() + _PING_S
+        if self._connection.execute("SHOW transaction_read_only").fetchone() != ("off",):
+            raise StorageUnavailable(f"{self._storage.describe()} is read-only now")
 
 
 def pauses_before_repeats(jobs: Sequence[NewJob]) -> list[float]:
