@@ -207,6 +207,7 @@ class JobRow:
     state: JobState
     priority: Priority
     args: Json
+    """As they were inserted; their JSON text if that is nothing that Python can read."""
     attempt: int
     max_attempts: int
     uncounted: int

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
-from synk.errors import StorageError
+from synk.errors import SynkError
 from synk.runtime.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class HeartLoop:
                 with self._storage.heart(self._owner) as heart:
                     if self._beat_on(heart):
                         return
-            except StorageError as error:
+            except SynkError as error:
                 self._stop.wait(min(self._trouble.began(error), self._lease.beat_s))
 
     def _beat_on(self, heart: Heart) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from synk import telemetry
 from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
-from synk.errors import StorageError
+from synk.errors import SynkError
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict
 from synk.runtime.trouble import Trouble
@@ -146,7 +146,7 @@ class ClaimLoop:
             jobs = self._storage.get_job_available(
                 queue, limit, kinds=self._kinds, owner=self._owner, claim_seq=self._claim_seq
             )
-        except StorageError as error:
+        except SynkError as error:
             self._unanswered.add(self._claim_seq)
             self._reconcile_due = True
             self._pause(self._trouble.began(error))
@@ -171,7 +171,7 @@ class ClaimLoop:
         while not self._stopping:
             try:
                 self._compare()
-            except StorageError as error:
+            except SynkError as error:
                 self._pause(self._trouble.began(error))
             else:
                 self._trouble.ended()
@@ -212,7 +212,7 @@ class ClaimLoop:
     def _give_back_unanswered(self) -> None:
         """At the end: what a lost claim took has not run, and a rescuer would charge it."""
         pending = self._acks.pending()
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(SynkError):
             ghosts = [
                 Ended(job, Verdict.RELEASED)
                 for job in self._storage.running(self._owner)
@@ -273,6 +273,6 @@ class ListenLoop:
                     while not self._stop.is_set():
                         if announcements.wait(_LISTEN_S):
                             self._on_hint()
-            except StorageError as error:
+            except SynkError as error:
                 self._on_listening(False)  # noqa: FBT003 - a fact
                 self._stop.wait(self._trouble.began(error))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from synk import telemetry
 from synk.core.messages import CancelRequested
 from synk.core.ownership import BEATS_A_TTL, SecondOpinion
-from synk.errors import StorageError
+from synk.errors import SynkError
 from synk.runtime.heart import boottime
 from synk.runtime.trouble import Trouble
 
@@ -91,7 +91,7 @@ class MaintenanceLoop:
             try:
                 self._pass(time.monotonic())
                 self._trouble.ended()
-            except StorageError as error:
+            except SynkError as error:
                 pause_s = self._trouble.began(error)
             self._wake.wait(pause_s)
             self._wake.clear()

@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from synk import failure, telemetry
-from synk.errors import StorageError
+from synk.errors import SynkError
 from synk.job import Fence, Progress
 from synk.runtime import linux
 from synk.runtime.trouble import Trouble
@@ -180,7 +180,7 @@ class WatchLoop:
             try:
                 self._pass(time.monotonic())
                 self._trouble.ended()
-            except StorageError as error:
+            except SynkError as error:
                 pause_s = self._trouble.began(error)
             self._wait(pause_s)
         self._facts.unsubscribe(self._note_error)
@@ -223,7 +223,7 @@ class WatchLoop:
             self._storage.report_client(
                 dataclasses.replace(self._status, errors=self._recent_errors(), stopped=True)
             )
-        except StorageError as error:
+        except SynkError as error:
             self._trouble.began(error)
 
     # -- recent errors ----------------------------------------------------------------------------

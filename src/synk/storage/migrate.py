@@ -16,7 +16,7 @@ from synk.storage import sql
 if TYPE_CHECKING:
     import psycopg
 
-LATEST: Final = 5
+LATEST: Final = 6
 """The schema version that this code works with."""
 
 _LOCK_ID: Final = 7_959_371_058_302

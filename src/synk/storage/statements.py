@@ -6,6 +6,7 @@ The sync and the async storage run these, and know nothing more about them. No I
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -383,7 +384,7 @@ def _job_row(row: tuple[Any, ...]) -> JobRow:
         queue=row[3],
         state=JobState(row[4]),
         priority=Priority(row[5]),
-        args=row[6],
+        args=_json(row[6]),
         attempt=row[7],
         max_attempts=row[8],
         uncounted=row[9],
@@ -394,10 +395,10 @@ def _job_row(row: tuple[Any, ...]) -> JobRow:
         attempted_by=row[14],
         depends_on=row[15],
         waiting_on=row[16],
-        errors=[AttemptError.from_dict(error) for error in row[17]],
+        errors=_errors(row[17]),
         cancel_reason=None if row[18] is None else CancelReason(row[18]),
         cancel_requested_at=row[19],
-        result=row[20],
+        result=_json(row[20]),
         duration=_duration(row[21]),
         cpu_time=_duration(row[22]),
         system_time=_duration(row[23]),
@@ -406,11 +407,31 @@ def _job_row(row: tuple[Any, ...]) -> JobRow:
         host=row[26],
         crashes=row[27],
         output=row[28] or "",
-        progress=progress_of(row[29]),
-        checkpoint=row[30],
+        progress=progress_of(_json(row[29])),
+        checkpoint=_json(row[30]),
         lost=row[31],
         idempotency_key=row[32],
     )
+
+
+def _json(text: str | None) -> Any:
+    """Returns what JSON text holds; the text itself if that is nothing that Python can read.
+
+    PostgreSQL takes numbers of any length and a nesting of any depth.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _errors(text: str) -> list[AttemptError]:
+    records = _json(text)
+    if not isinstance(records, list):
+        records = [records]
+    return [AttemptError.from_dict(record) for record in cast("list[Any]", records)]
 
 
 def progress_of(value: Any) -> Progress | None:

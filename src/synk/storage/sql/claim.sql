@@ -20,7 +20,8 @@ WITH pick AS MATERIALIZED (
 )
 UPDATE synk.job AS j
 SET state = 'running',
-    attempt = j.attempt + 1,
+    -- The table's bound: a number may repeat there, the fence does not.
+    attempt = least(j.attempt + 1, 2000000000),
     owner = %(owner)s,
     claim_seq = %(claim_seq)s,
     attempted_at = now(),

@@ -1,0 +1,125 @@
+"""D13: rows that no client of ours would write, in front of good ones."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+import handlers
+from supervising import ended, supervised
+from synk import CancelReason, Cause, JobState
+from synk.job import AckAnswer
+from synk.retry import Ended, Verdict, judge
+from synk.storage.postgres import PostgresStorage
+from synk.testing.making import acknowledge, claim
+
+DEEP = "[" * 3000 + "]" * 3000
+DIGITS = "9" * 5000
+
+UNDECODABLE = {
+    "digits": f'{{"count": {DIGITS}, "tags": [{DIGITS}]}}',
+    "depth": f'{{"count": 1, "tags": {DEEP}}}',
+    "number": "5",
+    "list": "[]",
+    "string": '"x"',
+    "null": "null",
+}
+
+STRANGE = {
+    "attempt": "1999999999",
+    "max_attempts": "2147483647",
+    "errors": "ARRAY['5', 'null', '[[]]', NULL, '{\"error\": {}, \"attempt\": \"x\"}']::jsonb[]",
+    "attempted_by": "array_fill(NULL::text, ARRAY[50000])",
+    "name": r"E'\u202e\n\x1b[2J'",
+    "checkpoint": f"'{DEEP}'",
+    "progress": "'[1]'",
+    "args": "NULL",
+}
+"""A column -> a value that the table takes."""
+
+
+def put_first(connection: psycopg.Connection, kind: str, columns: str, values: str) -> int:
+    text = f"INSERT INTO synk.job (kind, priority, {columns}) VALUES ('{kind}', 1, {values})"
+    row = connection.execute(f"{text} RETURNING id".encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.mark.parametrize("args", UNDECODABLE.values(), ids=UNDECODABLE)
+def test_d13_arguments_that_cannot_be_decoded_are_a_failed_attempt_and_hold_nobody_up(
+    dsn: str, connection: psycopg.Connection, args: str
+) -> None:
+    bad = put_first(connection, "typed", "name, max_attempts, args", f"'bad', 1, '{args}'")
+    with supervised(dsn) as client:
+        good = [client.insert("good", handlers.Noop()) for _ in range(3)]
+
+        assert {ended(client, job_id).state for job_id in good} == {JobState.COMPLETED}
+        row = ended(client, bad)
+
+    assert row.state is JobState.CANCELLED
+    assert row.errors[0].cause is Cause.DECODE
+
+
+@pytest.mark.parametrize("column", STRANGE)
+def test_d13_a_row_with_a_strange_value_runs_as_any_other(
+    dsn: str, connection: psycopg.Connection, column: str
+) -> None:
+    columns, values = (column, STRANGE[column])
+    if column != "name":
+        columns, values = f"name, {columns}", f"'bad', {values}"
+    bad = put_first(connection, "noop", columns, values)
+    with supervised(dsn) as client:
+        good = [client.insert("good", handlers.Noop()) for _ in range(3)]
+
+        assert {ended(client, job_id).state for job_id in good} == {JobState.COMPLETED}
+        assert ended(client, bad).state is JobState.COMPLETED
+
+
+REFUSED = {
+    "attempt": "2147483647",
+    "uncounted": "2147483647",
+    "crashes": "2147483647",
+    "lost": "2147483647",
+    "created_at": "'-infinity'",
+    "scheduled_at": "'infinity'",
+    "attempted_at": "'4000-01-01 BC'",
+    "args": "to_jsonb(repeat('x', 9000000))",
+}
+"""A column -> a value that the table refuses, since nobody could read it or count it further."""
+
+
+@pytest.mark.parametrize("column", REFUSED)
+def test_d13_what_could_be_neither_read_nor_counted_is_refused_by_the_table(
+    connection: psycopg.Connection, column: str
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        put_first(connection, "noop", f"name, {column}", f"'bad', {REFUSED[column]}")
+
+
+def test_d13_a_row_that_python_cannot_read_is_shown_by_its_text(
+    connection: psycopg.Connection, storage: PostgresStorage
+) -> None:
+    job_id = put_first(connection, "noop", "name, args", f"'bad', '[{DIGITS}]'")
+    connection.execute(
+        "UPDATE synk.job SET errors = ARRAY[%s, %s]::jsonb[], result = %s, checkpoint = %s,"
+        " progress = %s",
+        ("{}", DEEP, DIGITS, DEEP, DIGITS),
+    )
+
+    for row in (*storage.get([job_id]), *storage.jobs()):
+        assert (row.args, row.result) == (f"[{DIGITS}]", DIGITS)
+        assert row.checkpoint == DEEP
+        assert row.progress is None
+        assert "[[[[" in row.errors[0].error
+
+
+def test_d13_a_count_at_its_bound_ends_like_any_other(
+    connection: psycopg.Connection, storage: PostgresStorage
+) -> None:
+    job_id = put_first(connection, "kind", "name, attempt", "'bad', 2000000000")
+
+    (job,) = claim(storage)
+
+    assert (job.id, job.attempt) == (job_id, 2_000_000_000)
+    assert judge(Ended(job, Verdict.FAILED), 0.5).cancel_reason is CancelReason.FAILED
+    assert acknowledge(storage, job) is AckAnswer.APPLIED
