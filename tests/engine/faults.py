@@ -41,6 +41,12 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def notes_start() -> None:
+    """Notes the start, where jobs can see it too."""
+    handlers.note(os.environ["SYNK_TEST_LOG"], str(os.getpid()))
+    os.environ["SYNK_TEST_STARTED"] = str(os.getpid())
+
+
 def fails_to_start() -> None:
     """Notes the start, and fails if the file is there that the environment names."""
     log = Path(os.environ["SYNK_TEST_LOG"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -118,6 +119,32 @@ def terminate_child(job: ActJob) -> int:
     child = subprocess.Popen(["sleep", "1000"])
     child.terminate()
     return child.wait()
+
+
+@deed
+def tick(job: ActJob) -> str:
+    """Notes every few milliseconds that it runs, until its file is there."""
+    while not Path(job.args.path).exists():
+        note(job, f"at {job.attempt} {time.monotonic_ns()}")
+        time.sleep(0.003)
+    return "ticked"
+
+
+@deed
+def surroundings(job: ActJob) -> dict[str, object]:
+    """What the process was given, and what a program that it starts gets."""
+    status = Path("/proc/self/status").read_text()
+    return {
+        "environment": sorted(os.environ),
+        "of the kernel": Path("/proc/self/environ").read_text().count(job.args.text),
+        "of a child": subprocess.check_output(["/usr/bin/env"], text=True).count(job.args.text),
+        "no new privileges": "NoNewPrivs:\t1" in status,
+        "descriptors": list(resource.getrlimit(resource.RLIMIT_NOFILE)),
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "started": os.environ.get("SYNK_TEST_STARTED"),
+    }
 
 
 @deed
