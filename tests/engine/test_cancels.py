@@ -14,7 +14,7 @@ from engine.acts import Act
 from supervising import ended, is_running, wait_until
 from synk import CancelReason, Cause, Change, JobState
 
-GRACE = timedelta(seconds=0.7)
+GRACE = timedelta(seconds=0.4)
 
 
 @pytest.fixture(scope="module")

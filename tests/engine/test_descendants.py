@@ -32,7 +32,7 @@ def test_w6_a_timeout_ends_also_what_the_job_had_started(
 ) -> None:
     log = tmp_path / "log"
 
-    row = run(client, do, log=log, path=tmp_path / "never", timeout_s=1.0)
+    row = run(client, do, log=log, path=tmp_path / "never", timeout_s=0.5)
 
     child = int(noted(log, "child")[1])
     # At once: the attempt is over only when this is true.
@@ -51,7 +51,7 @@ def test_w6_what_a_crash_leaves_behind_ends_with_it(client: synk.Client, tmp_pat
 
 def test_w6_a_chain_of_ever_new_processes_is_caught(client: synk.Client, tmp_path: Path) -> None:
     """Each is in a session of its own, and the child of one that is gone."""
-    row = run(client, "child_that_forks_on", path=tmp_path / "never", timeout_s=1.5)
+    row = run(client, "child_that_forks_on", path=tmp_path / "never", timeout_s=1.0)
 
     assert error_of(row).cause is Cause.TIMEOUT
     nursery = nursery_of(client.id)

@@ -42,7 +42,7 @@ def test_a_job_above_its_workers_limit_is_killed_for_memory(
     assert "max_rss of its worker is 94 MB" in error.error
     assert "in eat_memory" in error.trace
     assert error.peak_rss_bytes is not None
-    assert error.peak_rss_bytes > 150 * MIB
+    assert error.peak_rss_bytes > 90 * MIB
     assert is_gone(begun(log, "eat_memory"))
 
 

@@ -103,7 +103,7 @@ def young_workers_get_signals(nursery: int, chance: random.Random) -> Iterator[l
         thread.join()
 
 
-@pytest.mark.parametrize(("start_method", "jobs"), [("forkserver", 30), ("spawn", 4)])
+@pytest.mark.parametrize(("start_method", "jobs"), [("forkserver", 16), ("spawn", 4)])
 def test_w21_a_signal_to_a_worker_that_just_began_charges_no_job(
     dsn: str, start_method: str, jobs: int
 ) -> None:

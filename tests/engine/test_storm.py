@@ -23,17 +23,18 @@ from synk.retry import POISON_CRASHES
 from synk.runtime import linux
 
 JOBS = 2000
+KILLS = 300
 KILL_EVERY_S = 0.02
 
 
 @contextmanager
 def killer(nursery: int, chance: random.Random) -> Iterator[Counter[int]]:
-    """Kills a random worker every 20 ms; gives the pids."""
+    """Kills a random worker every 20 ms, 300 times; gives the pids."""
     killed: Counter[int] = Counter()
     stop = threading.Event()
 
     def kill() -> None:
-        while not stop.wait(KILL_EVERY_S):
+        while killed.total() < KILLS and not stop.wait(KILL_EVERY_S):
             workers = workers_of(nursery)
             if not workers:
                 continue
@@ -98,7 +99,7 @@ def test_w1_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_nothing_behind
         supervisor.process.terminate()
         code, _, err = supervisor.wait()
     assert code == 0, err
-    assert len(killed) > 20
+    assert killed.total() > 50
     check_rows(rows, executions=Counter(map(int, log.read_text().split())))
     crashes = sum(row.crashes for row in rows)
     assert 0 < crashes <= killed.total()
