@@ -25,7 +25,7 @@ import traceback
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from synk.runtime import linux, packets, place
+from synk.runtime import child, linux, packets, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -237,8 +237,6 @@ class NurseryHost:
                     os.set_inheritable(fd, True)  # noqa: FBT003 - its signature
                 signal.pthread_sigmask(signal.SIG_BLOCK, linux.ENDING_SIGNALS)
                 os.execv(self._command[0], [*self._command, *map(str, fds)])  # noqa: S606 - our own
-            from synk.runtime import child  # noqa: PLC0415 - of no use in the nursery itself
-
             status = child.main(*fds)
         except BaseException:  # noqa: BLE001 - the process must end here, whatever happened
             traceback.print_exc()
