@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 from typing import Final
@@ -62,15 +63,20 @@ def set_name(name: str) -> None:
 
 
 def _prctl(option: int, value: int | bytes) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     given = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
     if libc.prctl(option, given, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def line_buffer_stdio() -> None:
     """Has C's own stdout write whole lines at once, as a pipe otherwise keeps 4 KiB back."""
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     with contextlib.suppress(ValueError, AttributeError):
         stdout = ctypes.c_void_p.in_dll(libc, "stdout")
         libc.setvbuf(stdout, None, 1, ctypes.c_size_t(0))
