@@ -157,5 +157,5 @@ class WatchedEngine(Engine):
         super()._on_death(slot, pidfd)
 
     def _on_started(self, news: Started) -> None:
-        self.watch.born(news.request)
+        self.watch.born(news.slot)
         super()._on_started(news)

@@ -80,6 +80,11 @@ def workers_of(nursery: int) -> list[int]:
     return [pid for pid in linux.children(nursery) if _name(pid).startswith("synk-worker")]
 
 
+def spare_of(nursery: int) -> list[int]:
+    """The pid of the process that waits for a slot, if there is one at the moment."""
+    return [pid for pid in linux.children(nursery) if _name(pid) == "synk-spare"]
+
+
 def both_workers_of(client_id: object) -> list[int]:
     """The pids of the two worker processes, once there are two."""
     nursery = nursery_of(client_id)

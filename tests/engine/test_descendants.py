@@ -17,6 +17,7 @@ from engine.acting import (
     noted,
     nursery_of,
     run,
+    spare_of,
     workers_of,
 )
 from supervising import ended, wait_until
@@ -58,7 +59,8 @@ def test_w6_a_chain_of_ever_new_processes_is_caught(client: synk.Client, tmp_pat
     wait_until(
         lambda: (
             len(workers := workers_of(nursery)) == 2
-            and set(linux.tagged_processes(str(client.id))) == {nursery, *workers}
+            and set(linux.tagged_processes(str(client.id)))
+            == {nursery, *workers, *spare_of(nursery)}
         ),
         what="nothing else to be there",
     )
@@ -98,7 +100,9 @@ def test_w6_what_completed_jobs_left_running_ends_with_their_worker(
         assert run(client, "nothing").pid != row.pid
 
         nursery = nursery_of(client.id)
-        wait_until(lambda: [*linux.children(nursery)] == workers_of(nursery))
+        wait_until(
+            lambda: set(linux.children(nursery)) == {*workers_of(nursery), *spare_of(nursery)}
+        )
 
 
 def test_w6_a_kill_waits_for_no_child_and_hits_only_its_own_worker(

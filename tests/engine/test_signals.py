@@ -20,6 +20,7 @@ from synk import JobState
 from synk.config import EngineConfig
 from synk.runtime import linux
 from synk.runtime.nursery import Loaded, Nursery
+from synk.runtime.setup import Setup
 
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 OPTIONS = "{'workers': __import__('engine.workers', fromlist=['x']).WORKERS}"
@@ -120,7 +121,15 @@ def test_w21_a_signal_to_a_worker_that_just_began_charges_no_job(
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02, 0.05, 0.1])
 def test_w21_a_nursery_survives_signals_while_it_starts(delay_s: float) -> None:
-    nursery = Nursery(EngineConfig(processes=1), ["handlers"], needs_main=False, tag="test-young")
+    setup = Setup(
+        client_id="test-young",
+        host="host",
+        supervisor_pid=os.getpid(),
+        modules=("handlers",),
+        payload=b"",
+        queues={},
+    )
+    nursery = Nursery(EngineConfig(processes=1), setup, needs_main=False)
     try:
         threading.Event().wait(delay_s)
         for number in ENDING:

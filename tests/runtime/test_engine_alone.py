@@ -50,7 +50,7 @@ class LateNews(Engine):
     late: Started | None = None
 
     def _on_started(self, news: Started) -> None:
-        if self._processes[news.request].is_ready:
+        if self._processes[news.slot].is_ready:
             super()._on_started(news)
         else:
             self.late = news

@@ -1,4 +1,4 @@
-"""One real worker process, driven by hand."""
+"""Real worker processes, driven by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import select
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import reduction
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ import handlers
 from core.world import job
 from supervising import wait_until
 from synk.config import EngineConfig
+from synk.runtime import linux
 from synk.runtime.nursery import Ended, Loaded, Nursery, Started
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
@@ -34,21 +36,11 @@ def next_news(nursery: Nursery, kind: type[T]) -> T:
 
 
 @pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery(EngineConfig(processes=1), ["handlers"], needs_main=False, tag="test-worker")
-    assert next_news(nursery, Loaded) == Loaded({})
-    yield nursery
-    nursery.close()
-
-
-@pytest.fixture
-def setup(nursery: Nursery) -> Setup:
+def setup() -> Setup:
     return Setup(
-        client_id="client",
+        client_id="test-worker",
         host="host",
-        slot=0,
         supervisor_pid=os.getpid(),
-        nursery_pid=nursery.pid,
         modules=("handlers",),
         payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
         queues={"default": QueueSetup(timeout_s=60)},
@@ -56,17 +48,44 @@ def setup(nursery: Nursery) -> Setup:
 
 
 @pytest.fixture
-def worker(nursery: Nursery, setup: Setup) -> Iterator[WorkerProcess]:
+def nursery(setup: Setup) -> Iterator[Nursery]:
+    nursery = Nursery(EngineConfig(processes=1), setup, needs_main=False)
+    assert next_news(nursery, Loaded) == Loaded({})
+    yield nursery
+    nursery.close()
+
+
+@contextmanager
+def started(nursery: Nursery, setup: Setup) -> Iterator[WorkerProcess]:
+    """A ready worker; it is killed at the end."""
     worker = WorkerProcess(setup, Passer())
     nursery.request(0, worker.descriptors)
-    started = next_news(nursery, Started)
-    worker.born(started.pid, started.pidfd)
+    news = next_news(nursery, Started)
+    worker.born(news.pid, news.pidfd)
     wait_until(lambda: (worker.report(), worker.is_ready)[1], what="the worker to be ready")
     yield worker
     worker.kill()
     ended = next_news(nursery, Ended)
     assert worker.bury(ended).signal == "SIGKILL"
     worker.close()
+
+
+@pytest.fixture
+def worker(nursery: Nursery, setup: Setup) -> Iterator[WorkerProcess]:
+    with started(nursery, setup) as worker:
+        yield worker
+
+
+def spare_of(nursery: Nursery) -> int:
+    """Waits for the process that waits for a slot; returns its pid."""
+
+    def spare() -> int | None:
+        for pid in linux.children(nursery.pid):
+            if Path(f"/proc/{pid}/comm").read_text() == "synk-spare\n":
+                return pid
+        return None
+
+    return wait_until(spare, what="a spare")
 
 
 def writing(number: int, path: Path):
@@ -167,6 +186,37 @@ def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerP
     assert f'"double": {2 * total}' in str(replies[total])
 
 
+def kill_and_wait(pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, 9)
+    assert select.select([pidfd], [], [], 30)[0]
+    os.close(pidfd)
+
+
+def test_the_spare_outlives_its_siblings_and_is_the_next_worker(
+    nursery: Nursery, setup: Setup
+) -> None:
+    with started(nursery, setup):
+        spare = spare_of(nursery)
+
+    with started(nursery, setup) as worker:
+        assert worker.pid == spare
+
+
+def test_a_spare_that_dies_is_missed_by_nobody(
+    nursery: Nursery, setup: Setup, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    spare = spare_of(nursery)
+    kill_and_wait(spare)
+
+    with started(nursery, setup) as worker:
+        worker.send(1, [writing(1, log)])
+        wait_until(log.exists)
+
+        assert worker.pid != spare
+
+
 def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
     nursery: Nursery, setup: Setup, tmp_path: Path
 ) -> None:
@@ -185,3 +235,30 @@ def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
     assert select.select([pidfd], [], [], 30)[0], "what the job started lives on"
     os.close(pidfd)
     worker.close()
+
+
+def test_a_spare_ends_with_its_nursery(nursery: Nursery) -> None:
+    pidfd = os.pidfd_open(spare_of(nursery))
+
+    nursery.kill()
+
+    assert select.select([pidfd], [], [], 30)[0], "the spare lives on"
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_a_worker_holds_the_descriptors_of_its_slot_once(
+    nursery: Nursery, setup: Setup, *, waited: bool
+) -> None:
+    """Whether it waited for the slot or was made for it."""
+    if waited:
+        spare_of(nursery)
+    else:
+        kill_and_wait(spare_of(nursery))
+
+    with started(nursery, setup) as worker:
+        held = [path.readlink() for path in Path(f"/proc/{worker.pid}/fd").iterdir()]
+        channel, permits, *_ = worker.descriptors
+
+        assert held.count(Path(f"/proc/self/fd/{channel}").readlink()) == 1
+        assert held.count(Path(f"/proc/self/fd/{permits}").readlink()) == 1

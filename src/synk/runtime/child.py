@@ -1,4 +1,4 @@
-"""How a worker process begins: it settles in, loads the handlers, and runs jobs.
+"""How a worker process begins: it loads the handlers, waits for a slot, and runs jobs.
 
 It is small: no database driver, no connection, no thread.
 """
@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import dataclass
 from multiprocessing import reduction, spawn
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,10 +32,15 @@ from synk.runtime.setup import Setup
 from synk.runtime.work import WorkerLoop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from synk.registry import Handler
 
 OOM_SCORE: Final = 300
 """Added to a worker's oom_score_adj, so that the kernel takes it rather than its supervisor."""
+
+SLOT_DESCRIPTORS: Final = 4
+"""Channel, permits, page and output: what makes a process the worker of a slot."""
 
 _decode_setup = msgspec.msgpack.Decoder(Setup).decode
 """Made once, before the fork: making it takes a millisecond."""
@@ -55,32 +61,49 @@ def command(path: list[str]) -> list[str]:
 
 def begin() -> None:
     """The main function of a fresh interpreter."""
-    os._exit(main(*map(int, sys.argv[-4:])))
+    os._exit(main(*map(int, sys.argv[-2:])))
 
 
-def main(channel_fd: int, permits_fd: int, page_fd: int, output_fd: int) -> int:
-    """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
-    channel = socket.socket(fileno=moved_high(channel_fd))
-    permits, page, output = moved_high(permits_fd), moved_high(page_fd), moved_high(output_fd)
-    packet = packets.receive(channel)
-    if not packet:
+def main(entrance_fd: int, nursery_pid: int) -> int:
+    """Gets ready, waits for a slot, and works there; returns the exit status.
+
+    Args:
+        entrance_fd: where the setup and then the slot's descriptors come from.
+        nursery_pid: the parent.
+    """
+    _settle_in(nursery_pid)
+    with socket.socket(fileno=entrance_fd) as entrance:
+        entrance.set_inheritable(False)
+        packet = packets.receive(entrance)
+        if not packet:
+            return 0
+        setup = _decode_setup(packet)
+        place.move_to(place.Place.WORKER, setup.supervisor_pid)
+        _limit(setup)
+        loaded = _load(setup)
+        packet, slot_fds = packets.receive_with(entrance, SLOT_DESCRIPTORS)
+    if not slot_fds:
         return 0
-    setup = _decode_setup(packet)
-    place.move_to(place.Place.WORKER, setup.supervisor_pid)
-    _settle_in(setup, page)
+    linux.set_name(f"synk-worker-{int(packet)}")
+    return _work(slot_fds, setup, loaded)
+
+
+def _work(slot_fds: list[int], setup: Setup, loaded: Loaded) -> int:
+    """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
+    channel_fd, permits, page, output = map(moved_high, slot_fds)
+    channel = socket.socket(fileno=channel_fd)
+    faulthandler.enable(file=page)
     writing = OutputEnd(output)
-    try:
-        handlers = _load(setup)
-    except BaseException:  # noqa: BLE001 - whatever keeps the handlers from loading is reported
-        text = failure.clean_text(traceback.format_exc(limit=-8), 16_000)
-        channel.send(wire.PROBLEM + text.encode())
+    problem = _start(loaded)
+    if problem:
+        channel.send(wire.PROBLEM + problem.encode())
         return 1
     loop = WorkerLoop(
         setup,
         channel,
         permits,
         mmap.mmap(page, wire.PAGE_BYTES),
-        handlers,
+        loaded.handlers,
         stack_fd=page,
         output=writing,
     )
@@ -88,42 +111,76 @@ def main(channel_fd: int, permits_fd: int, page_fd: int, output_fd: int) -> int:
     return loop.run()
 
 
-def _settle_in(setup: Setup, stack_fd: int) -> None:
-    """Makes the process a group of its own that dies with its parent and leaves a stack behind."""
+def _settle_in(nursery_pid: int) -> None:
+    """Makes the process a group of its own that dies with its parent."""
     os.setsid()
     linux.die_with_parent(signal.SIGKILL)
-    if os.getppid() != setup.nursery_pid:
+    if os.getppid() != nursery_pid:
         os._exit(1)
     # What jobs start stays below this process while it lives, also what calls setsid.
     linux.adopt_orphans()
-    if setup.no_new_privileges:
-        linux.refuse_new_privileges()
-    linux.set_name(f"synk-worker-{setup.slot}")
+    linux.set_name("synk-spare")
     linux.bear_ending_signals()
     for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    faulthandler.enable(file=stack_fd)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+b") as file:  # noqa: PTH123 - one write
         score = int(file.read())
         file.write(str(min(1000, score + OOM_SCORE)).encode())
+
+
+def _limit(setup: Setup) -> None:
+    if setup.no_new_privileges:
+        linux.refuse_new_privileges()
     for name, value in setup.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]
         resource.setrlimit(number, (value, value if hard == resource.RLIM_INFINITY else hard))
 
 
-def _load(setup: Setup) -> dict[str, Handler]:
-    if setup.prepare:
-        spawn.prepare(setup.prepare)
-    for name in setup.modules:
-        # Nothing to do where the nursery did it.
-        importlib.import_module(name)
-    pickler: Any = reduction.ForkingPickler
-    workers, on_start = pickler.loads(setup.payload)
-    handlers = dict(Registry(workers).handlers)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What came with the setup."""
+
+    handlers: dict[str, Handler]
+    on_start: Callable[[], object] | None = None
+    """What is to be called once the process has a slot, before its first job."""
+    problem: str = ""
+    """Why the handlers cannot be used, if so."""
+
+
+def _load(setup: Setup) -> Loaded:
+    try:
+        if setup.prepare:
+            spawn.prepare(setup.prepare)
+        for name in setup.modules:
+            # Nothing to do where the nursery did it.
+            importlib.import_module(name)
+        pickler: Any = reduction.ForkingPickler
+        workers, on_start = pickler.loads(setup.payload)
+        handlers = dict(Registry(workers).handlers)
+    except BaseException:  # noqa: BLE001 - whatever keeps the handlers from loading is reported
+        return Loaded(handlers={}, problem=_problem())
     reseed()
-    if on_start is not None:
-        on_start()
+    _freeze()
+    return Loaded(handlers=handlers, on_start=on_start)
+
+
+def _start(loaded: Loaded) -> str:
+    """Does what is to be done before the first job; returns why there can be none, if so."""
+    if loaded.on_start is None:
+        return loaded.problem
+    try:
+        loaded.on_start()
+    except BaseException:  # noqa: BLE001 - as above
+        return _problem()
+    _freeze()
+    return ""
+
+
+def _problem() -> str:
+    return failure.clean_text(traceback.format_exc(limit=-8), 16_000)
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()
-    return handlers

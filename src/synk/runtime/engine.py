@@ -97,9 +97,12 @@ class Engine:
         on_change: called in the engine's thread after events were handled; must not block.
         schema: where the jobs' table is, for `Job.complete_tx`.
         lease_left_s: says for how many seconds work may go on; None: for ever.
+
+    Raises:
+        ConfigurationError: a worker cannot be sent to a process.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0915 - the parts of an engine, the rarer ones by name
+    def __init__(  # noqa: PLR0913 - the parts of an engine, the rarer ones by name
         self,
         pool: Pool,
         config: EngineConfig,
@@ -114,12 +117,10 @@ class Engine:
     ) -> None:
         self.pool = pool
         self._lease_left_s = lease_left_s
-        self._schema = schema
         self._is_over = False
         """Whether the loop has ended, so that nobody answers any more."""
         self._config = config
         self._registry = registry
-        self._queues = _queue_setups(queues)
         self._client_id = client_id
         self._settle = settle
         self._on_change = on_change
@@ -134,10 +135,7 @@ class Engine:
         self._inbox: deque[Event] = deque()
         self._events: deque[Event] = deque()
         self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
-        self._payload = b""
-        self._modules = tuple(
-            name for name in (*config.preload, *registry.modules) if name != "__main__"
-        )
+        self._setup = _setup(config, registry, queues, client_id, schema)
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Open as long as anybody can post: the number may be another file's once it is closed.
@@ -177,10 +175,8 @@ class Engine:
         """Runs workers until a drain that was posted is complete.
 
         Raises:
-            ConfigurationError: a worker cannot be sent to a process.
             WorkerStartError: worker processes keep dying at their start.
         """
-        self._payload = self._pickled()
         try:
             self._start_nursery()
             while not self.pool.is_stopped:
@@ -342,21 +338,21 @@ class Engine:
         self._handle(Tick())
 
     def _on_started(self, news: Started) -> None:
-        process = self._processes.get(news.request)
+        process = self._processes.get(news.slot)
         if process is None or news.problem:
             if news.pidfd >= 0:
                 os.close(news.pidfd)
             if process is not None:
-                self._bury(news.request, None, problem=news.problem)
+                self._bury(news.slot, None, problem=news.problem)
             return
         process.born(news.pid, news.pidfd)
-        self._watch(news.pidfd, "death", news.request)
-        if news.request in self._kill_at:
+        self._watch(news.pidfd, "death", news.slot)
+        if news.slot in self._kill_at:
             # Its end was decided before it was there.
             process.kill()
         if process.is_ready:
             # It was faster than the news of its birth, and nobody was told.
-            self._handle(WorkerReady(news.request, process.pid))
+            self._handle(WorkerReady(news.slot, process.pid))
 
     def _on_death(self, slot: int, pidfd: int) -> None:
         """A process is dead; the nursery kills what it left, and then tells how it ended."""
@@ -389,10 +385,7 @@ class Engine:
 
     def _start_nursery(self) -> None:
         self._nursery = Nursery(
-            self._config,
-            self._modules,
-            needs_main="__main__" in self._registry.modules,
-            tag=self._client_id,
+            self._config, self._setup, needs_main="__main__" in self._registry.modules
         )
         self._watch(self._nursery.control.fileno(), "nursery")
 
@@ -508,7 +501,7 @@ class Engine:
     def _spawn(self, slot: int) -> None:
         nursery = self._nursery
         assert nursery is not None  # noqa: S101 - for the type checker
-        process = WorkerProcess(self._setup(slot, nursery), self._passer)
+        process = WorkerProcess(self._setup, self._passer)
         self._processes[slot] = process
         try:
             nursery.request(slot, process.descriptors)
@@ -520,23 +513,6 @@ class Engine:
             return
         self._watch_channel(slot, process)
         self._watch_output(slot, process)
-
-    def _setup(self, slot: int, nursery: Nursery) -> Setup:
-        config = self._config
-        return Setup(
-            client_id=self._client_id,
-            host=socket.gethostname(),
-            slot=slot,
-            supervisor_pid=os.getpid(),
-            nursery_pid=nursery.pid,
-            modules=self._modules,
-            payload=self._payload,
-            prepare=nursery.prepare if config.start_method == "spawn" else {},
-            queues=self._queues,
-            schema=self._schema,
-            no_new_privileges=config.no_new_privileges,
-            rlimits=dict(config.rlimits),
-        )
 
     def give_back(self) -> None:
         """Settles, uncharged, what is held though no process is left.
@@ -568,12 +544,32 @@ class Engine:
         self._processes.clear()
         self._passer.stop(_PASS_ON_S)
 
-    def _pickled(self) -> bytes:
-        for worker in self._registry.workers:
-            _pickled("workers", worker)
-        on_start = self._config.on_worker_start
-        _pickled("on_worker_start", on_start)
-        return _pickled("workers", (self._registry.workers, on_start))
+
+def _setup(
+    config: EngineConfig,
+    registry: Registry,
+    queues: Mapping[str, QueueConfig],
+    client_id: str,
+    schema: str | None,
+) -> Setup:
+    return Setup(
+        client_id=client_id,
+        host=socket.gethostname(),
+        supervisor_pid=os.getpid(),
+        modules=tuple(name for name in (*config.preload, *registry.modules) if name != "__main__"),
+        payload=_payload(registry, config.on_worker_start),
+        queues=_queue_setups(queues),
+        schema=schema,
+        no_new_privileges=config.no_new_privileges,
+        rlimits=dict(config.rlimits),
+    )
+
+
+def _payload(registry: Registry, on_start: object) -> bytes:
+    for worker in registry.workers:
+        _pickled("workers", worker)
+    _pickled("on_worker_start", on_start)
+    return _pickled("workers", (registry.workers, on_start))
 
 
 def _pickled(field: str, value: object) -> bytes:

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
+
 from synk.runtime import child, linux, nursery_host, packets
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
 
     from synk.config import EngineConfig
+    from synk.runtime.setup import Setup
 
 _HOST: Final = (
     "import sys; sys.path[:] = {path!r}; from synk.runtime import nursery_host; "
@@ -44,7 +47,7 @@ class Loaded:
 class Started:
     """A worker process exists."""
 
-    request: int
+    slot: int
     pid: int
     pidfd: int
     problem: str
@@ -76,22 +79,19 @@ class Nursery:
 
     Args:
         config: how workers are made, and what they get of the environment.
-        modules: what to import before workers are forked.
+        setup: what each worker is told; its client's id marks the process and all that comes of it.
         needs_main: whether handlers live in the main script, so that it must be imported too.
-        tag: marks the process and all that comes of it.
     """
 
-    def __init__(
-        self, config: EngineConfig, modules: Sequence[str], *, needs_main: bool, tag: str
-    ) -> None:
+    def __init__(self, config: EngineConfig, setup: Setup, *, needs_main: bool) -> None:
         forks = config.start_method == "forkserver"
-        self.prepare = preparation(needs_main=needs_main)
-        path: list[str] = self.prepare["sys_path"]
+        prepare = preparation(needs_main=needs_main)
+        path: list[str] = prepare["sys_path"]
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, _ending_signals_held():
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
                 child.interpreter(_HOST.format(path=path, fd=theirs.fileno())),
-                env=_environment(config.worker_env, tag),
+                env=_environment(config.worker_env, setup.client_id),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -99,21 +99,24 @@ class Nursery:
         self.pid = self._process.pid
         settings = {
             "supervisor_pid": os.getpid(),
-            "prepare": self.prepare if forks else {"sys_path": path},
-            "modules": list(modules) if forks else None,
+            "prepare": prepare if forks else {"sys_path": path},
+            "modules": list(setup.modules) if forks else None,
             "command": [] if forks else child.command(path),
         }
+        if not forks:
+            setup = msgspec.structs.replace(setup, prepare=prepare)
         with contextlib.suppress(ConnectionError):
             packets.send(self.control, json.dumps(settings).encode())
+            packets.send(self.control, msgspec.msgpack.encode(setup))
         self.is_loaded = False
 
-    def request(self, number: int, fds: list[int]) -> None:
-        """Asks for a worker process with these descriptors; `Started` has the same number.
+    def request(self, slot: int, fds: list[int]) -> None:
+        """Asks for a worker process for a slot, with these descriptors; `Started` follows.
 
         Raises:
             OSError: the nursery is gone, or does not read.
         """
-        packets.send_with(self.control, json.dumps(number).encode(), fds, socket.MSG_DONTWAIT)
+        packets.send_with(self.control, json.dumps(slot).encode(), fds, socket.MSG_DONTWAIT)
 
     def news(self) -> Iterator[News]:
         """Yields what the nursery has said since the last time."""

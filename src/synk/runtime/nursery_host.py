@@ -6,6 +6,11 @@ no pid is taken for another (a zombie keeps its number until all its kin are kil
 nothing which a job started outlives its worker, also what called setsid. Each worker adopts its
 own orphans while it lives; so a child of this process that is no worker is what a dead worker left.
 
+It keeps one process more than was asked for, the spare, which has loaded the handlers and waits for
+a slot. A request is answered with it at once, and the next spare is made when things are quiet
+again. So a slot whose job was killed waits neither for a fork nor for the page faults of a fresh
+copy, which together take longer than the kill.
+
 It talks to its supervisor over one SOCK_SEQPACKET pair, and dies with it.
 """
 
@@ -22,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -35,8 +41,9 @@ STARTED: Final = b"S"
 ENDED: Final = b"E"
 """The first byte of what the nursery says: imports are done (or not), a worker began, one ended."""
 
-WORKER_DESCRIPTORS: Final = 4
-"""What comes with the request for a worker: channel, permits, page, output."""
+SPARE_PAUSE_S: Final = 0.02
+"""After so long without anything to do the nursery makes the next spare: not at once, since the
+last one is about to begin its first job, and needs the CPU more."""
 
 _SWEEP_S: Final = 2.0
 """How long the processes that a dead worker left may take to die of SIGKILL; one that hangs in the
@@ -50,6 +57,7 @@ def main(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     settings = json.loads(packets.receive(control))
+    setup = packets.receive(control)
     place.move_to(place.Place.NURSERY, settings["supervisor_pid"])
     linux.set_name("synk-nursery")
     linux.bear_ending_signals()
@@ -61,7 +69,7 @@ def main(control_fd: int) -> None:
     problems = _preload(settings["modules"])
     with contextlib.suppress(ConnectionError):
         packets.send(control, LOADED + json.dumps(problems).encode())
-    host = NurseryHost(control, settings["command"])
+    host = NurseryHost(control, setup, settings["command"])
     signal.signal(signal.SIGUSR1, host.supervisor_died)
     linux.die_with_parent(signal.SIGUSR1)
     _check_parent(settings)
@@ -146,18 +154,40 @@ def _on_child(_signal: int, _frame: object) -> None:
     """There must be a handler for `set_wakeup_fd` to write."""
 
 
+@dataclass(frozen=True, slots=True)
+class Newborn:
+    """A process that waits for a slot."""
+
+    pid: int
+    entrance: socket.socket
+    """The other end is the process's."""
+
+    def send_to(self, slot: int, fds: list[int]) -> bool:
+        """Makes it the slot's worker, and lets go of it; returns False if it is dead."""
+        with self.entrance, contextlib.suppress(ConnectionError):
+            packets.send_with(self.entrance, str(slot).encode(), fds)
+            return True
+        return False
+
+
 class NurseryHost:
-    """Forks a worker for each request, and buries each that ends.
+    """Has a worker for each request, and buries each that ends.
 
     Args:
         control: the socket to the supervisor.
-        command: what to execute for a worker, without its descriptors; empty: a fork is enough.
+        setup: what each worker is told.
+        command: what to execute for a worker, without its arguments; empty: a fork is enough.
     """
 
-    def __init__(self, control: socket.socket, command: list[str]) -> None:
+    def __init__(self, control: socket.socket, setup: bytes, command: list[str]) -> None:
         self._control = control
+        self._setup = setup
         self._command = command
         self._workers: set[int] = set()
+        """The pids of those that have a slot, until they are buried."""
+        self._spare: Newborn | None = None
+        self._wants_spare = not command
+        """In a fresh interpreter a spare would be a whole worker's memory more."""
         self._kept = set(linux.children(os.getpid()))
         """What the imports started, such as multiprocessing's resource tracker."""
         self._selector = selectors.DefaultSelector()
@@ -170,7 +200,10 @@ class NurseryHost:
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._selector.register(self._control, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select():
+            ready = self._selector.select(SPARE_PAUSE_S if self._wants_spare else None)
+            if not ready:
+                self._make_spare()
+            for key, _ in ready:
                 if key.fileobj is self._control:
                     self._serve()
                 else:
@@ -185,6 +218,7 @@ class NurseryHost:
     def _end(self) -> NoReturn:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         self._workers.clear()
+        self._spare = None
         self._kept.clear()
         self._sweep()
         os._exit(0)
@@ -194,34 +228,72 @@ class NurseryHost:
     def _serve(self) -> None:
         """Answers one request; ends if there can be no more."""
         try:
-            packet, fds = packets.receive_with(self._control, WORKER_DESCRIPTORS)
+            packet, fds = packets.receive_with(self._control, child.SLOT_DESCRIPTORS)
         except ConnectionError:
             # So the kernel tells of a supervisor that is gone and has left news unread.
             packet, fds = b"", []
         if not packet:
             self._end()
-        number = json.loads(packet)
+        slot = json.loads(packet)
         try:
-            pid = os.fork()
+            pid = self._sent_to(slot, fds)
         except OSError as error:
-            self._tell(STARTED, [number, 0, str(error)])
-            pid = -1
-        if pid == 0:
-            self._become_worker(fds)
-        if pid > 0:
-            self._workers.add(pid)
+            self._tell(STARTED, [slot, 0, str(error)])
+        else:
             # The child is not reaped before this is sent, so its pid means nothing else here.
             fds.append(os.pidfd_open(pid))
-            self._tell(STARTED, [number, pid, ""], fds[-1:])
+            self._tell(STARTED, [slot, pid, ""], fds[-1:])
         for fd in fds:
             os.close(fd)
+        self._wants_spare = not self._command
 
     def _tell(self, kind: bytes, news: list[Any], fds: Sequence[int] = ()) -> None:
         # That the supervisor is gone is noticed when it is listened to.
         with contextlib.suppress(ConnectionError):
             packets.send_with(self._control, kind + json.dumps(news).encode(), list(fds))
 
-    def _become_worker(self, fds: list[int]) -> None:
+    def _sent_to(self, slot: int, fds: list[int]) -> int:
+        """Returns the pid of the process that is the slot's worker now: the spare, or a new one."""
+        chosen, self._spare = self._spare, None
+        if chosen is None or not chosen.send_to(slot, fds):
+            chosen = self._fork(fds)
+            # If it is dead already, the supervisor hears of that as of any other death.
+            chosen.send_to(slot, fds)
+        self._workers.add(chosen.pid)
+        return chosen.pid
+
+    def _make_spare(self) -> None:
+        self._wants_spare = False
+        # If there can be no more processes now, it is tried again after the next request.
+        with contextlib.suppress(OSError):
+            self._spare = self._fork()
+
+    def _fork(self, foreign_fds: Sequence[int] = ()) -> Newborn:
+        """Makes a process that waits for a slot.
+
+        Args:
+            foreign_fds: what it must not keep open.
+
+        Raises:
+            OSError: there can be no more processes or descriptors.
+        """
+        nursery_pid = os.getpid()
+        entrance, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                entrance.close()
+                raise
+            if pid == 0:
+                for fd in (entrance.detach(), *foreign_fds):
+                    os.close(fd)
+                self._become_worker(theirs.detach(), nursery_pid)
+        with contextlib.suppress(ConnectionError):
+            packets.send(entrance, self._setup)
+        return Newborn(pid, entrance)
+
+    def _become_worker(self, entrance_fd: int, nursery_pid: int) -> None:
         """In the new process: goes on as a worker, and never returns."""
         status = 1
         try:
@@ -233,11 +305,11 @@ class NurseryHost:
             os.close(self._wake_out)
             os.close(self._wake_in)
             if self._command:
-                for fd in fds:
-                    os.set_inheritable(fd, True)  # noqa: FBT003 - its signature
+                os.set_inheritable(entrance_fd, True)  # noqa: FBT003 - its signature
+                arguments = [str(entrance_fd), str(nursery_pid)]
                 signal.pthread_sigmask(signal.SIG_BLOCK, linux.ENDING_SIGNALS)
-                os.execv(self._command[0], [*self._command, *map(str, fds)])  # noqa: S606 - our own
-            status = child.main(*fds)
+                os.execv(self._command[0], [*self._command, *arguments])  # noqa: S606 - our own
+            status = child.main(entrance_fd, nursery_pid)
         except BaseException:  # noqa: BLE001 - the process must end here, whatever happened
             traceback.print_exc()
         finally:
@@ -252,8 +324,11 @@ class NurseryHost:
         while (pid := self._next_dead()) is not None:
             if pid in self._workers:
                 self._bury(pid)
-            else:
-                os.waitpid(pid, 0)
+                continue
+            if self._spare is not None and self._spare.pid == pid:
+                self._spare.entrance.close()
+                self._spare = None
+            os.waitpid(pid, 0)
 
     def _next_dead(self) -> int | None:
         try:
@@ -282,17 +357,15 @@ class NurseryHost:
         self._tell(ENDED, report)
 
     def _sweep(self, but: int = 0) -> None:
-        """Kills and reaps every child that is no living worker, until there is none.
+        """Kills and reaps every child that is neither a worker nor the spare, until there is none.
 
         They are our own children, so that no pid among them can mean another process.
         """
         deadline = time.monotonic() + _SWEEP_S
+        spare = 0 if self._spare is None else self._spare.pid
+        wanted = {*self._workers, *self._kept, spare, but}
         while time.monotonic() < deadline:
-            strays = [
-                pid
-                for pid in linux.children(os.getpid())
-                if pid != but and pid not in self._workers and pid not in self._kept
-            ]
+            strays = [pid for pid in linux.children(os.getpid()) if pid not in wanted]
             if not strays:
                 return
             for pid in strays:

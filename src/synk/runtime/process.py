@@ -44,7 +44,7 @@ class WorkerProcess:
     """A process for one slot, from the request for it to its burial.
 
     Args:
-        setup: what it is told first.
+        setup: what all workers are told.
         passer: where its jobs' output goes.
     """
 
@@ -84,11 +84,10 @@ class WorkerProcess:
         """Where its job was when it was last asked, once it has answered."""
         self.is_ready = False
         self.pid, self.pidfd = 0, -1
-        packets.send(self.channel, msgspec.msgpack.encode(setup))
 
     @property
     def descriptors(self) -> list[int]:
-        """What the process is born with, in the order of `child.main`."""
+        """What makes a process the slot's worker, in the order of `child`."""
         return [
             self._worker_channel.fileno(),
             self._permits_out,
@@ -149,9 +148,6 @@ class WorkerProcess:
         return self.report(), taken
 
     def _take_unread_frames(self) -> int:
-        if not self.is_ready:
-            # What it has not read is its setup.
-            return 0
         count = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What a worker process is told when it starts."""
+"""What all worker processes of a supervisor are told when they start."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ class QueueSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker process is told when it starts, as the first packet of its channel."""
+    """What a worker process is told when it starts, whichever slot it will serve."""
 
     client_id: str
     host: str
-    slot: int
     supervisor_pid: int
-    nursery_pid: int
     modules: tuple[str, ...]
     """What to import before anything else."""
     payload: bytes
