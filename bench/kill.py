@@ -119,7 +119,7 @@ def clock(_job: synk.Job[Clock]) -> float:
     return datetime.now(UTC).timestamp()
 
 
-TIMEOUTS_S = {"spin": 0.05, "hold_gil": 0.05, "start_processes": 0.25, "stop_itself": 0.05}
+TIMEOUTS_S = {"spin": 0.1, "hold_gil": 0.1, "start_processes": 0.25, "stop_itself": 0.1}
 """Enough for a job to get where it is to be killed, on busy cores."""
 
 DEATHS = ("spin", "hold_gil")
@@ -163,7 +163,7 @@ class Bench:
         self._post(kill.job)
         self._watch.wait_for("running")
         self._post(following)
-        time.sleep(random.uniform(0.01, 0.04))  # noqa: S311 - a moment like any other
+        time.sleep(random.uniform(0.08, 0.12))  # noqa: S311 - a moment like any other
         pid = self._watch.pids[kill.slot]
         if pid <= 0:
             raise SystemExit(f"slot {kill.slot} has no worker to kill")
