@@ -79,13 +79,14 @@ class Statements:
         return Statement(self._text("insert"), _insert_parameters(job), _first_column)
 
     def insert_many(self, jobs: Sequence[NewJob]) -> Statement[list[int]]:
-        columns = [_insert_parameters(job) for job in jobs]
-        parameters: dict[str, object] = {
-            name: [column[name] for column in columns] for name in columns[0]
-        }
-        is_keyed = any(key is not None for key in [job.options.idempotency_key for job in jobs])
-        name = "insert_many_once" if is_keyed else "insert_many"
-        return Statement(self._text(name), parameters, _first_column)
+        if any(job.options.idempotency_key is not None for job in jobs):
+            sent, places = _once_a_key(jobs)
+            return Statement(
+                self._text("insert_many_once"),
+                _insert_many_parameters(sent),
+                lambda rows, _: [rows[place][0] for place in places],
+            )
+        return Statement(self._text("insert_many"), _insert_many_parameters(jobs), _first_column)
 
     def claim(
         self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
@@ -332,6 +333,28 @@ def _insert_parameters(job: NewJob) -> dict[str, object]:
         "depends_on": _literal(options.depends_on),
         "idempotency_key": options.idempotency_key,
     }
+
+
+def _insert_many_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
+    columns = [_insert_parameters(job) for job in jobs]
+    return {name: [column[name] for column in columns] for name in columns[0]}
+
+
+def _once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
+    """Returns the first job of each key and all without one, and the place of each job among them.
+
+    One statement cannot insert a row and find it taken.
+    """
+    sent: list[NewJob] = []
+    place_of: dict[str, int] = {}
+    places: list[int] = []
+    for job in jobs:
+        key = job.options.idempotency_key
+        place = len(sent) if key is None else place_of.setdefault(key, len(sent))
+        if place == len(sent):
+            sent.append(job)
+        places.append(place)
+    return sent, places
 
 
 def _literal(values: Iterable[int | None]) -> str:

@@ -99,6 +99,15 @@ class ClaimingConformance:
         assert get(storage, first).idempotency_key == "once"
         assert len(listed(storage)) == 3
 
+    def test_a_key_that_comes_twice_at_one_time_is_one_job(self, storage: Storage) -> None:
+        keyed, other = (new_job(options=InsertOptions(idempotency_key=key)) for key in "ab")
+
+        ids = storage.insert([keyed, new_job(), keyed, other, keyed])
+
+        assert ids[0] == ids[2] == ids[4]
+        assert len(set(ids)) == 3
+        assert sorted(listed(storage)) == sorted(set(ids))
+
     # -- claiming ---------------------------------------------------------------------------------
 
     def test_the_most_urgent_jobs_are_claimed_first(self, storage: Storage) -> None:
