@@ -274,7 +274,6 @@ class ModelStorage:
             system_time=_measured(outcome, dt.timedelta(microseconds=outcome.system_us)),
             peak_rss_bytes=_measured(outcome, outcome.peak_rss_bytes),
             pid=outcome.pid,
-            host=self._host_of(owner),
             crashes=entry.row.crashes + outcome.crashed,
             output=outcome.output or "",
         )
@@ -544,6 +543,7 @@ class ModelStorage:
                 peak_rss_bytes=None,
                 pid=None,
                 crashes=0,
+                lost=0,
                 output="",
                 progress=None,
                 max_attempts=max(row.max_attempts, row.attempt - row.uncounted + 1),
@@ -579,7 +579,11 @@ class ModelStorage:
     def get(self, job_ids: Sequence[int]) -> list[JobRow]:
         with self._call():
             wanted = sorted(set(job_ids) & self._entries.keys())
-            return [self._entries[job_id].row for job_id in wanted]
+            return [self._seen(self._entries[job_id]) for job_id in wanted]
+
+    def _seen(self, entry: Entry) -> JobRow:
+        last = entry.owner or (None if entry.acked is None else entry.acked[0])
+        return replace(entry.row, host=self._host_of(last))
 
     def jobs(
         self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
@@ -621,7 +625,8 @@ class ModelStorage:
         return (entry for entry in self._entries.values() if entry.row.state is state)
 
     def _rows(self, queue: str | None) -> Iterable[JobRow]:
-        return (e.row for e in self._entries.values() if queue in (None, e.row.queue))
+        entries = (e for e in self._entries.values() if queue in (None, e.row.queue))
+        return map(self._seen, entries)
 
     def _release_if_ready(self, entry: Entry) -> None:
         row = entry.row

@@ -189,6 +189,30 @@ class SupervisorConformance:
         assert [error.attempt for error in row.errors] == [1, 2, 3]
         assert get(storage, after).cancel_reason is CancelReason.DEPENDENCY
 
+    def test_a_retried_job_may_lose_as_many_supervisors_again(self, storage: Storage) -> None:
+        job_id = insert(storage, max_retries=50)
+        for seq in range(1, 6):
+            claim(storage, seq=seq)
+            storage.rescue([OWNER], 10)
+            if seq == 2:
+                storage.cancel(job_id)
+                storage.retry(job_id)
+
+        row = get(storage, job_id)
+        assert (row.lost, row.cancel_reason) == (3, CancelReason.POISON)
+        assert row.attempt == 5
+
+    def test_a_row_says_on_which_host_its_attempt_is_or_was(self, storage: Storage) -> None:
+        job_id = insert(storage)
+        waiting = get(storage, job_id).host
+        (job,) = claim(storage)
+        running = get(storage, job_id).host
+        acknowledge(storage, job)
+
+        hosts = (waiting, running, get(storage, job_id).host)
+
+        assert hosts == (None, status_of(OWNER).host, status_of(OWNER).host)
+
     def test_a_supervisor_finds_all_its_running_jobs(self, storage: Storage) -> None:
         for _ in range(4):
             insert(storage)
