@@ -1,0 +1,318 @@
+"""What must hold of jobs, whoever looks: of every change of a row, and of what was executed.
+
+Two views that know nothing of each other: how the rows became what they are (`History`, made of an
+`Image` of the row before and after each change), and a log of executions that the handlers
+themselves wrote somewhere else (`Execution`). It is for those who test a storage by chance or by
+chaos:
+
+    history = History()
+    history.take(None, image)        # the row appeared
+    history.take(image, later)       # for each change of each row, in order
+    assert history.broken == []
+
+Each rule has its number in its name. Nothing here reads a clock or asks a storage.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from synk.job import JobState
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Iterable, Iterator
+
+    from synk.job import JobRow
+
+_A, _S, _P = JobState.AVAILABLE, JobState.SCHEDULED, JobState.PENDING
+_R, _DONE, _OFF = JobState.RUNNING, JobState.COMPLETED, JobState.CANCELLED
+
+LEGAL: Final[dict[JobState | None, set[JobState | None]]] = {
+    None: {_A, _S, _P, _OFF},
+    _P: {_A, _S, _OFF, None},
+    _S: {_A, _OFF, None},
+    _A: {_R, _OFF, None},
+    _R: {_DONE, _OFF, _S, _A},
+    _DONE: {_A, None},
+    _OFF: {_A, None},
+}
+"""What may become of a job in each state; None: there is no row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that a job breaks."""
+
+    rule: str
+    job_id: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: job {self.job_id}: {self.problem}"
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A row at one moment, as far as the rules look at it."""
+
+    id: int
+    state: JobState
+    attempt: int
+    uncounted: int
+    max_attempts: int
+    owner: str | None
+    claim_seq: int | None
+    scheduled_at: dt.datetime
+    attempted_at: dt.datetime | None
+    finalized_at: dt.datetime | None
+    failed: tuple[int, ...]
+    """The numbers of the attempts whose errors it keeps."""
+
+
+def image_of(row: JobRow, owner: str | None, claim_seq: int | None) -> Image:
+    """Returns the image of a row; whose claim it is, `Storage.get` does not say."""
+    return Image(
+        id=row.id,
+        state=row.state,
+        attempt=row.attempt,
+        uncounted=row.uncounted,
+        max_attempts=row.max_attempts,
+        owner=owner,
+        claim_seq=claim_seq,
+        scheduled_at=row.scheduled_at,
+        attempted_at=row.attempted_at,
+        finalized_at=row.finalized_at,
+        failed=tuple(error.attempt for error in row.errors),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    before: Image | None
+    after: Image | None
+    on_request: bool
+
+    @property
+    def begun(self) -> Image | None:
+        """The row, if this is a claim."""
+        if self.after is None or self.after.state is not _R:
+            return None
+        was_same = self.before is not None and _claim(self.before) == _claim(self.after)
+        return None if was_same else self.after
+
+    @property
+    def ended(self) -> Image | None:
+        """The row before, if this ends an attempt."""
+        if self.before is None or self.before.state is not _R:
+            return None
+        is_same = self.after is not None and _claim(self.before) == _claim(self.after)
+        return None if is_same else self.before
+
+
+class History:
+    """Takes in every change of every row, in order, and notes which rules they break."""
+
+    def __init__(self) -> None:
+        self.broken: list[Broken] = []
+        self.changes = 0
+        self.claims: dict[tuple[int, int], tuple[str | None, int | None]] = {}
+        """Who claimed an attempt: (job, attempt) -> (owner, claim_seq)."""
+        self.ends: Counter[tuple[int, int]] = Counter()
+        """How often each attempt of a job ended."""
+
+    def take(self, before: Image | None, after: Image | None, *, on_request: bool = False) -> None:
+        """Takes in what became of one row.
+
+        Args:
+            before: the row until now; None: there was none.
+            after: the row from now on; None: there is none any more.
+            on_request: whether it was retried, deleted or cleaned: nothing else may do such things.
+        """
+        known = before or after
+        if known is None or before == after:
+            return
+        self.changes += 1
+        change = _Change(before, after, on_request)
+        for name, rule in _RULES.items():
+            if problem := rule(change):
+                self.broken.append(Broken(name, known.id, problem))
+        for name, problem in self._about_attempts(change):
+            self.broken.append(Broken(name, known.id, problem))
+
+    def _about_attempts(self, change: _Change) -> Iterator[tuple[str, str]]:
+        if (row := change.begun) is not None:
+            claim = (row.owner, row.claim_seq)
+            known = self.claims.setdefault((row.id, row.attempt), claim)
+            if known != claim:
+                yield "I6 one owner", f"attempt {row.attempt} is of {known} and of {claim}"
+        if (row := change.ended) is not None:
+            self.ends[row.id, row.attempt] += 1
+            if self.ends[row.id, row.attempt] > 1:
+                yield "I7 one outcome", f"attempt {row.attempt} ended twice"
+
+    def i13_invented(self, executions: Iterable[Execution]) -> list[Broken]:
+        """Returns the executions of attempts that their supervisor never claimed."""
+        return [
+            Broken("I13 no invented work", each.job_id, f"attempt {each.attempt} was not claimed")
+            for each in executions
+            if self.claims.get((each.job_id, each.attempt)) != (each.owner, each.claim_seq)
+        ]
+
+
+def _i3_final(change: _Change) -> str | None:
+    if change.before is None or not change.before.state.is_final or change.on_request:
+        return None
+    became = None if change.after is None else change.after.state
+    if became is change.before.state:
+        return None
+    return f"it was {change.before.state} and became {became}, which nobody asked for"
+
+
+def _i4_legal(change: _Change) -> str | None:
+    was = None if change.before is None else change.before.state
+    became = None if change.after is None else change.after.state
+    if was is became and change.begun is None:
+        return None
+    if became is None and not change.on_request:
+        return f"it was {was} and vanished"
+    return None if became in LEGAL[was] else f"it was {was} and became {became}"
+
+
+def _i5_attempt(change: _Change) -> str | None:
+    was = 0 if change.before is None else change.before.attempt
+    if change.after is None or change.after.attempt == was + (change.begun is not None):
+        return None
+    return f"attempt went from {was} to {change.after.attempt}, now {change.after.state}"
+
+
+def _i9_columns(change: _Change) -> str | None:
+    row = change.after
+    if row is None:
+        return None
+    if (row.state is _R) != (row.owner is not None and row.claim_seq is not None):
+        return f"it is {row.state}, its owner {row.owner}, its claim {row.claim_seq}"
+    if row.state is _R and row.attempted_at is None:
+        return "it runs since no time"
+    if row.state.is_final != (row.finalized_at is not None):
+        return f"it is {row.state} and ended at {row.finalized_at}"
+    return None
+
+
+def _i10_charged(change: _Change) -> str | None:
+    row = change.begun
+    if row is None or row.attempt - row.uncounted <= row.max_attempts:
+        return None
+    charged = row.attempt - row.uncounted
+    return f"attempt {row.attempt} is number {charged} that counts, of {row.max_attempts}"
+
+
+def _i11_error(change: _Change) -> str | None:
+    was, row = change.ended, change.after
+    if was is None or row is None:
+        return None
+    count = row.failed.count(was.attempt)
+    failed = row.state is not _DONE and row.uncounted == was.uncounted
+    if count == failed:
+        return None
+    return f"attempt {was.attempt} became {row.state} and left {count} errors"
+
+
+def _i24_time(change: _Change) -> str | None:
+    row = change.begun
+    if row is None or row.attempted_at is None or row.attempted_at >= row.scheduled_at:
+        return None
+    return f"attempt {row.attempt} began at {row.attempted_at}, before {row.scheduled_at}"
+
+
+_RULES: Final[dict[str, Callable[[_Change], str | None]]] = {
+    "I3 final states are left on request only": _i3_final,
+    "I4 legal changes": _i4_legal,
+    "I5 attempts are numbered by claims": _i5_attempt,
+    "I9 columns fit the state": _i9_columns,
+    "I10 no attempt beyond the last": _i10_charged,
+    "I11 and I12 an error for each failure, and none else": _i11_error,
+    "I24 no attempt before its time": _i24_time,
+}
+
+
+def _claim(row: Image) -> tuple[JobState, int, str | None, int | None]:
+    return (row.state, row.attempt, row.owner, row.claim_seq)
+
+
+# -- executions ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run of a handler, as that itself noted it. Times are seconds of one clock for all."""
+
+    job_id: int
+    attempt: int
+    claim_seq: int
+    owner: str
+    began: float
+    seen: float
+    """The last sign of life."""
+    is_whole: bool
+    """Whether it came to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two executions of one job at one time: the first must have lost its lease before."""
+
+    first: Execution
+    second: Execution
+
+    @property
+    def seconds(self) -> float:
+        """For how long both are known to have run."""
+        return min(self.first.seen, self.second.seen) - self.second.began
+
+
+def i14_overlaps(executions: Iterable[Execution]) -> list[Overlap]:
+    """Returns the executions of one job that ran at one time. Whether they may have, see there."""
+    by_job: dict[int, list[Execution]] = {}
+    for each in executions:
+        by_job.setdefault(each.job_id, []).append(each)
+    found: list[Overlap] = []
+    for runs in by_job.values():
+        running: list[Execution] = []
+        for later in sorted(runs, key=lambda run: run.began):
+            running = [run for run in running if run.seen > later.began]
+            found += [Overlap(run, later) for run in running]
+            running.append(later)
+    return found
+
+
+def i12_unexecuted(completed: Iterable[Image], executions: Iterable[Execution]) -> list[Broken]:
+    """Returns the completed rows whose last attempt has no whole execution.
+
+    That of an earlier attempt does not count: its outcome was refused.
+    """
+    whole = {(each.job_id, each.attempt) for each in executions if each.is_whole}
+    return [
+        Broken("I12 completed means executed", row.id, f"attempt {row.attempt} never ended")
+        for row in completed
+        if (row.id, row.attempt) not in whole
+    ]
+
+
+def i21_most_at_once(executions: Iterable[Execution]) -> dict[str, int]:
+    """Returns how many jobs each supervisor ran at one time at the most."""
+    events: dict[str, list[tuple[float, int]]] = {}
+    for each in executions:
+        events.setdefault(each.owner, []).extend([(each.began, 1), (each.seen, -1)])
+    most: dict[str, int] = {}
+    for owner, changes in events.items():
+        running = 0
+        for _, change in sorted(changes):
+            running += change
+            most[owner] = max(most.get(owner, 0), running)
+    return most
