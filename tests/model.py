@@ -134,11 +134,18 @@ class ModelStorage:
         if connection is not None:
             raise ConfigurationError("connection", connection, "the model has no connections")
         with self._call():
+            keys = set[str | None]()
             for job in jobs:
-                for needed in job.options.depends_on:
-                    if needed not in self._entries and needed > self._cleaned_up_to:
-                        raise UnknownDependency("depends_on", needed, "there is no such job")
+                key = job.options.idempotency_key
+                if key is None or key not in keys:
+                    self._check_dependencies(job)
+                keys.add(key)
             return [self._insert(job) for job in jobs]
+
+    def _check_dependencies(self, job: NewJob) -> None:
+        for needed in job.options.depends_on:
+            if needed not in self._entries and needed > self._cleaned_up_to:
+                raise UnknownDependency("depends_on", needed, "there is no such job")
 
     def _insert(self, job: NewJob) -> int:
         key = job.options.idempotency_key

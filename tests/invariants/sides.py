@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -37,7 +36,12 @@ UPDATE synk.client SET started_at = started_at - %(by)s, seen_at = seen_at - %(b
 class Kept(Protocol):
     """A storage under test, and what the contract does not show of it."""
 
-    storage: Storage
+    @property
+    def storage(self) -> Storage: ...
+
+    def now(self) -> dt.datetime:
+        """Returns the storage's clock."""
+        ...
 
     def claims(self) -> dict[int, tuple[UUID | None, int | None]]:
         """Returns owner and claim_seq of every job."""
@@ -52,6 +56,9 @@ class KeptInModel:
     def __init__(self, storage: ModelStorage | None = None) -> None:
         self.storage = storage or ModelStorage()
 
+    def now(self) -> dt.datetime:
+        return self.storage.now
+
     def claims(self) -> dict[int, tuple[UUID | None, int | None]]:
         entries = self.storage._entries
         return {id: (entry.owner, entry.claim_seq) for id, entry in entries.items()}
@@ -64,6 +71,10 @@ class KeptInPostgres:
     def __init__(self, storage: PostgresStorage, connection: psycopg.Connection) -> None:
         self.storage = storage
         self._connection = connection
+
+    def now(self) -> dt.datetime:
+        (now,) = self._connection.execute("SELECT now()").fetchall()[0]
+        return now
 
     def claims(self) -> dict[int, tuple[UUID | None, int | None]]:
         rows = self._connection.execute("SELECT id, owner, claim_seq FROM synk.job").fetchall()
@@ -90,16 +101,30 @@ class Side:
     def number(self, job_id: int) -> int:
         return self.ids.index(job_id)
 
-    def insert(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Inserts jobs that depend on numbers, from 1 as ids are; returns numbers from 0."""
-        given = [replace(job, options=self._with_ids(job.options)) for job in jobs]
-        ids = self.storage.insert(given)
+    def at(self, hours: float) -> dt.datetime:
+        """Returns the time in so many hours, by this side's clock."""
+        return self._kept.now() + dt.timedelta(hours=hours)
+
+    def insert(self, wanted: Sequence[tuple[str, dict[str, Any]]]) -> list[int]:
+        """Inserts jobs of a kind with options; returns their numbers.
+
+        In the options, `depends_on` has numbers, and `scheduled_at` is in hours from now.
+        """
+        now = self.at(0)
+        jobs = [
+            NewJob(name="name", kind=kind, args="{}", options=self._options(options, now))
+            for kind, options in wanted
+        ]
+        ids = self.storage.insert(jobs)
         self.ids += [id for id in dict.fromkeys(ids) if id not in self.ids]
         return [self.number(id) for id in ids]
 
-    def _with_ids(self, options: InsertOptions) -> InsertOptions:
-        needed = tuple(self.ids[number - 1] for number in options.depends_on)
-        return replace(options, depends_on=needed)
+    def _options(self, given: dict[str, Any], now: dt.datetime) -> InsertOptions:
+        options = dict(given)
+        if "scheduled_at" in options:
+            options["scheduled_at"] = now + dt.timedelta(hours=options["scheduled_at"])
+        needed = tuple(self.ids[number] for number in options.get("depends_on", ()))
+        return InsertOptions(**{**options, "depends_on": needed})
 
     # -- looking ----------------------------------------------------------------------------------
 
