@@ -57,7 +57,6 @@ class AckLoop:
         self._trouble = Trouble("acknowledging", facts)
         self._settled: deque[Settle] = deque()
         self._outcomes: deque[Outcome] = deque()
-        self._in_hand: Sequence[Outcome] = ()
         self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
         self._accepted_weight = 0
         self._arrived = threading.Event()
@@ -67,10 +66,8 @@ class AckLoop:
     def unacknowledged(self) -> int:
         """Outcomes that are not stored yet."""
         settled = _copied(self._settled)
-        return (
-            len(self._outcomes)
-            + len(self._in_hand)
-            + sum(len(settle.successes) + len(settle.ended) for settle in settled)
+        return len(self._outcomes) + sum(
+            len(settle.successes) + len(settle.ended) for settle in settled
         )
 
     # -- for other threads ------------------------------------------------------------------------
@@ -87,7 +84,7 @@ class AckLoop:
 
     def pending(self) -> set[Fence]:
         """Returns the claims whose outcome is on its way; may have some that just arrived."""
-        # From the beginning of the way to its end, so that none that moves on meanwhile is missed.
+        # In the order of the way, so that none that moves on meanwhile is missed.
         fences = {
             fence_of(job)
             for settle in _copied(self._settled)
@@ -97,7 +94,6 @@ class AckLoop:
             )
         }
         fences.update(map(fence_of, _copied(self._outcomes)))
-        fences.update(map(fence_of, self._in_hand))
         return fences
 
     def accepted(self) -> dict[Fence, Outcome]:
@@ -155,14 +151,14 @@ class AckLoop:
     def _acknowledge_some(self) -> None:
         count = min(ACK_JOBS, len(self._outcomes))
         # In the order of ids, so that two that write many rows take their locks the same way round.
-        self._in_hand = sorted(
+        batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
         )
+        again, pause_s = self._acknowledge(batch)
+        # They leave their place only now: what is not stored must never be missing from `pending`.
+        self._outcomes.extend(again)
         for _ in range(count):
             self._outcomes.popleft()
-        again, pause_s = self._acknowledge(self._in_hand)
-        self._outcomes.extend(again)
-        self._in_hand = ()
         if pause_s:
             self._pause(pause_s)
 

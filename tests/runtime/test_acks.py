@@ -1,0 +1,61 @@
+"""Outcomes on their way to the storage."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from model import ModelStorage
+from supervising import DEADLINE_S
+from synk.job import AckAnswer, Fence, Outcome
+from synk.runtime.acks import AckLoop
+from synk.telemetry import Telemetry
+
+OWNER = uuid.UUID(int=1)
+LOCKED = Outcome(1, 1, 1)
+LOOKS = 3_000
+
+
+class BusyStorage(ModelStorage):
+    """The row of one outcome is always locked, and another outcome comes each time."""
+
+    acks: AckLoop
+    asked = 0
+
+    def update_job_state(self, owner: uuid.UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
+        self.asked += 1
+        # Enough of them that it does not wait for more.
+        self.acks.offer([Outcome(self.asked * 1000 + n, 1, 1) for n in range(200)])
+        return [
+            AckAnswer.LOCKED if outcome == LOCKED else AckAnswer.APPLIED for outcome in outcomes
+        ]
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_an_outcome_is_known_until_it_is_stored() -> None:
+    storage = BusyStorage()
+    acks = storage.acks = AckLoop(storage, OWNER, Telemetry())
+    acks.offer([LOCKED])
+    thread = threading.Thread(target=acks.run)
+    thread.start()
+    fence = Fence(LOCKED.id, LOCKED.attempt, LOCKED.claim_seq)
+
+    missed = sum(fence not in acks.pending() for _ in range(LOOKS))
+
+    acks.finish_by(time.monotonic())
+    thread.join(DEADLINE_S)
+    assert (missed, storage.asked > 10) == (0, True)
