@@ -116,7 +116,8 @@ class AckLoop:
             while self._outcomes:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     return
-                self._acknowledge_some()
+                if pause_s := self._acknowledge_some():
+                    self._pause(pause_s)
                 self._gather()
             if self._give_up_at is not None and not self._settled:
                 return
@@ -148,7 +149,8 @@ class AckLoop:
             time.sleep(ACK_LINGER_S)
             self._judge_settled()
 
-    def _acknowledge_some(self) -> None:
+    def _acknowledge_some(self) -> float:
+        """Stores the first outcomes of the line; returns how long to wait before the next."""
         count = min(ACK_JOBS, len(self._outcomes))
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
@@ -159,8 +161,7 @@ class AckLoop:
         self._outcomes.extend(again)
         for _ in range(count):
             self._outcomes.popleft()
-        if pause_s:
-            self._pause(pause_s)
+        return pause_s
 
     def _acknowledge(self, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
         """Stores *batch*; returns what is to be offered again, and how long to wait before that."""

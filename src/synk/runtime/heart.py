@@ -86,21 +86,26 @@ class HeartLoop:
     def _beat_on(self, heart: Heart) -> bool:
         """Beats until `stop`; returns whether the lease is lost for good."""
         while not self._stop.is_set():
-            sent_at = boottime()
-            beat = heart.beat()
-            if beat is None:
-                self._on_lost("another supervisor declared this one dead, or its row is gone")
+            if not self._beat_once(heart, boottime()):
                 return True
-            self._lease.renewed(sent_at)
-            self._trouble.ended()
-            self._compare_clocks(beat)
-            if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:
-                self._on_newer_schema(beat.schema_version)
-                self._on_newer_schema = None
-            self._on_beat()
             # Not all of a fleet in the same instant.
             self._stop.wait(self._lease.beat_s * random.uniform(0.9, 1.0))  # noqa: S311 - spread
         return False
+
+    def _beat_once(self, heart: Heart, now: float) -> bool:
+        """Renews the lease; returns whether it could be: if not, it is lost for good."""
+        beat = heart.beat()
+        if beat is None:
+            self._on_lost("another supervisor declared this one dead, or its row is gone")
+            return False
+        self._lease.renewed(now)
+        self._trouble.ended()
+        self._compare_clocks(beat)
+        if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:
+            self._on_newer_schema(beat.schema_version)
+            self._on_newer_schema = None
+        self._on_beat()
+        return True
 
     def _compare_clocks(self, beat: Beat) -> None:
         now = boottime()

@@ -111,8 +111,8 @@ class ClaimLoop:
             wanted = self._wait()
             if self._reconcile_due:
                 self._reconcile()
-            if wanted is not None:
-                self._claim(*wanted)
+            if wanted is not None and (pause_s := self._claim(*wanted)):
+                self._pause(pause_s)
         if self._unanswered and self._reconcile_due:
             self._give_back_unanswered()
 
@@ -134,8 +134,10 @@ class ClaimLoop:
                 self._condition.wait(max(0.0, min(times) - now) if times else None)
             return None
 
-    def _claim(self, queue: str, limit: int) -> None:
+    def _claim(self, queue: str, limit: int) -> float:
+        """Claims once; returns how long to wait before the next claim."""
         self._claim_seq += 1
+        pause_s = 0.0
         began = time.monotonic()
         with self._condition:
             # Before the question: an announcement during it must not be lost.
@@ -149,7 +151,7 @@ class ClaimLoop:
         except SynkError as error:
             self._unanswered.add(self._claim_seq)
             self._reconcile_due = True
-            self._pause(self._trouble.began(error))
+            pause_s = self._trouble.began(error)
         else:
             self._trouble.ended()
         self._empty[queue] = 0 if jobs else self._empty[queue] + 1
@@ -157,6 +159,7 @@ class ClaimLoop:
             with self._condition:
                 self._due[queue] = 0.0
         self._engine.post(Claimed(jobs))
+        return pause_s
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -170,22 +173,24 @@ class ClaimLoop:
         """Compares until it could be done; nothing is claimed before that."""
         while not self._stopping:
             try:
-                self._compare()
+                gone = self._compare()
             except SynkError as error:
                 self._pause(self._trouble.began(error))
             else:
                 self._trouble.ended()
                 self._reconcile_due = False
+                self._wait_until_gone(gone)
                 return
 
-    def _compare(self) -> None:
+    def _compare(self) -> set[Fence]:
+        """Settles where the storage and the pool disagree; returns what the pool is to give up."""
         held = self._held()
         outcomes = self._acks.pending()
         running = self._storage.running(self._owner)
         still_held = self._held()
         if held is None or still_held is None:
             # The engine is on its way out, and settles all that it holds.
-            return
+            return set()
         found = reconcile(
             running,
             held=held,
@@ -195,7 +200,7 @@ class ClaimLoop:
             unanswered=self._unanswered,
         )
         if found == Reconciliation():
-            return
+            return set()
         self._facts.emit(
             telemetry.JobsReconciled(
                 len(found.again), len(found.ghosts), len(found.strays), len(found.gone)
@@ -207,7 +212,7 @@ class ClaimLoop:
         self._acks.settle(Settle(ended=ended))
         if found.gone:
             self._engine.post(Disowned(found.gone))
-            self._wait_until_gone(set(found.gone))
+        return set(found.gone)
 
     def _give_back_unanswered(self) -> None:
         """At the end: what a lost claim took has not run, and a rescuer would charge it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
@@ -37,7 +36,7 @@ CANCEL_POLL_S: Final = 1.0
 class MaintenanceLoop:
     """Does what nobody waits for, one pass after the other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, the rarer by name
         self,
         storage: Storage,
         engine: Engine,
@@ -48,6 +47,7 @@ class MaintenanceLoop:
         lease_ttl_s: float,
         cleaner: CleanerConfig | None,
         on_staged: Callable[[], None],
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._storage = storage
         self._engine = engine
@@ -56,6 +56,7 @@ class MaintenanceLoop:
         self._stage_s = stage_s
         self._cleaner = cleaner
         self._on_staged = on_staged
+        self._clock = clock
         self._trouble = Trouble("maintenance", facts)
         self._wake = threading.Event()
         self._stopping = False
@@ -65,7 +66,7 @@ class MaintenanceLoop:
         """How often the others' leases are looked at: as often as they are renewed, so that a dead
         one's jobs are offered again after its lease and two such intervals."""
         self._rescue_due = 0.0
-        self._clean_due = time.monotonic() + self._first_clean_s()
+        self._clean_due = clock() + self._first_clean_s()
 
     def _first_clean_s(self) -> float:
         """Soon, but not for all supervisors of a fleet in the same second."""
@@ -89,7 +90,7 @@ class MaintenanceLoop:
         while not self._stopping:
             pause_s = self._stage_s
             try:
-                self._pass(time.monotonic())
+                self._pass(self._clock())
                 self._trouble.ended()
             except SynkError as error:
                 pause_s = self._trouble.began(error)
@@ -113,7 +114,9 @@ class MaintenanceLoop:
 
     def _rescue(self) -> None:
         """Declares dead who is, and offers the jobs of all that will never act again."""
-        suspects = self._second_opinion.suspects(self._storage.leases(), boottime())
+        leases = self._storage.leases()
+        # The time after the answer: what is seen now is not seen for longer than it is.
+        suspects = self._second_opinion.suspects(leases, self._clock())
         if suspects:
             for dead in self._storage.declare_dead(suspects):
                 self._facts.emit(telemetry.SupervisorLost(str(dead)))
