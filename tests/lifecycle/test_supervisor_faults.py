@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
+import pytest
+
 import synk
 from lifecycle import tasks
-from supervising import ended, supervised, wait_until
-from synk import Cause, telemetry
+from supervising import (
+    SCRIPT,
+    SupervisorProcess,
+    ended,
+    make_client,
+    supervised,
+    wait_until,
+)
+from synk import Cause, JobState, telemetry
+from synk.runtime import acks
 
 ONCE = synk.InsertOptions(max_retries=0)
 
@@ -34,3 +48,71 @@ def test_s5_a_blocked_loop_kills_late_and_says_where_it_was(dsn: str, tmp_path: 
     assert row.duration is not None
     assert timedelta(seconds=2) < row.duration < timedelta(seconds=15)
     assert f"killed after {row.duration.total_seconds():.1f} s" in row.errors[-1].error
+
+
+CAREFUL = f"from synk.runtime import acks\nacks.UNSTORED_MAX = 200\n{SCRIPT}"
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'no space left' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON synk.job FOR EACH ROW
+    WHEN (NEW.state = 'completed') EXECUTE FUNCTION refuse();
+"""
+
+
+def test_s8_a_supervisor_that_dies_with_outcomes_in_hand_costs_a_bounded_number_of_repeats(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The database takes claims and refuses outcomes: they wait, up to a limit."""
+    log = tmp_path / "log"
+    jobs = [("x", tasks.Task(log=str(log), text=str(n), seconds=0.003)) for n in range(1500)]
+    connection.execute(REFUSE)
+    options = "{'workers': __import__('lifecycle.tasks').tasks.WORKERS}"
+    with make_client(dsn, workers=tasks.WORKERS) as client:
+        client.insert_many(jobs)
+        with SupervisorProcess(dsn, options, script=CAREFUL) as supervisor:
+            wait_until(lambda: len(tasks.notes(log, "done")) > 200)
+            wait_until(steady(lambda: len(tasks.notes(log, "done"))))
+            supervisor.signal(signal.SIGKILL)
+            supervisor.process.wait()
+        done = len(tasks.notes(log, "done"))
+        connection.execute("DROP TRIGGER refuse ON synk.job")
+        # At once, instead of when its lease is over.
+        connection.execute("UPDATE synk.client SET dead_at = now()")
+        with supervised(dsn, workers=tasks.WORKERS, lease_ttl=timedelta(seconds=6)):
+            wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 1500})
+
+    runs = Counter(tasks.notes(log, "done"))
+    assert 200 < done < 900
+    assert len(runs) == 1500
+    assert runs.total() <= 1500 + done
+
+
+def test_s8_claims_go_on_once_outcomes_are_stored_again(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acks, "UNSTORED_MAX", 100)
+    connection.execute(REFUSE)
+    log = tmp_path / "log"
+    with supervised(dsn, workers=tasks.WORKERS) as client:
+        client.insert_many([("x", tasks.Task(log=str(log), seconds=0.003))] * 600)
+        wait_until(lambda: len(tasks.notes(log, "done")) > 100)
+        wait_until(steady(lambda: len(tasks.notes(log, "done"))))
+        assert client.storage.counts()[JobState.AVAILABLE] > 0
+
+        connection.execute("DROP TRIGGER refuse ON synk.job")
+
+        wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 600})
+    assert len(tasks.notes(log, "done")) == 600
+
+
+def steady(value: Callable[[], object]) -> Callable[[], bool]:
+    """Returns what says whether *value* has been the same for a second."""
+    seen, since = None, time.monotonic()
+
+    def is_steady() -> bool:
+        nonlocal seen, since
+        if (current := value()) != seen:
+            seen, since = current, time.monotonic()
+        return time.monotonic() - since > 1.0
+
+    return is_steady

@@ -37,6 +37,10 @@ ACK_JOBS: Final = 500
 ACK_LINGER_S: Final = 0.002
 """Few outcomes wait this long for company: one statement for many costs the database far less."""
 
+UNSTORED_MAX: Final = 10_000
+"""With so many outcomes that wait to be stored no more jobs are claimed: they would all run again
+if this process died now."""
+
 ACCEPTED_WEIGHT: Final = 10_000
 """Accepted outcomes that are remembered: what a server that fails over may have lost. One with
 texts counts once more for each kilobyte."""
@@ -69,6 +73,12 @@ class AckLoop:
         return len(self._outcomes) + sum(
             len(settle.successes) + len(settle.ended) for settle in settled
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many outcomes wait that no more jobs should be begun."""
+        # Cheap, since it is asked all the time: what arrived during a statement counts as few.
+        return len(self._outcomes) + len(self._settled) >= UNSTORED_MAX
 
     # -- for other threads ------------------------------------------------------------------------
 

@@ -233,7 +233,9 @@ class Supervisor:
         if self.pool.fenced != self._was_fenced:
             self._was_fenced = self.pool.fenced
             self._facts.emit(telemetry.LeaseOver() if self._was_fenced else telemetry.LeaseBack())
-        self._claims.set_demand(self.pool.demand(), self.pool.claims)
+        # Asked again at the latest when the loop is asked for its next sign of life.
+        demand = {} if self._acks.is_full else self.pool.demand()
+        self._claims.set_demand(demand, self.pool.claims)
 
     def _on_hint(self) -> None:
         self._claims.look_now()
