@@ -29,18 +29,23 @@ _HELD_BACK = b"PBDEC"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
-def _marker(statement: str) -> bytes:
+_FORMS = {"ack": ("ack", "ack_plain")}
+"""Statements that are sent in one of several forms."""
+
+
+def _markers(statement: str) -> tuple[bytes, ...]:
     """Returns what only that statement has: its text up to the first value, or COMMIT."""
     if statement.isupper():
-        return statement.encode()
-    return sql.statement(statement).partition("%")[0].encode()
+        return (statement.encode(),)
+    names = _FORMS.get(statement, (statement,))
+    return tuple(sql.statement(name).partition("%")[0].encode() for name in names)
 
 
 class Trap:
     """Stops one run of a statement, before the server gets it or when its answer is there."""
 
     def __init__(self, statement: str, at: Literal["question", "answer"], runs_before: int) -> None:
-        self.marker = _marker(statement)
+        self.markers = _markers(statement)
         self.at = at
         self.runs_before = runs_before
         self._reached = threading.Event()
@@ -49,7 +54,7 @@ class Trap:
 
     def wait(self) -> None:
         """Waits until the statement has come."""
-        assert self._reached.wait(DEADLINE_S), f"no {self.marker!r} came"
+        assert self._reached.wait(DEADLINE_S), f"none of {self.markers!r} came"
 
     def let_go(self) -> None:
         self._decided.set()
@@ -127,7 +132,8 @@ class Proxy:
     @contextlib.contextmanager
     def refusing(self, *statements: str, sqlstate: str, message: str = "no") -> Iterator[Refusal]:
         """Answers *statements* with an error, none of which the server ever sees."""
-        refusal = Refusal(tuple(map(_marker, statements)), sqlstate, message)
+        markers = tuple(marker for name in statements for marker in _markers(name))
+        refusal = Refusal(markers, sqlstate, message)
         with self._lock:
             self._refusals.append(refusal)
         try:
@@ -221,7 +227,7 @@ class Proxy:
         """Takes and returns the trap for a run of a statement, if there is one."""
         with self._lock:
             for trap in self._traps:
-                if trap.marker in text:
+                if any(marker in text for marker in trap.markers):
                     trap.runs_before -= 1
                     if trap.runs_before < 0:
                         self._traps.remove(trap)

@@ -121,13 +121,13 @@ from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
 from synk.runtime.setup import QueueSetup, Setup
 
-nursery = Nursery(EngineConfig(processes=1), ["handlers"], needs_main=False, tag="test-reuse")
-next_news(nursery, Loaded)
 setup = Setup(
-    client_id="client", host="host", slot=0, supervisor_pid=os.getpid(), nursery_pid=nursery.pid,
-    modules=("handlers",), payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
+    client_id="test-reuse", host="host", supervisor_pid=os.getpid(), modules=("handlers",),
+    payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
     queues={"default": QueueSetup(timeout_s=60)},
 )
+nursery = Nursery(EngineConfig(processes=1), setup, needs_main=False)
+next_news(nursery, Loaded)
 worker = WorkerProcess(setup, Passer())
 nursery.request(0, worker.descriptors)
 started = next_news(nursery, Started)

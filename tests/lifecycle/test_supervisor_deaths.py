@@ -13,7 +13,6 @@ from lifecycle import tasks
 from starting import APP, StartedApp
 from supervising import SupervisorProcess, ended, make_client, wait_until
 from synk import Cause, JobState
-from synk.runtime import linux
 
 ONCE = synk.InsertOptions(max_retries=0)
 WORKERS = "'workers': __import__('lifecycle.tasks').tasks.WORKERS"
@@ -31,8 +30,8 @@ def test_s1_nothing_survives_the_sigkill_of_a_supervisor(
         client.insert_many([(how, tasks.Task(how, log=str(log), text=how)) for how in hows])
         with SupervisorProcess(dsn, options) as supervisor:
             wait_until(lambda: sorted(tasks.notes(log, "begun")) == sorted(hows))
-            # The nursery, three workers, what two of the jobs have started.
-            wait_until(lambda: len(supervisor.processes()) == 7, what="the jobs' processes")
+            # The nursery, three workers, what two of the jobs have started, perhaps a spare worker.
+            wait_until(lambda: len(supervisor.processes()) >= 7, what="the jobs' processes")
 
             supervisor.signal(signal.SIGKILL)
 
@@ -77,9 +76,10 @@ def test_s2_a_worker_of_a_stopped_supervisor_ends_a_job_that_is_far_over_its_tim
         ]
         with SupervisorProcess(dsn, f"{{{WORKERS}}}") as supervisor:
             wait_until(lambda: len(tasks.notes(log, "begun")) == 2)
-            nursery = linux.children(supervisor.process.pid)
+            # The nursery, two workers, what one of the jobs has started, perhaps a spare worker.
+            wait_until(lambda: len(supervisor.processes()) >= 4, what="the job's process")
             supervisor.signal(signal.SIGSTOP)
-            wait_until(lambda: supervisor.processes() == nursery, what="the workers to end")
+            wait_until(lambda: len(supervisor.processes()) <= 2, what="the workers to end")
             supervisor.signal(signal.SIGCONT)
             rows = [ended(client, job_id) for job_id in ids]
             supervisor.signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from synk.job import Outcome
+from synk.runtime.acks import ACK_JOBS
 from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
 
@@ -67,11 +68,13 @@ def test_a_claim_reads_the_head_of_its_index(loaded: psycopg.Connection, mode: s
 
 
 @pytest.mark.parametrize("mode", ["custom", "generic"])
-@pytest.mark.parametrize("count", [1, 100, 500])
+@pytest.mark.parametrize("count", [1, 100, ACK_JOBS])
+@pytest.mark.parametrize("form", ["ack", "ack_plain"])
 def test_an_acknowledgement_goes_by_the_primary_key(
-    loaded: psycopg.Connection, mode: str, count: int
+    loaded: psycopg.Connection, mode: str, count: int, form: str
 ) -> None:
-    statement = STATEMENTS.ack(OWNER, [Outcome(n, 1, 1) for n in range(1, count + 1)])
+    outcomes = [Outcome(n, 1, 1) for n in range(1, count + 1)]
+    statement = getattr(STATEMENTS, form)(OWNER, outcomes)
 
     plan = plan_of(loaded, statement, mode)
 

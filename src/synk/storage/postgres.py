@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import select
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import psycopg
@@ -23,6 +23,7 @@ from synk.errors import (
     ConfigurationError,
     OutcomeUnknown,
     SchemaMismatch,
+    StorageConflict,
     StorageUnavailable,
 )
 from synk.job import AckAnswer
@@ -171,12 +172,20 @@ class PostgresStorage:
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
         """See `Storage.update_job_state`."""
-        applied = self._run(self.statements.ack(owner, outcomes))
+        applied = self._acknowledge(owner, outcomes)
         if applied == len(outcomes):
             return [AckAnswer.APPLIED] * applied
         # What was applied just now reads as a duplicate: the row says that it was acknowledged
         # under this attempt. To the caller the two mean the same.
         return self._run(self.statements.ack_answers(owner, outcomes))
+
+    def _acknowledge(self, owner: UUID, outcomes: Sequence[Outcome]) -> int:
+        plain = self.statements.ack_plain(owner, outcomes)
+        if plain is not None:
+            # Or somebody else has locked one of the rows.
+            with suppress(StorageConflict):
+                return self._run(plain)
+        return self._run(self.statements.ack(owner, outcomes))
 
     def cancel(self, job_id: int) -> Change:
         """See `Storage.cancel`."""
