@@ -184,7 +184,7 @@ class Bench:
 
     def _job(self, how: str, timeout_s: float = LONG_S, *, kind: str = "misbehave") -> ClaimedJob:
         self._jobs += 1
-        now = datetime.now(UTC)
+        now = datetime.now(UTC).timestamp()
         args = {"how": how, "timeout_s": timeout_s} if kind == "misbehave" else {}
         return ClaimedJob(
             id=self._jobs,

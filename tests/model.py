@@ -33,10 +33,10 @@ from synk.storage import migrate
 from synk.storage.statements import client_id_of, progress_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from synk.job import NewJob, Outcome
+    from synk.job import Mark, NewJob, Outcome
     from synk.status import ClientStatus, JobNotes
 
 ERRORS_KEPT: Final = 20
@@ -199,8 +199,16 @@ class ModelStorage:
     # -- the supervisor's -----------------------------------------------------------------------
 
     def get_job_available(
-        self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
+        self,
+        queue: str,
+        limit: int,
+        *,
+        kinds: Sequence[str],
+        owner: UUID,
+        claim_seq: int,
+        after: Mapping[int, Mark] | None = None,
     ) -> list[ClaimedJob]:
+        marks = after or {}
         with self._call():
             lease = self._leases.get(owner)
             if lease is None or lease.until <= self.now:
@@ -212,6 +220,8 @@ class ModelStorage:
                 and entry.row.queue == queue
                 and entry.row.kind in kinds
                 and entry.row.scheduled_at <= self.now
+                and (entry.row.scheduled_at.timestamp(), entry.row.id)
+                > marks.get(int(entry.row.priority), (float("-inf"), 0))
             ]
             due.sort(key=lambda e: (e.row.priority, e.row.scheduled_at, e.row.id))
             return [self._claim(entry, owner, claim_seq) for entry in due[:limit]]
@@ -242,12 +252,12 @@ class ModelStorage:
             attempt=row.attempt,
             kind=row.kind,
             priority=int(row.priority),
-            scheduled_at=row.scheduled_at,
+            scheduled_at=row.scheduled_at.timestamp(),
             max_attempts=row.max_attempts,
             uncounted=row.uncounted,
             name=row.name,
-            created_at=row.created_at,
-            attempted_at=row.attempted_at or self.now,
+            created_at=row.created_at.timestamp(),
+            attempted_at=(row.attempted_at or self.now).timestamp(),
             args=args,
             history=history,
             queue=row.queue,

@@ -271,6 +271,11 @@ class KindSummary:
     """The largest of a completed attempt."""
 
 
+Mark: TypeAlias = tuple[float, int]
+"""A place in a queue's order within one priority: when a job was due, in seconds since 1970, and
+its id."""
+
+
 @dataclass(slots=True)
 class ClaimedJob:
     """A job that this supervisor has claimed; the order of the fields is that of ``claim.sql``."""
@@ -279,12 +284,13 @@ class ClaimedJob:
     attempt: int
     kind: str
     priority: int
-    scheduled_at: dt.datetime
+    scheduled_at: float
+    """In seconds since 1970 UTC, as the other times."""
     max_attempts: int
     uncounted: int
     name: str
-    created_at: dt.datetime
-    attempted_at: dt.datetime
+    created_at: float
+    attempted_at: float
     args: str
     """JSON text, passed on as it came."""
     history: str | None
@@ -307,6 +313,10 @@ class ClaimedJob:
 
 
 T = TypeVar("T")
+
+
+def _time(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 class Job(Generic[T]):
@@ -373,17 +383,17 @@ class Job(Generic[T]):
     @property
     def created_at(self) -> dt.datetime:
         """When it was inserted."""
-        return self._fields[9]
+        return _time(self._fields[9])
 
     @property
     def scheduled_at(self) -> dt.datetime:
         """When it was due."""
-        return self._fields[10]
+        return _time(self._fields[10])
 
     @property
     def attempted_at(self) -> dt.datetime:
         """When this attempt was claimed."""
-        return self._fields[11]
+        return _time(self._fields[11])
 
     @property
     def state(self) -> JobState:

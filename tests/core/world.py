@@ -17,7 +17,7 @@ from synk.core.slot import SlotState
 from synk.job import ClaimedJob, Fence
 from synk.retry import Ended, Verdict
 
-EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc).timestamp()
 
 
 def job(

@@ -34,8 +34,8 @@ BUFFER_S: Final = 0.05
 """Work that is claimed ahead, to cover a round of claiming with short jobs."""
 
 CLAIM_JOBS: Final = 1_000
-"""Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small, and
-what is urgent waits for longer behind a claim that is under way."""
+"""Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small,
+and what is urgent waits for longer behind a claim that is under way."""
 
 BACKLOG_JOBS: Final = 3_000
 """Jobs claimed ahead at most."""

@@ -206,9 +206,9 @@ decode_job = msgspec.msgpack.Decoder(
         int,
         int,
         int,
-        dt.datetime,
-        dt.datetime,
-        dt.datetime,
+        float,
+        float,
+        float,
         str | None,
         int,
     ]

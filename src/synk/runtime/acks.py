@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from synk.telemetry import Telemetry
 
 ACK_JOBS: Final = 1_000
-"""Outcomes in one acknowledgement. Each costs a wait for the disk, so few large ones are better than
-many small; beyond this the gain is small, and the rows are locked for longer."""
+"""Outcomes in one acknowledgement. Each costs a wait for the disk, so few large ones are better
+than many small; beyond this the gain is small, and the rows are locked for longer."""
 
 ENOUGH_JOBS: Final = 125
 ACK_LINGER_S: Final = 0.002
-"""Fewer outcomes than that wait this long for company: one statement for many costs the database far
-less."""
+"""Fewer outcomes than that wait this long for company: one statement for many costs the database
+far less."""
 
 UNSTORED_MAX: Final = 10_000
 """With so many outcomes that wait to be stored no more jobs are claimed: they would all run again

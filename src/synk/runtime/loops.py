@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
+from synk.core.marks import Marks
 from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
 from synk.errors import SynkError
@@ -68,6 +69,7 @@ class ClaimLoop:
         self._due = dict.fromkeys(queues, 0.0)
         self._empty = dict.fromkeys(queues, 0)
         """Claims in a row that found nothing, by queue."""
+        self._marks = Marks(queues)
         self._are_announced = False
         self._stopping = False
         self._claims = 0
@@ -87,6 +89,7 @@ class ClaimLoop:
         """Something was announced: no queue waits for its interval."""
         with self._condition:
             self._due = dict.fromkeys(self._due, 0.0)
+            self._marks.announced()
             self._condition.notify()
 
     def rely_on_announcements(self, are_announced: bool) -> None:  # noqa: FBT001 - a fact
@@ -143,10 +146,16 @@ class ClaimLoop:
             # Before the question: an announcement during it must not be lost.
             rests = min(self._empty[queue], IDLE_FETCHES) if self._are_announced else 0
             self._due[queue] = began + self._fetch_s[queue] * (1 + rests)
+            after = self._marks.of(queue, began)
         jobs: list[ClaimedJob] = []
         try:
             jobs = self._storage.get_job_available(
-                queue, limit, kinds=self._kinds, owner=self._owner, claim_seq=self._claim_seq
+                queue,
+                limit,
+                kinds=self._kinds,
+                owner=self._owner,
+                claim_seq=self._claim_seq,
+                after=after,
             )
         except SynkError as error:
             self._unanswered.add(self._claim_seq)
@@ -154,6 +163,9 @@ class ClaimLoop:
             pause_s = self._trouble.began(error)
         else:
             self._trouble.ended()
+            with self._condition:
+                now = time.monotonic()
+                self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
         self._empty[queue] = 0 if jobs else self._empty[queue] + 1
         if len(jobs) >= limit:
             with self._condition:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from uuid import UUID
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         JobRow,
         JobState,
         KindSummary,
+        Mark,
         NewJob,
         Outcome,
     )
@@ -90,13 +91,22 @@ class Storage(Protocol):
         ...
 
     def get_job_available(
-        self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
+        self,
+        queue: str,
+        limit: int,
+        *,
+        kinds: Sequence[str],
+        owner: UUID,
+        claim_seq: int,
+        after: Mapping[int, Mark] | None = None,
     ) -> list[ClaimedJob]:
         """Claims up to *limit* due jobs of *queue* whose kind is in *kinds*, most urgent first.
 
         Urgent is: by priority, then by time, then by id. Each becomes ``running`` with one attempt
         more, under (*owner*, *claim_seq*). No two calls get the same job. An owner whose lease is
         over gets none. If the answer is lost, `running` tells what was claimed.
+
+        Of a priority that *after* has, only jobs behind its mark are claimed.
         """
         ...
 

@@ -34,12 +34,22 @@ from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from uuid import UUID
 
     import psycopg_pool
 
-    from synk.job import Change, ClaimedJob, Fence, JobRow, JobState, KindSummary, NewJob, Outcome
+    from synk.job import (
+        Change,
+        ClaimedJob,
+        Fence,
+        JobRow,
+        JobState,
+        KindSummary,
+        Mark,
+        NewJob,
+        Outcome,
+    )
     from synk.status import (
         Backlog,
         Beat,
@@ -163,11 +173,20 @@ class PostgresStorage:
         return ids
 
     def get_job_available(
-        self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
+        self,
+        queue: str,
+        limit: int,
+        *,
+        kinds: Sequence[str],
+        owner: UUID,
+        claim_seq: int,
+        after: Mapping[int, Mark] | None = None,
     ) -> list[ClaimedJob]:
         """See `Storage.get_job_available`."""
         return self._run(
-            self.statements.claim(queue, limit, kinds=kinds, owner=owner, claim_seq=claim_seq)
+            self.statements.claim(
+                queue, limit, kinds=kinds, owner=owner, claim_seq=claim_seq, after=after
+            )
         )
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:

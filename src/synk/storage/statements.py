@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -39,12 +39,14 @@ from synk.status import (
 from synk.storage import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import LiteralString
     from uuid import UUID
 
-    from synk.job import NewJob, Outcome
+    from synk.job import Mark, NewJob, Outcome
     from synk.status import ClientStatus, JobNotes
+
+_BEGINNING: Final[Mark] = (float("-inf"), 0)
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -89,8 +91,17 @@ class Statements:
         return Statement(self._text("insert_many"), _insert_many_parameters(jobs), _first_column)
 
     def claim(
-        self, queue: str, limit: int, *, kinds: Sequence[str], owner: UUID, claim_seq: int
+        self,
+        queue: str,
+        limit: int,
+        *,
+        kinds: Sequence[str],
+        owner: UUID,
+        claim_seq: int,
+        after: Mapping[int, Mark] | None = None,
     ) -> Statement[list[ClaimedJob]]:
+        marks = [(after or {}).get(priority, _BEGINNING) for priority in Priority]
+
         def read(rows: Rows, _: int) -> list[ClaimedJob]:
             jobs = [ClaimedJob(*row, queue=queue, claim_seq=claim_seq) for row in rows]
             jobs.sort(key=_urgency)
@@ -103,6 +114,8 @@ class Statements:
             "owner": owner,
             "claim_seq": claim_seq,
             "client_id": client_id_of(owner),
+            "marks_at": [at for at, _ in marks],
+            "marks_id": [job_id for _, job_id in marks],
         }
         return Statement(self._text("claim"), parameters, read, binary=True)
 
@@ -301,7 +314,7 @@ def client_id_of(owner: UUID) -> str:
     return str(ULID.from_uuid(owner))
 
 
-def _urgency(job: ClaimedJob) -> tuple[int, dt.datetime, int]:
+def _urgency(job: ClaimedJob) -> tuple[int, float, int]:
     return (job.priority, job.scheduled_at, job.id)
 
 

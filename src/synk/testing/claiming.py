@@ -133,6 +133,19 @@ class ClaimingConformance:
 
         assert [len(claim(storage, 2)) for _ in range(4)] == [2, 2, 1, 0]
 
+    def test_a_claim_begins_behind_its_marks(self, storage: Storage) -> None:
+        ids = [insert(storage, priority=Priority(n % 4 + 1)) for n in range(40)]
+        first = claim(storage, 12)
+        marks = {job.priority: (job.scheduled_at, job.id) for job in first}
+        fail(storage, first[0], retry_in_s=-3600)
+        storage.stage(10)
+
+        second = claim(storage, 28, after=marks)
+
+        assert [job.id for job in first + second] == [each for n in range(4) for each in ids[n::4]]
+        assert claim(storage, 1, after=marks) == []
+        assert [job.id for job in claim(storage)] == [ids[0]]
+
     def test_only_due_jobs_of_the_queue_and_the_kinds_are_claimed(self, storage: Storage) -> None:
         insert(storage, queue="slow")
         insert(storage, kind="unknown")
@@ -161,8 +174,11 @@ class ClaimingConformance:
             "a job",
         )
         assert (json.loads(job.args), job.max_attempts, job.uncounted) == ({"a": 1}, 3, 0)
-        assert (job.priority, job.scheduled_at) == (row.priority, row.scheduled_at)
-        assert (job.created_at, job.attempted_at) == (row.created_at, row.attempted_at)
+        assert row.attempted_at is not None
+        assert (job.priority, job.scheduled_at, job.created_at, job.attempted_at) == (
+            row.priority,
+            *(at.timestamp() for at in (row.scheduled_at, row.created_at, row.attempted_at)),
+        )
         assert job.history is None
 
     def test_a_later_attempt_is_told_of_those_before(self, storage: Storage) -> None:

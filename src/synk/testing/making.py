@@ -18,9 +18,9 @@ from synk.job import (
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from synk.job import ClaimedJob, JobRow
+    from synk.job import ClaimedJob, JobRow, Mark
     from synk.storage.base import Storage
 
 
@@ -102,10 +102,13 @@ def claim(
     owner: uuid.UUID = OWNER,
     seq: int = 1,
     kinds: Sequence[str] = ("kind",),
+    after: Mapping[int, Mark] | None = None,
 ) -> list[ClaimedJob]:
     """Claims from the default queue, for an owner that has its lease."""
     register(storage, owner)
-    return storage.get_job_available("default", limit, kinds=kinds, owner=owner, claim_seq=seq)
+    return storage.get_job_available(
+        "default", limit, kinds=kinds, owner=owner, claim_seq=seq, after=after
+    )
 
 
 def outcome_of(job: ClaimedJob, state: JobState = JobState.COMPLETED, **changed: Any) -> Outcome:

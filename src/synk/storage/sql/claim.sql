@@ -1,22 +1,37 @@
 -- Claims up to %(limit)s available jobs of one queue, the most urgent first, for a supervisor that
 -- holds its lease.
 --
+-- Each priority is read from its mark on, or from the beginning, until the limit is reached: the
+-- marks come in the order of the priorities, and a nested loop keeps it.
+--
 -- MATERIALIZED: the planner must not run the locking part more than once, which could claim more
 -- than the limit. What comes back is in no order; the caller sorts it.
 WITH pick AS MATERIALIZED (
-    SELECT j.id
-    FROM synk.job AS j
-    WHERE j.state = 'available'
-      AND j.queue = %(queue)s
-      AND j.kind = ANY (%(kinds)s)
-      AND j.scheduled_at <= now()
-      AND EXISTS (
-          SELECT FROM synk.client AS c
-          WHERE c.id = %(owner)s AND c.lease_until > now()
-            AND c.stopped_at IS NULL AND c.dead_at IS NULL)
-    ORDER BY j.priority, j.scheduled_at, j.id
+    SELECT urgent.id
+    FROM (
+        SELECT to_timestamp(m.at) AS at, m.id, m.priority
+        FROM unnest(%(marks_at)s::float8[], %(marks_id)s::bigint[])
+            WITH ORDINALITY AS m (at, id, priority)
+        WHERE EXISTS (
+            SELECT FROM synk.client AS c
+            WHERE c.id = %(owner)s AND c.lease_until > now()
+              AND c.stopped_at IS NULL AND c.dead_at IS NULL)
+        OFFSET 0
+    ) AS mark
+    CROSS JOIN LATERAL (
+        SELECT j.id
+        FROM synk.job AS j
+        WHERE j.state = 'available'
+          AND j.queue = %(queue)s
+          AND j.priority = mark.priority
+          AND (j.scheduled_at, j.id) > (mark.at, mark.id)
+          AND j.kind = ANY (%(kinds)s)
+          AND j.scheduled_at <= now()
+        ORDER BY j.scheduled_at, j.id
+        LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS urgent
     LIMIT %(limit)s
-    FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE synk.job AS j
 SET state = 'running',
@@ -30,8 +45,10 @@ SET state = 'running',
 FROM pick
 WHERE j.id = pick.id
 RETURNING
-    j.id, j.attempt, j.kind, j.priority, j.scheduled_at, j.max_attempts, j.uncounted,
-    j.name, j.created_at, j.attempted_at, coalesce(j.args, '{}')::text,
+    -- Times as numbers: ten times faster to read, and hardly anybody looks at them.
+    j.id, j.attempt, j.kind, j.priority, date_part('epoch', j.scheduled_at), j.max_attempts,
+    j.uncounted, j.name, date_part('epoch', j.created_at), date_part('epoch', j.attempted_at),
+    coalesce(j.args, '{}')::text,
     CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' THEN
         jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
                            'depends_on', to_jsonb(j.depends_on),

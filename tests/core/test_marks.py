@@ -1,0 +1,69 @@
+"""Where claims begin to read: nothing that a claim found is read again, and nothing is missed."""
+
+from __future__ import annotations
+
+from core.world import job
+from synk.core.marks import LOOK_BACK_S, Marks
+from synk.job import ClaimedJob
+
+QUEUE = "default"
+
+
+def due(job_id: int, *, at: float, priority: int = 3) -> ClaimedJob:
+    claimed = job(job_id, priority=priority)
+    claimed.scheduled_at = at
+    return claimed
+
+
+def marks_after(*jobs: ClaimedJob, limit: int, took: float = 0.0) -> Marks:
+    marks = Marks([QUEUE, "other"])
+    marks.claimed(QUEUE, jobs, limit=limit, began=0.0, now=took)
+    return marks
+
+
+def test_a_claim_that_got_all_it_wanted_leaves_a_mark_for_each_priority() -> None:
+    jobs = [due(7, at=1.0, priority=1), due(3, at=5.0), due(4, at=5.0)]
+
+    marks = marks_after(*jobs, limit=3)
+
+    assert marks.of(QUEUE, 0.1) == {1: (1.0, 7), 3: (5.0, 4)}
+    assert marks.of("other", 0.1) == {}
+
+
+def test_marks_move_on_with_each_claim() -> None:
+    marks = marks_after(due(7, at=1.0, priority=1), due(3, at=5.0), limit=2)
+
+    marks.claimed(QUEUE, [due(5, at=5.0), due(6, at=6.0)], limit=2, began=0.1, now=0.1)
+
+    assert marks.of(QUEUE, 0.2) == {1: (1.0, 7), 3: (6.0, 6)}
+
+
+def test_a_claim_that_found_less_than_it_wanted_leaves_none() -> None:
+    marks = marks_after(due(3, at=5.0), due(4, at=6.0), limit=2)
+
+    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=0.1, now=0.1)
+
+    assert marks.of(QUEUE, 0.2) == {}
+
+
+def test_what_lies_before_the_marks_is_looked_for_soon() -> None:
+    marks = marks_after(due(3, at=5.0), limit=1)
+    marks.claimed(QUEUE, [due(4, at=6.0)], limit=1, began=0.2, now=0.2)
+
+    assert marks.of(QUEUE, LOOK_BACK_S - 0.01)
+    assert marks.of(QUEUE, LOOK_BACK_S) == {}
+
+
+def test_a_long_way_is_gone_more_rarely() -> None:
+    marks = marks_after(due(3, at=5.0), limit=1, took=0.3)
+
+    assert marks.of(QUEUE, 3.2)
+    assert marks.of(QUEUE, 3.4) == {}
+
+
+def test_what_is_announced_may_be_more_urgent_than_what_is_read() -> None:
+    marks = marks_after(due(7, at=1.0, priority=1), due(3, at=5.0), limit=2)
+
+    marks.announced()
+
+    assert marks.of(QUEUE, 0.1) == {3: (5.0, 3)}
