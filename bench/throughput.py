@@ -12,15 +12,17 @@ machine and on what else it does.
 from __future__ import annotations
 
 import argparse
+import itertools
 import queue
 import statistics
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psutil
 import psycopg
@@ -31,7 +33,13 @@ from synk.status import ClientStatus
 from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
 
-BATCH = 500
+if TYPE_CHECKING:
+    from synk.job import Mark
+
+Batch: TypeAlias = tuple[int, list[tuple[Any, ...]]]
+"""The number of a claim, and its rows."""
+
+BATCH = 1_000
 """Jobs in a claim and in an acknowledgement of the floor: the size that synk uses."""
 
 
@@ -126,33 +134,42 @@ def floor_rate(dsn: str, jobs: int) -> float:
         )
     owner = uuid.uuid4()
     register(dsn, owner)
-    statements = Statements()
-    claimed: queue.SimpleQueue[tuple[int, list[tuple[Any, ...]]]] = queue.SimpleQueue()
-
-    def claim() -> None:
-        with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
-            for claim_seq in range(1, jobs + 2):
-                statement = statements.claim(
-                    "default", BATCH, kinds=["noop"], owner=owner, claim_seq=claim_seq
-                )
-                cursor = connection.cursor(binary=True)
-                rows = cursor.execute(statement.text, statement.parameters).fetchall()
-                claimed.put((claim_seq, rows))
-                if not rows:
-                    return
-
+    claimed: queue.SimpleQueue[Batch] = queue.SimpleQueue()
     began = time.perf_counter()
-    thread = threading.Thread(target=claim)
+    thread = threading.Thread(target=floor_claims, args=(dsn, owner, claimed))
     thread.start()
     with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
-        text = statements.ack(owner, []).text
+        plain = Statements().ack_plain(owner, [])
+        assert plain is not None  # noqa: S101 - nothing is plain enough
         while (batch := claimed.get())[1]:
-            parameters = floor_ack(owner, *batch)
-            connection.execute(text, parameters)
+            parameters = {**plain.parameters, **floor_ack(*batch)}
+            with suppress(psycopg.errors.LockNotAvailable):  # of the file's end, on a busy machine
+                connection.execute(plain.text, parameters)
+                continue
+            connection.execute(plain.text, parameters)
         seconds = time.perf_counter() - began
         check_all_completed(connection, jobs)
     thread.join()
     return jobs / seconds
+
+
+def floor_claims(dsn: str, owner: uuid.UUID, claimed: queue.SimpleQueue[Batch]) -> None:
+    """Claims all there is; the last batch is empty."""
+    statements = Statements()
+    after: dict[int, Mark] = {}
+    with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
+        for claim_seq in itertools.count(1):
+            statement = statements.claim(
+                "default", BATCH, kinds=["noop"], owner=owner, claim_seq=claim_seq, after=after
+            )
+            cursor = connection.cursor(binary=True)
+            rows = cursor.execute(statement.text, statement.parameters).fetchall()
+            rows.sort()
+            claimed.put((claim_seq, rows))
+            if not rows:
+                return
+            job_id, _, _, priority, scheduled_at, *_ = rows[-1]
+            after[priority] = (scheduled_at, job_id)
 
 
 def register(dsn: str, owner: uuid.UUID) -> None:
@@ -171,9 +188,8 @@ def check_all_completed(connection: psycopg.Connection[Any], jobs: int) -> None:
         raise SystemExit(f"{completed} of {jobs} jobs completed: the figure would be wrong")
 
 
-def floor_ack(owner: uuid.UUID, claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
-    parameters: dict[str, Any] = dict(Statements().ack(owner, []).parameters)
-    rows.sort()
+def floor_ack(claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
     count = len(rows)
     parameters["ids"] = "{" + ",".join(str(row[0]) for row in rows) + "}"
     parameters["attempts"] = "{" + ",".join(str(row[1]) for row in rows) + "}"

@@ -8,7 +8,7 @@ WITH given AS MATERIALIZED (
     FROM (
         -- For this statement alone: before the first row is touched, since all of this is read first.
         SELECT %(owner)s::uuid AS owner, 'running'::synk.job_state AS expected,
-               set_config('lock_timeout', '50ms', true)
+               set_config('lock_timeout', '200ms', true)
         OFFSET 0
     ) AS mine
     CROSS JOIN unnest(
