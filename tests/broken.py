@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+from msgspec import structs
 
 from model import ModelStorage
 from synk.job import AckAnswer, ClaimedJob, Outcome
@@ -20,7 +21,7 @@ class AcksById(ModelStorage):
         entry = self._entries.get(outcome.id)
         if entry is None or entry.owner is None or entry.claim_seq is None:
             return super()._acknowledge(owner, outcome)
-        held = replace(outcome, attempt=entry.row.attempt, claim_seq=entry.claim_seq)
+        held = structs.replace(outcome, attempt=entry.row.attempt, claim_seq=entry.claim_seq)
         return super()._acknowledge(entry.owner, held)
 
 
@@ -37,7 +38,9 @@ class IgnoresTheClaim(ModelStorage):
     def _acknowledge(self, owner: UUID, outcome: Outcome) -> AckAnswer:
         entry = self._entries.get(outcome.id)
         known = None if entry is None else entry.claim_seq
-        return super()._acknowledge(owner, replace(outcome, claim_seq=known or outcome.claim_seq))
+        return super()._acknowledge(
+            owner, structs.replace(outcome, claim_seq=known or outcome.claim_seq)
+        )
 
 
 class IgnoresTheLease(ModelStorage):

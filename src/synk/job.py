@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
+import msgspec
+
 from synk.attempt import Attempt, checkpoint_text, progress_text
 from synk.errors import InvalidJob, LeaseLost
 from synk.failure import AttemptError
@@ -276,9 +278,11 @@ Mark: TypeAlias = tuple[float, int]
 its id."""
 
 
-@dataclass(slots=True)
-class ClaimedJob:
-    """A job that this supervisor has claimed; the order of the fields is that of ``claim.sql``."""
+class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
+    """A job that this supervisor has claimed; the order of the fields is that of ``claim.sql``.
+
+    It travels to its worker as it is.
+    """
 
     id: int
     attempt: int
@@ -325,12 +329,12 @@ class Job(Generic[T]):
     It is a snapshot of the claim. Nothing here talks to the database: a worker has no connection.
     """
 
-    __slots__ = ("_attempt", "_client_id", "_fields", "_history", "args")
+    __slots__ = ("_attempt", "_claimed", "_client_id", "_history", "args")
 
     def __init__(
-        self, fields: tuple[Any, ...], args: T, client_id: str, attempt: Attempt | None = None
+        self, claimed: ClaimedJob, args: T, client_id: str, attempt: Attempt | None = None
     ) -> None:
-        self._fields = fields
+        self._claimed = claimed
         self._client_id = client_id
         self._history: dict[str, Any] | None = None
         self._attempt = Attempt() if attempt is None else attempt
@@ -343,57 +347,57 @@ class Job(Generic[T]):
     @property
     def id(self) -> int:
         """The job's id: the same for every attempt, so a good idempotency key for other systems."""
-        return self._fields[0]
+        return self._claimed.id
 
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
-        return self._fields[1]
+        return self._claimed.attempt
 
     @property
     def kind(self) -> str:
         """The kind, by which the worker was chosen."""
-        return self._fields[2]
+        return self._claimed.kind
 
     @property
     def queue(self) -> str:
         """The queue it came from."""
-        return self._fields[4]
+        return self._claimed.queue
 
     @property
     def name(self) -> str:
         """The name given at the insert."""
-        return self._fields[5]
+        return self._claimed.name
 
     @property
     def priority(self) -> Priority:
         """Its priority."""
-        return Priority(self._fields[6])
+        return Priority(self._claimed.priority)
 
     @property
     def max_attempts(self) -> int:
         """How many charged attempts it has in all."""
-        return self._fields[7]
+        return self._claimed.max_attempts
 
     @property
     def uncounted(self) -> int:
         """Attempts so far that are not charged."""
-        return self._fields[8]
+        return self._claimed.uncounted
 
     @property
     def created_at(self) -> dt.datetime:
         """When it was inserted."""
-        return _time(self._fields[9])
+        return _time(self._claimed.created_at)
 
     @property
     def scheduled_at(self) -> dt.datetime:
         """When it was due."""
-        return _time(self._fields[10])
+        return _time(self._claimed.scheduled_at)
 
     @property
     def attempted_at(self) -> dt.datetime:
         """When this attempt was claimed."""
-        return _time(self._fields[11])
+        return _time(self._claimed.attempted_at)
 
     @property
     def state(self) -> JobState:
@@ -462,7 +466,7 @@ class Job(Generic[T]):
     @property
     def fence(self) -> Fence:
         """What names this very attempt, for systems that can refuse an older one."""
-        return Fence(self.id, self.attempt, self._fields[13])
+        return Fence(self.id, self.attempt, self._claimed.claim_seq)
 
     def complete_tx(self, connection: Any, result: object = None) -> None:
         """Completes this job in your own transaction on the database that holds it.
@@ -500,7 +504,7 @@ class Job(Generic[T]):
 
     def _past(self) -> dict[str, Any]:
         if self._history is None:
-            text = self._fields[12]
+            text = self._claimed.history
             self._history = {} if text is None else json.loads(text)
         return self._history or {}
 
@@ -514,8 +518,7 @@ class Fence:
     claim_seq: int
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, gc=False):
     """What is to be written about an attempt; applied only if the fence holds."""
 
     id: int

@@ -4,7 +4,7 @@ import pytest
 
 from core.world import World, fence, job
 from synk.core import messages as m
-from synk.core.demand import CLAIM_JOBS, WINDOW_JOBS, QueueLimits
+from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS, QueueLimits
 from synk.core.pool import DISPATCH_S, START_FAILURES_MAX, START_TIMEOUT_S
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
@@ -509,7 +509,7 @@ def test_short_jobs_are_demanded_in_large_batches(world: World) -> None:
     known_short(world, seconds=0.00001)
     world.claim(job(1))
 
-    assert world.pool.demand() == {"default": CLAIM_JOBS}
+    assert world.pool.demand() == {"default": BACKLOG_JOBS - 1}
 
 
 def test_a_timeout_that_a_worker_names_is_noticed_by_itself(world: World) -> None:

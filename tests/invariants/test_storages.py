@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import structs
 
 import broken
 from invariants.sides import KeptInModel, KeptInPostgres, Side, agreed
@@ -262,7 +263,8 @@ class StorageMachine(RuleBasedStateMachine):
         claim: Claim = self.pick(-1 - choice, self.claims)
         owner = self.other_than(claim.owner) if fence == "another owner" else claim.owner
         jobs = [
-            replace(job, claim_seq=job.claim_seq + (fence == "another claim")) for job in claim.jobs
+            structs.replace(job, claim_seq=job.claim_seq + (fence == "another claim"))
+            for job in claim.jobs
         ]
         holds = is_held(self.sides[0].images.get(claim.number), owner, jobs[0])
         before = [side.rows.get(claim.number) for side in self.sides]

@@ -12,7 +12,7 @@ import synk
 from lifecycle.payments import Pay, Payer
 from supervising import ended, supervised, wait_until
 from synk import JobState
-from synk.job import Job
+from synk.job import ClaimedJob, Job
 
 
 @pytest.fixture
@@ -76,8 +76,9 @@ def test_an_attempt_that_lost_its_claim_writes_nothing(
 
 def test_a_job_made_by_hand_needs_no_database() -> None:
     now = datetime.now(timezone.utc)
-    fields = (1, 1, "pay", "{}", "default", "x", 3, 7, 0, now, now, now, None, 1)
-    job = Job(fields, Pay("nowhere"), "01M891DBMN0W53JKNW61V67FS1")
+    at = now.timestamp()
+    claimed = ClaimedJob(1, 1, "pay", 3, at, 7, 0, "x", at, at, "{}", None)
+    job = Job(claimed, Pay("nowhere"), "01M891DBMN0W53JKNW61V67FS1")
 
     job.complete_tx(None, {"paid": True})
 

@@ -23,7 +23,7 @@ WINDOW_S: Final = 0.005
 """Work that may be queued at one worker beyond its running job. Enough to outlast the supervisor's
 turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
 
-WINDOW_JOBS: Final = 256
+WINDOW_JOBS: Final = 512
 """Jobs at one worker at most; the ring on its page holds twice as many."""
 
 PREFETCH_S: Final = 0.1
@@ -32,10 +32,6 @@ turn-around does not matter, and another supervisor might begin the job at once.
 
 BUFFER_S: Final = 0.05
 """Work that is claimed ahead, to cover a round of claiming with short jobs."""
-
-CLAIM_JOBS: Final = 1_000
-"""Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small,
-and what is urgent waits for longer behind a claim that is under way."""
 
 BACKLOG_JOBS: Final = 3_000
 """Jobs claimed ahead at most."""
@@ -52,9 +48,7 @@ class QueueLimits:
 
 
 def has_room(slot: Slot, expected_s: float) -> bool:
-    """Whether one more job that is *expected_s* long may wait at this worker."""
-    if not slot.places:
-        return False
+    """Whether one more job that is *expected_s* long may wait at this worker, if it has places."""
     held = len(slot.in_flight)
     if held == 0:
         return True
@@ -99,7 +93,7 @@ class Demand:
             if ahead < target // 4:
                 # Not worth a claim yet: few large claims cost the database less than many small.
                 ahead = 0
-        return min(CLAIM_JOBS, max(at_once, ahead))
+        return max(at_once, ahead)
 
     def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
         room = 0

@@ -48,9 +48,10 @@ class Dispatch:
         for name, queue in self._backlog.turns():
             if not self._may_use(slot, name):
                 continue
-            while len(jobs) < share and (job := queue.peek()) is not None:
+            most = min(share, slot.places)
+            while len(jobs) < most and (job := queue.peek()) is not None:
                 expected_s = self._estimates.expected_s(job.kind)
-                if not has_room(slot, expected_s) or len(jobs) >= slot.places:
+                if not has_room(slot, expected_s):
                     break
                 queue.pop()
                 job.expected_s = expected_s

@@ -11,7 +11,7 @@ it until one of its kind has been measured."""
 _WEIGHT: Final = 0.1
 """Of the newest measure in the average: some twenty jobs forget a change."""
 
-_OVERHEAD_S: Final = 20e-6
+_OVERHEAD_S: Final = 10e-6
 """What even an empty job costs its worker: decoding, bookkeeping."""
 
 

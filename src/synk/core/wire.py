@@ -23,11 +23,10 @@ import msgspec
 
 from synk.core.messages import Reply, Report
 from synk.core.notes import Cell
+from synk.job import ClaimedJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from synk.job import ClaimedJob
 
 # -- the page: sixteen 64-bit words, a ring of measures, what the job notes, room for stacks ------
 
@@ -55,7 +54,7 @@ begins a new pipe."""
 STACK_WANTED: Final = 10
 """Word, written by the supervisor: the job whose place in the code somebody wants to see."""
 
-RING_JOBS: Final = 512
+RING_JOBS: Final = 1024
 """Jobs whose measures the ring holds: twice the most that may be at a worker."""
 RING_WORDS: Final = 4
 """Of each job: wall, CPU, system in microseconds, and the peak of resident memory in bytes."""
@@ -117,30 +116,7 @@ _decode_reply = msgspec.msgpack.Decoder(
 
 def encode_frame(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
     """Returns the packet for *jobs*, which are numbered from *first* on."""
-    return _encode(
-        (
-            first,
-            [
-                (
-                    job.id,
-                    job.attempt,
-                    job.kind,
-                    job.args,
-                    job.queue,
-                    job.name,
-                    job.priority,
-                    job.max_attempts,
-                    job.uncounted,
-                    job.created_at,
-                    job.scheduled_at,
-                    job.attempted_at,
-                    job.history,
-                    job.claim_seq,
-                )
-                for job in jobs
-            ],
-        )
-    )
+    return _encode((first, jobs))
 
 
 def read_page(
@@ -195,25 +171,8 @@ def decode_frame(packet: bytes) -> tuple[int, list[msgspec.Raw]]:
     return _decode_frame(packet)
 
 
-decode_job = msgspec.msgpack.Decoder(
-    tuple[
-        int,
-        int,
-        str,
-        str,
-        str,
-        str,
-        int,
-        int,
-        int,
-        float,
-        float,
-        float,
-        str | None,
-        int,
-    ]
-).decode
-"""Returns the fields of one job of a frame, in the order of `encode_frame`."""
+decode_job = msgspec.msgpack.Decoder(ClaimedJob).decode
+"""Returns one job of a frame."""
 
 
 def encode_reply(number: int, reply: Reply) -> bytes:

@@ -11,8 +11,9 @@ import random
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from msgspec import structs
 
 from synk import telemetry
 from synk.core.ownership import fence_of
@@ -251,4 +252,6 @@ def _without_texts(outcome: Outcome) -> Outcome:
     if error is not None:
         stand_in = "the storage refused the record of this attempt; this stands in its place"
         error = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
-    return replace(outcome, result=None, error=error, output=None, progress=None, checkpoint=None)
+    return structs.replace(
+        outcome, result=None, error=error, output=None, progress=None, checkpoint=None
+    )

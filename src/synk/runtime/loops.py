@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
+CLAIM_JOBS: Final = 1_000
+"""Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small,
+and what is urgent waits for longer behind a claim that is under way."""
+
 IDLE_FETCHES: Final = 9
 """Intervals that an empty queue is left in peace, at the most, while new jobs are announced."""
 
@@ -127,8 +131,12 @@ class ClaimLoop:
                 due = [name for name in self._demand if self._due[name] <= now]
                 if due:
                     queue = min(due, key=self._due.__getitem__)
-                    # The pool's demand holds again once it has seen what this claim brings.
-                    limit, self._demand = self._demand[queue], {}
+                    wanted = self._demand[queue]
+                    limit = min(CLAIM_JOBS, wanted)
+                    # The pool's demand holds again once it has seen what this claim brings; until
+                    # then there is only the rest of a demand for more than one claim.
+                    rest = wanted - limit
+                    self._demand = {queue: rest} if rest >= CLAIM_JOBS // 2 else {}
                     self._claims += 1
                     return queue, limit
                 if self._reconcile_due:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import locale
 import os
 import resource
@@ -50,6 +51,11 @@ _LIMITS: Final = (
 )
 
 
+_handler_of: Final[Callable[[int], Any]] = importlib.import_module("_signal").getsignal
+"""What `signal.getsignal` returns before it makes members of an enum of it, which takes ten times
+as long: sixty are asked for after each job."""
+
+
 class ProcessState:
     """The state of a worker between two jobs, as it was before the first."""
 
@@ -60,9 +66,9 @@ class ProcessState:
         self._folder = os.getcwd()  # noqa: PTH109 - asked after every job
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._handlers = [
-            (number, signal.getsignal(number))
+            (int(number), handler)
             for number in signal.valid_signals()
-            if signal.getsignal(number) is not None
+            if (handler := _handler_of(number)) is not None
         ]
         self._locale = locale.setlocale(locale.LC_ALL)
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
@@ -137,7 +143,7 @@ class ProcessState:
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers:
-            if signal.getsignal(number) is not handler:
+            if _handler_of(number) != handler:
                 signal.signal(number, handler)
                 if number == STACK_SIGNAL:
                     faulthandler.unregister(STACK_SIGNAL)

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
+SWITCH_S: Final = 0.001
+"""How long a thread may keep the interpreter while another waits for it. With Python's default of 5
+ms the workers run out of work while a claim is being read."""
+
 STAGE_S: Final = 0.5
 """How often due jobs are looked for: the precision of `scheduled_at`."""
 
@@ -149,12 +153,15 @@ class Supervisor:
                 self._client_id, self._config.processes, tuple(self._queues), repr(self._storage)
             )
         )
+        switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         for thread in threads:
             thread.start()
         try:
             self._engine.run()
         finally:
             self._finish(threads)
+            sys.setswitchinterval(switch_s)
         if self._problem is not None:
             raise self._problem
 

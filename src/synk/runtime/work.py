@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synk.core.messages import Measure
+    from synk.job import ClaimedJob
     from synk.registry import Handler
     from synk.runtime.noting import OutputEnd
     from synk.runtime.setup import Setup
@@ -138,17 +139,16 @@ class WorkerLoop:
     def _run_job(self, number: int, encoded: msgspec.Raw) -> int:
         """Runs one job; returns what it took in nanoseconds."""
         started_ns = self._begin(number)
-        fields = wire.decode_job(encoded)
-        queue = self._setup.queues[fields[4]]
+        claimed = wire.decode_job(encoded)
+        queue = self._setup.queues[claimed.queue]
         self._timer.arm(started_ns / 1e9, queue.timeout_s)
         self._watched.begin(number, started_ns, queue.timeout_s)
         self._state.move(queue.nice, queue.cpus)
         reply, error, job = None, None, None
         try:
-            handler = self._handlers[fields[2]]
-            job = Job(
-                fields, self._decoded(handler, fields[3]), self._setup.client_id, self._watched
-            )
+            handler = self._handlers[claimed.kind]
+            args = self._decoded(handler, claimed.args)
+            job = Job(claimed, args, self._setup.client_id, self._watched)
             reply = self._attempt(number, handler, job, started_ns)
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the like end the job, not us
             error = raised
@@ -159,7 +159,7 @@ class WorkerLoop:
         wall_ns = time.monotonic_ns() - started_ns
         measure = self._measured(number, wall_ns)
         if error is not None:
-            reply = self._failed(number, error, fields, job, measure)
+            reply = self._failed(number, error, claimed, job, measure)
         self._finish(number, reply)
         return wall_ns
 
@@ -252,7 +252,7 @@ class WorkerLoop:
         self,
         number: int,
         error: BaseException,
-        fields: tuple[Any, ...],
+        claimed: ClaimedJob,
         job: Job[Any] | None,
         measure: Measure,
     ) -> Reply:
@@ -266,7 +266,7 @@ class WorkerLoop:
             cause = failure.Cause.TIMEOUT
         record = failure.from_exception(
             error,
-            attempt=fields[1],
+            attempt=claimed.attempt,
             cause=cause,
             skip_frames=_own_frames(error),
             duration_s=measure[0] / 1e6,
@@ -277,7 +277,7 @@ class WorkerLoop:
             host=self._setup.host,
             supervisor=self._setup.client_id,
         )
-        handler = self._handlers[fields[2]]
+        handler = self._handlers[claimed.kind]
         asks = job is not None and handler.names_retry and not cancelled
         retry_at = _asked(handler.worker.next_retry, job) if asks and job else None
         return Reply(error=record.to_json(), retry_at=retry_at, cancelled=cancelled)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -103,7 +104,8 @@ class Statements:
         marks = [(after or {}).get(priority, _BEGINNING) for priority in Priority]
 
         def read(rows: Rows, _: int) -> list[ClaimedJob]:
-            jobs = [ClaimedJob(*row, queue=queue, claim_seq=claim_seq) for row in rows]
+            mine: tuple[Any, ...] = (queue, claim_seq)
+            jobs = [ClaimedJob(*(row + mine)) for row in rows]
             jobs.sort(key=_urgency)
             return jobs
 
@@ -314,8 +316,7 @@ def client_id_of(owner: UUID) -> str:
     return str(ULID.from_uuid(owner))
 
 
-def _urgency(job: ClaimedJob) -> tuple[int, float, int]:
-    return (job.priority, job.scheduled_at, job.id)
+_urgency = attrgetter("priority", "scheduled_at", "id")
 
 
 def _first_column(rows: Rows, _: int) -> list[int]:
