@@ -75,8 +75,10 @@ _PING_ANSWER_S: Final = 5.0
 _MIGRATION_S: Final = 6 * 3600.0
 """An index over a large table takes its time."""
 
-_INSERT_CHUNK: Final = 5_000
-"""Rows a statement: beyond this a bulk insert gains nothing, and memory grows."""
+_INSERT_JOBS: Final = 5_000
+_INSERT_CHARACTERS: Final = 16 * 1024 * 1024
+"""Rows, and characters of arguments, of one statement: beyond this a bulk insert gains nothing, and
+memory grows; the server's limit is 256 MB."""
 
 _REPEATS: Final = 3
 _REPEAT_S: Final = 0.1
@@ -460,8 +462,19 @@ def insert_statements(
     if len(jobs) == 1:
         yield statements.insert(jobs[0])
         return
-    for start in range(0, len(jobs), _INSERT_CHUNK):
-        yield statements.insert_many(jobs[start : start + _INSERT_CHUNK])
+    for chunk in _chunks(jobs):
+        yield statements.insert_many(chunk)
+
+
+def _chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Cuts *jobs* where there are too many for one statement, or too many bytes."""
+    start = size = 0
+    for end, job in enumerate(jobs):
+        if end - start == _INSERT_JOBS or (size and size + len(job.args) > _INSERT_CHARACTERS):
+            yield jobs[start:end]
+            start, size = end, 0
+        size += len(job.args)
+    yield jobs[start:]
 
 
 def _execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:

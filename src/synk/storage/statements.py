@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from typing import LiteralString
     from uuid import UUID
 
-    from synk.job import Mark, NewJob, Outcome
+    from synk.job import InsertOptions, Mark, NewJob, Outcome
     from synk.status import ClientStatus, JobNotes
 
 _BEGINNING: Final[Mark] = (float("-inf"), 0)
@@ -84,12 +84,16 @@ class Statements:
     def insert_many(self, jobs: Sequence[NewJob]) -> Statement[list[int]]:
         if any(job.options.idempotency_key is not None for job in jobs):
             sent, places = _once_a_key(jobs)
+            parameters = _insert_many_parameters(sent)
+            parameters["each_idempotency_key"] = [job.options.idempotency_key for job in sent]
             return Statement(
                 self._text("insert_many_once"),
-                _insert_many_parameters(sent),
+                parameters,
                 lambda rows, _: [rows[place][0] for place in places],
             )
-        return Statement(self._text("insert_many"), _insert_many_parameters(jobs), _first_column)
+        return Statement(
+            self._text("insert_many"), _insert_many_parameters(jobs), _first_column, binary=True
+        )
 
     def claim(
         self,
@@ -324,7 +328,16 @@ def _first_column(rows: Rows, _: int) -> list[int]:
 
 
 def _insert_parameters(job: NewJob) -> dict[str, object]:
-    options = job.options
+    return {
+        **_option_columns(job.options),
+        "kind": job.kind,
+        "args": job.args,
+        "name": job.name,
+        "idempotency_key": job.options.idempotency_key,
+    }
+
+
+def _option_columns(options: InsertOptions) -> dict[str, object]:
     if options.pending:
         state = JobState.PENDING
     elif options.scheduled_at is not None:
@@ -333,21 +346,28 @@ def _insert_parameters(job: NewJob) -> dict[str, object]:
         state = JobState.AVAILABLE
     return {
         "queue": options.queue,
-        "kind": job.kind,
-        "args": job.args,
         "max_attempts": options.max_retries + 1,
         "state": state.value,
         "scheduled_at": options.scheduled_at,
         "priority": int(options.priority),
-        "name": job.name,
         "depends_on": _literal(options.depends_on),
-        "idempotency_key": options.idempotency_key,
     }
 
 
 def _insert_many_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
-    columns = [_insert_parameters(job) for job in jobs]
-    return {name: [column[name] for column in columns] for name in columns[0]}
+    """Returns each column as one value, if it is the same in all of *jobs*, or else as an array."""
+    # Many jobs share one object of options.
+    of_options = {id(job.options): _option_columns(job.options) for job in jobs}
+    rows = [of_options[id(job.options)] for job in jobs]
+    columns: dict[str, list[object]] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["name"] = [job.name for job in jobs]
+    columns["kind"] = [job.kind for job in jobs]
+    parameters: dict[str, object] = {"args": f"[{','.join([job.args for job in jobs])}]"}
+    for name, values in columns.items():
+        is_same = values.count(values[0]) == len(values)
+        parameters[name] = values[0] if is_same else None
+        parameters[f"each_{name}"] = [] if is_same else values
+    return parameters
 
 
 def _once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:

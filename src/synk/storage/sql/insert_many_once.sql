@@ -3,14 +3,20 @@
 -- a row that might conflict costs the server more to write.
 INSERT INTO synk.job (queue, kind, args, max_attempts, state, scheduled_at, priority, name, depends_on,
                       idempotency_key)
-SELECT g.queue, g.kind, g.args::jsonb, g.max_attempts, g.state::synk.job_state,
-       coalesce(g.scheduled_at, now()), g.priority, g.name, g.depends_on::bigint[], g.idempotency_key
-FROM unnest(
-    %(queue)s::text[], %(kind)s::text[], %(args)s::text[], %(max_attempts)s::integer[],
-    %(state)s::text[], %(scheduled_at)s::timestamptz[], %(priority)s::smallint[],
-    %(name)s::text[], %(depends_on)s::text[], %(idempotency_key)s::text[]
+SELECT coalesce(g.queue, %(queue)s), coalesce(g.kind, %(kind)s), g.args,
+       coalesce(g.max_attempts, %(max_attempts)s::integer),
+       coalesce(g.state, %(state)s)::synk.job_state,
+       coalesce(g.scheduled_at, %(scheduled_at)s::timestamptz, now()),
+       coalesce(g.priority, %(priority)s::smallint), coalesce(g.name, %(name)s),
+       coalesce(g.depends_on, %(depends_on)s)::bigint[], g.idempotency_key
+FROM ROWS FROM (
+    jsonb_array_elements(%(args)s::jsonb), unnest(%(each_queue)s::text[]), unnest(%(each_kind)s::text[]),
+    unnest(%(each_max_attempts)s::integer[]), unnest(%(each_state)s::text[]),
+    unnest(%(each_scheduled_at)s::timestamptz[]), unnest(%(each_priority)s::smallint[]),
+    unnest(%(each_name)s::text[]), unnest(%(each_depends_on)s::text[]),
+    unnest(%(each_idempotency_key)s::text[])
 ) WITH ORDINALITY
-    AS g (queue, kind, args, max_attempts, state, scheduled_at, priority, name, depends_on,
+    AS g (args, queue, kind, max_attempts, state, scheduled_at, priority, name, depends_on,
           idempotency_key, n)
 ORDER BY g.n
 ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL
