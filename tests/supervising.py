@@ -31,6 +31,19 @@ def wait_until(fact: Callable[[], Any], *, what: str = "", seconds: float = DEAD
     return value
 
 
+def steady(value: Callable[[], object], seconds: float = 1.0) -> Callable[[], bool]:
+    """Returns what says whether *value* has been the same for so many seconds."""
+    seen, since = None, time.monotonic()
+
+    def is_steady() -> bool:
+        nonlocal seen, since
+        if (current := value()) != seen:
+            seen, since = current, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    return is_steady
+
+
 def ended(client: synk.Client, job_id: int) -> synk.JobRow:
     """Waits for the job's end; returns its row."""
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
+from typing import Literal
 
+import pytest
+
+import handlers
+import synk
 from lifecycle import tasks
+from proxy import Proxy
 from starting import APP, StartedApp
-from supervising import make_client, wait_until
+from supervising import make_client, steady, wait_until
 from synk import JobState
 
 PAIR = APP.replace("processes=1", "processes=2")
@@ -57,3 +63,59 @@ def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -
         "stopped",
     ]
     assert re.search(".*".join(steps), started.log, re.DOTALL), started.log
+
+
+@pytest.mark.parametrize("at", ["question", "answer"])
+def test_q5_a_claim_that_is_under_way_when_the_drain_begins_is_given_back(
+    dsn: str, tmp_path: Path, at: Literal["question", "answer"]
+) -> None:
+    log = tmp_path / "log"
+    with Proxy(dsn) as proxy, make_client(dsn, workers=tasks.WORKERS) as direct:
+        ids = direct.insert_many([("x", tasks.Task(log=str(log)))] * 3)
+        trap = proxy.trap("claim", at=at)
+        with StartedApp(tmp_path, proxy.dsn) as started:
+            trap.wait()
+            started.signal(signal.SIGTERM)
+            started.wait_for_log("draining")
+
+            trap.let_go()
+
+            assert started.wait() == 0, started.log
+        rows = direct.storage.get(ids)
+
+    assert sum(row.attempt for row in rows) > 0
+    assert {(row.state, row.attempt - row.uncounted) for row in rows} == {(JobState.AVAILABLE, 0)}
+    assert not log.exists()
+    assert "that had not begun" in started.log
+
+
+def test_q5_due_retries_and_announcements_keep_no_drain_from_ending(
+    dsn: str, tmp_path: Path
+) -> None:
+    """Three jobs fail all the time, and others arrive, while one runs on."""
+    log, later, gate = tmp_path / "log", tmp_path / "later", tmp_path / "gate"
+    failing = tasks.Task("fail", log=str(log), text="fails")
+    options = synk.InsertOptions(max_retries=10_000)
+    with make_client(dsn, workers=tasks.WORKERS) as client:
+        long_id = client.insert("long", handlers.Slow(str(gate)))
+        client.insert_many([("fails", failing, options)] * 3)
+        with StartedApp(tmp_path, dsn, app=PAIR) as started:
+            wait_until(lambda: len(tasks.notes(log, "begun")) > 6, what="retries")
+            started.signal(signal.SIGTERM)
+            started.wait_for_log("draining")
+            wait_until(steady(lambda: len(tasks.notes(log, "begun")), 0.3))
+            before = len(tasks.notes(log, "begun"))
+            inserted = [client.insert("y", tasks.Task(log=str(later))) for _ in range(30)]
+            assert started.process.poll() is None
+
+            gate.touch()
+
+            assert started.wait() == 0, started.log
+        long, *others = client.storage.get([long_id, *inserted])
+        counts = client.storage.counts()
+
+    assert len(tasks.notes(log, "begun")) == before
+    assert long.state is JobState.COMPLETED
+    assert {(row.state, row.attempt - row.uncounted) for row in others} == {(JobState.AVAILABLE, 0)}
+    assert JobState.RUNNING not in counts
+    assert not later.exists()
