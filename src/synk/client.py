@@ -229,8 +229,9 @@ class Client:
     def stack(self, job_id: int, timeout: dt.timedelta = dt.timedelta(seconds=15)) -> str | None:
         """Returns where a running job is in its Python code now, or None if it does not run.
 
-        Its supervisor reads it with py-spy where that is installed, else the job itself tells it
-        between two instructions: neither disturbs it.
+        Its supervisor reads it with py-spy where that is installed, which disturbs nothing. Else a
+        signal asks the job itself, which tells it between two instructions; in C code that waits
+        for something the signal may end the wait.
 
         Args:
             job_id: the job.
