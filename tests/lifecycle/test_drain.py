@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Literal
 
+import psycopg
 import pytest
 
 import handlers
@@ -14,8 +15,8 @@ import synk
 from lifecycle import tasks
 from proxy import Proxy
 from starting import APP, StartedApp
-from supervising import make_client, steady, wait_until
-from synk import JobState
+from supervising import ended, make_client, steady, supervised, wait_until
+from synk import Cause, JobState
 
 PAIR = APP.replace("processes=1", "processes=2")
 
@@ -63,6 +64,30 @@ def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -
         "stopped",
     ]
     assert re.search(".*".join(steps), started.log, re.DOTALL), started.log
+
+
+def test_q2_a_sigkill_in_the_middle_of_a_drain_loses_nothing(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with make_client(dsn, workers=tasks.WORKERS) as client:
+        with StartedApp(tmp_path, dsn) as started:
+            long = client.insert("long", handlers.Once(str(log)))
+            wait_until(log.exists, what="the job to begin")
+            waiting = client.insert_many([("x", tasks.Task())] * 5)
+            started.signal(signal.SIGTERM)
+            started.wait_for_log("draining")
+            started.signal(signal.SIGKILL)
+            started.wait()
+            wait_until(lambda: started.processes() == [])
+        # At once, instead of when its lease is over.
+        connection.execute("UPDATE synk.client SET dead_at = now()")
+        with supervised(dsn, workers=tasks.WORKERS):
+            rows = [ended(client, job_id) for job_id in [long, *waiting]]
+
+    assert {row.state for row in rows} == {JobState.COMPLETED}
+    assert [error.cause for error in rows[0].errors] == [Cause.LOST]
+    assert log.read_text().split() == ["1", "2"]
 
 
 @pytest.mark.parametrize("at", ["question", "answer"])
