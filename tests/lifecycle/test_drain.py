@@ -19,6 +19,7 @@ from supervising import ended, make_client, steady, supervised, wait_until
 from synk import Cause, JobState
 
 PAIR = APP.replace("processes=1", "processes=2")
+CALM = f"from synk.runtime import supervisor\nsupervisor.HASTE_S = 20.0\n{PAIR}"
 
 
 def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -
         ("stays", tasks.Task("child", log=str(log), text="stays")),
     ]
     with make_client(dsn, workers=tasks.WORKERS) as client:
-        with StartedApp(tmp_path, dsn, app=PAIR) as started:
+        with StartedApp(tmp_path, dsn, app=CALM) as started:
             ids = client.insert_many([*quick, *long, *quick])
             wait_until(lambda: sorted(tasks.notes(log, "begun")) == ["ends", "stays"])
 
@@ -57,7 +58,7 @@ def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -
         "started: 2 worker processes",
         "draining: claims no more; running jobs have 25 s to finish",
         r"gave back \d+ jobs that had not begun",
-        "running jobs have 3 s",
+        "running jobs have 20 s",
         "running jobs have 0 s",
         rf"job {stays.id} \(task\) was killed after \d+\.\d s: its time was over at a shutdown",
         r"all workers have ended; \d+ outcomes are still to be stored",
