@@ -31,7 +31,13 @@ class StartedApp:
     """Runs an app module, and finds all that came of it by a mark in the environment."""
 
     def __init__(
-        self, folder: Path, dsn: str, *, app: str = APP, prefix: Sequence[str] = ()
+        self,
+        folder: Path,
+        dsn: str,
+        *,
+        app: str = APP,
+        prefix: Sequence[str] = (),
+        output: int | None = None,
     ) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "app.py").write_text(app)
@@ -45,8 +51,8 @@ class StartedApp:
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": path, "SYNK_DATABASE_URL": dsn, name: value},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 start_new_session=True,
             )
 

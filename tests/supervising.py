@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,19 @@ def wait_until(fact: Callable[[], Any], *, what: str = "", seconds: float = DEAD
     return value
 
 
+def steady(value: Callable[[], object], seconds: float = 1.0) -> Callable[[], bool]:
+    """Returns what says whether *value* has been the same for so many seconds."""
+    seen, since = None, time.monotonic()
+
+    def is_steady() -> bool:
+        nonlocal seen, since
+        if (current := value()) != seen:
+            seen, since = current, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    return is_steady
+
+
 def ended(client: synk.Client, job_id: int) -> synk.JobRow:
     """Waits for the job's end; returns its row."""
 
@@ -44,6 +57,18 @@ def ended(client: synk.Client, job_id: int) -> synk.JobRow:
 def is_running(client: synk.Client, job_id: int) -> bool:
     row = client.get(job_id)
     return row is not None and row.state is synk.JobState.RUNNING
+
+
+def left_in_shared_memory() -> set[str]:
+    """The names in /dev/shm of what no living process has mapped: whose it was is gone."""
+    names = {file.name for file in Path("/dev/shm").iterdir()}  # noqa: S108 - a look
+    mapped: set[str] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            lines = (process / "maps").read_text().splitlines()
+            mapped.update(line.rpartition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line)  # noqa: S108 - as above
+    # A server of the database has some that it does not map all the time.
+    return {name for name in names - mapped if not name.startswith("PostgreSQL")}
 
 
 def make_client(dsn: str, **options: Any) -> synk.Client:

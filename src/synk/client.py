@@ -60,7 +60,8 @@ class Client:
             really use CPUs (affinity and cgroup quota).
         start_method: how they are made: ``forkserver``, or ``spawn`` where handlers' modules
             cannot be forked.
-        drain_timeout: how long running jobs may take at a shutdown before they are killed.
+        drain_timeout: how long running jobs may take at a shutdown before they are killed; the
+            platform must wait at least 5 s longer: Kubernetes does by default.
         preload: more modules to import once, before workers are forked. One that leaves a thread or
             a socket behind is refused: it would not work in what is forked.
         on_worker_start: a function at the top of a module, called in each worker process before its
@@ -91,7 +92,7 @@ class Client:
         logger: logging.Logger | None = None,
         processes: int | None = None,
         start_method: StartMethod = "forkserver",
-        drain_timeout: dt.timedelta = dt.timedelta(seconds=30),
+        drain_timeout: dt.timedelta = dt.timedelta(seconds=25),
         preload: Sequence[str] = (),
         on_worker_start: Callable[[], object] | None = None,
         worker_env: Sequence[str] | None = None,
@@ -228,8 +229,9 @@ class Client:
     def stack(self, job_id: int, timeout: dt.timedelta = dt.timedelta(seconds=15)) -> str | None:
         """Returns where a running job is in its Python code now, or None if it does not run.
 
-        Its supervisor reads it with py-spy where that is installed, else the job itself tells it
-        between two instructions: neither disturbs it.
+        Its supervisor reads it with py-spy where that is installed, which disturbs nothing. Else a
+        signal asks the job itself, which tells it between two instructions; in C code that waits
+        for something the signal may end the wait.
 
         Args:
             job_id: the job.

@@ -103,8 +103,9 @@ class EngineConfig:
     """How many worker processes there are."""
     start_method: StartMethod = "forkserver"
     """How they are made. ``spawn`` is slower and shares no memory, for what cannot be forked."""
-    drain_timeout_s: float = 30.0
-    """Seconds that running jobs get to finish at a shutdown before they are killed."""
+    drain_timeout_s: float = 25.0
+    """Seconds that running jobs get to finish at a shutdown before they are killed. By default 5 s
+    less than the 30 s after which Kubernetes kills a pod."""
     preload: tuple[str, ...] = ()
     """Modules imported once, before the workers are forked, besides those of the handlers."""
     on_worker_start: Callable[[], object] | None = None

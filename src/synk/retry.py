@@ -67,6 +67,8 @@ class Ended:
     retry_at: dt.datetime | None = None
     crashed: bool = False
     """Whether it took its worker process with it, by itself."""
+    interrupted: str = ""
+    """Why it goes back uncharged though it had begun."""
     output: str = ""
     progress: str | None = None
     checkpoint: str | None = None

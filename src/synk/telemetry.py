@@ -43,13 +43,73 @@ class SupervisorStarted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class DrainTooLong(Fact):
+    """The platform, by all that is known of it, kills this process before a drain is over."""
+
+    level: ClassVar[int] = logging.WARNING
+    drain_s: float
+    platform: str
+    setting: str
+    """What the platform calls the time that it gives."""
+    grace_s: float
+    """That time: its default, or what the environment *variable* says."""
+    variable: str
+    last_s: float
+    """What an end takes besides the drain."""
+
+    def __str__(self) -> str:
+        needed_s = self.drain_s + self.last_s
+        return (
+            f"drain_timeout is {self.drain_s:g} s, but {self.platform} kills this process after "
+            f"{self.grace_s:g} s: raise {self.setting} to {needed_s:g} and say so by "
+            f"{self.variable}={needed_s:g}, or set drain_timeout to "
+            f"{max(0.0, self.grace_s - self.last_s):g} s at most"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisorDraining(Fact):
     """It was told to stop; running jobs have *seconds* left."""
 
     seconds: float
 
     def __str__(self) -> str:
-        return f"draining: running jobs have {self.seconds:.0f} s to finish"
+        return f"draining: claims no more; running jobs have {self.seconds:.0f} s to finish"
+
+
+@dataclass(frozen=True, slots=True)
+class JobsGivenBack(Fact):
+    """Jobs that had not begun went back, uncharged, for others to run."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"gave back {self.count} jobs that had not begun"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptInterrupted(Fact):
+    """A running attempt was ended for no fault of its job, which goes back uncharged."""
+
+    level: ClassVar[int] = logging.WARNING
+    ended: Ended
+
+    def __str__(self) -> str:
+        job, seconds = self.ended.job, self.ended.duration_us / 1e6
+        return (
+            f"job {job.id} ({job.kind}) was killed after {seconds:.1f} s: "
+            f"{self.ended.interrupted}; given back, uncharged"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorFlushing(Fact):
+    """All of its processes have ended; *count* outcomes wait to be stored."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"all workers have ended; {self.count} outcomes are still to be stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +135,7 @@ class SupervisorStopped(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded(Fact):
-    """An attempt failed, was cancelled or was given back (plain successes are not reported)."""
+    """An attempt failed or was cancelled (plain successes are not reported)."""
 
     level: ClassVar[int] = logging.WARNING
     ended: Ended

@@ -242,6 +242,7 @@ def test_nobody_is_blamed_for_the_death_of_the_engine(world: World) -> None:
     world.exit(0, m.Exit(code=None, engine_failed=True))
 
     assert world.ended[1].verdict is Verdict.RELEASED
+    assert world.ended[1].interrupted
     assert judge(world.ended[1], 0.5).uncharged
 
 

@@ -377,6 +377,7 @@ def test_a_drain_kills_what_runs_past_its_end_uncharged(world: World) -> None:
 
     assert (0, m.KillReason.SHUTDOWN, 1) in world.kills
     assert world.ended[1].verdict is Verdict.RELEASED
+    assert world.ended[1].interrupted == "its time was over at a shutdown"
     assert world.pool.is_stopped
 
 
@@ -386,6 +387,7 @@ def test_jobs_claimed_too_late_for_a_drain_are_given_back(world: World) -> None:
     world.claim(job(1))
 
     assert world.ended[1].verdict is Verdict.RELEASED
+    assert world.ended[1].interrupted == ""
 
 
 def test_a_second_drain_request_shortens_the_first(world: World) -> None:

@@ -125,6 +125,20 @@ def _name(handler: object) -> str:
 
 
 @deed
+def change_the_interpreter(job: ActJob) -> list[bool]:
+    """Changes what is as it was only in a fresh process; says what it found changed."""
+    found = [
+        "SYNK_TEST_LEFT" in os.environ,
+        "/left/behind" in sys.path,
+        "left behind" in SPOILS,
+    ]
+    os.environ["SYNK_TEST_LEFT"] = "1"
+    sys.path.append("/left/behind")
+    SPOILS.append("left behind")
+    return found
+
+
+@deed
 def give_up_privileges(job: ActJob) -> None:
     """Makes itself less important, which only privileged processes can take back."""
     os.nice(3)

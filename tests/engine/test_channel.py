@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -20,8 +21,9 @@ from engine.acting import (
     insert,
     is_gone,
     run,
+    stopped,
 )
-from supervising import SupervisorProcess, ended, make_client
+from supervising import SupervisorProcess, ended, is_running, make_client, wait_until
 from synk import Cause, JobState
 from synk.core import pool
 
@@ -143,16 +145,50 @@ def test_w10_a_worker_that_does_not_take_its_job_is_replaced_and_the_job_not_cha
         deaf = both_workers_of(client.id)
         for pid in deaf:
             os.kill(pid, signal.SIGSTOP)
-        row = connection.execute(
-            "INSERT INTO synk.job (kind, name, max_attempts, args) VALUES ('act', 'x', 1,"
-            " jsonb_build_object('do', 'nothing', 'text', repeat('x', 8000000))) RETURNING id"
-        ).fetchone()
-        assert row is not None
 
-        ended_ = ended(client, row[0])
+        ended_ = ended(client, insert_large(connection))
 
     assert (ended_.state, ended_.attempt, ended_.errors) == (JobState.COMPLETED, 1, [])
     assert ended_.pid not in deaf
+
+
+def test_w10_the_lease_is_renewed_while_a_worker_floods_and_another_takes_nothing(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "DISPATCH_S", 60.0)
+    log = tmp_path / "log"
+    with acting(dsn, lease_ttl=timedelta(seconds=6)) as client:
+        run(client, "nothing")
+        flooding = insert(client, "print_for_ever", log=log)
+        others = {*both_workers_of(client.id)} - {begun(log, "print_for_ever")}
+        with stopped(others.pop()):
+            large = insert_large(connection)
+            wait_until(lambda: is_running(client, large), what="the claim")
+            before = beats(connection)
+
+            wait_until(lambda: beats(connection) >= before + 2)
+
+            in_time = connection.execute("SELECT lease_until > now() FROM synk.client")
+            assert in_time.fetchone() == (True,)
+            assert is_running(client, flooding)
+            assert is_running(client, large)
+        assert ended(client, large).state is JobState.COMPLETED
+
+
+def insert_large(connection: psycopg.Connection) -> int:
+    """Inserts a job with arguments of 8 MB, more than a channel takes."""
+    row = connection.execute(
+        "INSERT INTO synk.job (kind, name, max_attempts, args) VALUES ('act', 'x', 1,"
+        " jsonb_build_object('do', 'nothing', 'text', repeat('x', 8000000))) RETURNING id"
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def beats(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT beat FROM synk.client").fetchone()
+    assert row is not None
+    return row[0]
 
 
 @pytest.mark.parametrize(

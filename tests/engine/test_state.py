@@ -73,6 +73,15 @@ def test_w19_what_cannot_be_put_back_replaces_the_process(client: synk.Client) -
     assert after.pid != row.pid
 
 
+def test_w19_a_fresh_process_for_each_job_keeps_nothing_of_any(dsn: str) -> None:
+    """Also not the environment, the module path, and what modules hold."""
+    with acting(dsn, processes=1, max_jobs=1) as client:
+        rows = [run(client, "change_the_interpreter") for _ in range(3)]
+
+    assert len({row.pid for row in rows}) == 3
+    assert [row.result for row in rows] == [[False] * 3] * 3
+
+
 @pytest.mark.parametrize(
     ("do", "number"), [("thread_leak", 100), ("descriptor_leak", 300), ("child_leak", 20)]
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
+import pytest
 
 import handlers
 from lifecycle import tasks
@@ -112,6 +113,44 @@ def test_q4_an_exit_that_hangs_is_ended_with_the_place_of_each_thread(
             assert "most recent call first" in app.log
             assert ("the exit hangs" in app.log) == (status != 1)
             assert app.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("hang", "status"),
+    [("", 0), (HANGS["c_code"][1], -signal.SIGALRM)],
+    ids=["logging", "and_c_code"],
+)
+def test_w27_a_log_that_nobody_reads_keeps_no_exit_from_its_end(
+    dsn: str, tmp_path: Path, hang: str, status: int
+) -> None:
+    """Python's own end waits for the lock of the handler that waits for the reader."""
+    log = tmp_path / "log"
+    reading, writing = full_pipe()
+    with (
+        make_client(dsn, workers=tasks.WORKERS) as client,
+        StartedApp(tmp_path, dsn, app=f"{SOON}\n{hang}", output=writing) as started,
+    ):
+        ended(client, client.insert("x", tasks.Task(log=str(log))))
+        started.signal(signal.SIGTERM)
+
+        assert started.wait(15) == status
+        assert started.processes() == []
+    os.close(writing)
+    os.close(reading)
+
+
+def full_pipe() -> tuple[int, int]:
+    """Returns both ends of a pipe that takes nothing more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x")
+    os.set_blocking(writing, True)
+    return reading, writing
 
 
 def test_q4_a_client_leaves_no_thread_in_its_host(dsn: str) -> None:

@@ -79,7 +79,7 @@ def test_s12_a_second_signal_leaves_little_time_and_a_third_none(
         wait_until(log.exists, what="the job to begin")
         for number, seconds in zip(numbers, (600, 3, 0), strict=True):
             started.signal(number)
-            started.wait_for_log(f"draining: running jobs have {seconds} s")
+            started.wait_for_log(f"running jobs have {seconds} s")
 
         status = started.wait(10)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from supervising import (
     SupervisorProcess,
     ended,
     make_client,
+    steady,
     supervised,
     wait_until,
 )
@@ -103,16 +103,3 @@ def test_s8_claims_go_on_once_outcomes_are_stored_again(
 
         wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 600})
     assert len(tasks.notes(log, "done")) == 600
-
-
-def steady(value: Callable[[], object]) -> Callable[[], bool]:
-    """Returns what says whether *value* has been the same for a second."""
-    seen, since = None, time.monotonic()
-
-    def is_steady() -> bool:
-        nonlocal seen, since
-        if (current := value()) != seen:
-            seen, since = current, time.monotonic()
-        return time.monotonic() - since > 1.0
-
-    return is_steady

@@ -420,16 +420,20 @@ def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
 
     handle = Pool.handle
     rows: list[synk.JobRow] = []
+    left: list[int] = []
     monkeypatch.setattr(Pool, "handle", broken)
-    with pytest.raises(AssertionError, match="a bug"), supervised(dsn) as client:  # noqa: PT012
-        ids = [
-            client.insert("x", handlers.Write(str(log), sleep_s=1000)),
-            *client.insert_many([("y", handlers.Noop())] * 3),
-        ]
+    # One worker: a second one might be done with the short jobs before the long one begins.
+    with pytest.raises(AssertionError, match="a bug"), supervised(dsn, processes=1) as client:  # noqa: PT012
+        tag = str(client.id)
+        jobs = [("x", handlers.Write(str(log), sleep_s=1000)), *[("y", handlers.Noop())] * 3]
+        ids = client.insert_many(jobs)
+        wait_until(log.exists, what="the job to begin")
         wait_until(lambda: client._service is None, what="the supervisor to fail")
 
         rows += client.storage.get(ids)
+        left += linux.tagged_processes(tag)
 
     assert len(rows) == 4
     assert {row.state for row in rows} == {JobState.AVAILABLE}
     assert all(row.attempt == row.uncounted for row in rows)
+    assert left == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 import handlers
 import synk
@@ -18,15 +21,17 @@ from synk.core.demand import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
+from synk.retry import Verdict
 from synk.runtime.engine import Engine
 from synk.runtime.nursery import Started
 
 
-@contextmanager
-def running(engine_type: type[Engine]) -> Iterator[tuple[Engine, queue.SimpleQueue[Settle]]]:
+def made(
+    engine_type: type[Engine] = Engine, pool_type: type[Pool] = Pool
+) -> tuple[Engine, queue.SimpleQueue[Settle]]:
     settled: queue.SimpleQueue[Settle] = queue.SimpleQueue()
     engine = engine_type(
-        Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+        pool_type(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
         EngineConfig(processes=1),
         Registry(handlers.WORKERS),
         {"default": synk.QueueConfig()},
@@ -34,6 +39,12 @@ def running(engine_type: type[Engine]) -> Iterator[tuple[Engine, queue.SimpleQue
         settle=settled.put,
         on_change=lambda: None,
     )
+    return engine, settled
+
+
+@contextmanager
+def running(engine_type: type[Engine]) -> Iterator[tuple[Engine, queue.SimpleQueue[Settle]]]:
+    engine, settled = made(engine_type)
     thread = threading.Thread(target=engine.run)
     thread.start()
     try:
@@ -69,3 +80,50 @@ def test_a_worker_that_is_ready_before_its_birth_is_announced_has_its_pid() -> N
         [(_, _, pid)] = settled.get(timeout=DEADLINE_S).successes
 
     assert pid
+
+
+class FailsOnSuccess(Pool):
+    """Has a bug that shows when a job is over and nobody was told yet."""
+
+    def _look_at_slots(self, now: float) -> None:
+        assert not self._ledger._successes, "a bug"
+        super()._look_at_slots(now)
+
+
+def test_a_pool_that_fails_loses_no_outcome_that_it_has_taken_in() -> None:
+    engine, settled = made(pool_type=FailsOnSuccess)
+    engine.post(Claimed([job(1, kind="noop"), job(2, kind="noop")]))
+
+    with pytest.raises(AssertionError, match="a bug"):
+        engine.run()
+
+    outcomes = [settled.get_nowait() for _ in range(settled.qsize())]
+    done = [each.id for settle in outcomes for each, _, _ in settle.successes]
+    given_back = [ended.job.id for settle in outcomes for ended in settle.ended]
+    assert sorted(done + given_back) == [1, 2]
+    assert 1 in done
+
+
+class SpawnsOnce(Engine):
+    """Has no descriptors left for a second process."""
+
+    has_spawned = False
+
+    def _spawn(self, slot: int) -> None:
+        if self.has_spawned:
+            raise OSError(errno.EMFILE, "too many open files")
+        self.has_spawned = True
+        super()._spawn(slot)
+
+
+def test_an_engine_that_cannot_do_the_next_thing_loses_no_outcome() -> None:
+    engine, settled = made(SpawnsOnce)
+    crashing = job(1, kind="misbehave")
+    crashing.args = '{"how": "os_exit"}'
+    engine.post(Claimed([crashing]))
+
+    with pytest.raises(OSError, match="too many open files"):
+        engine.run()
+
+    (ended,) = settled.get_nowait().ended
+    assert (ended.job.id, ended.verdict) == (1, Verdict.FAILED)

@@ -1,8 +1,8 @@
 """How ``synk start`` ends: with which exit status, and for certain.
 
 An exit can hang: in a telemetry subscriber, in a thread or an atexit function of the jobs' module,
-in C code. The process must not stay then, since its successor waits for it. Only a program of
-synk's own may end so; a library must not end its host.
+in C code, in a log that nobody reads. The process must not stay then, since its successor waits for
+it. Only a program of synk's own may end so; a library must not end its host.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import logging
 import os
+import signal
 import threading
 import time
 from typing import Final
@@ -21,8 +22,14 @@ from synk.telemetry import SupervisorDraining, SupervisorStarted, SupervisorStop
 SLACK_S: Final = 5.0
 """What the exit may take beyond the drain and the last outcomes."""
 
+_REPORT_S: Final = 0.5
+"""What it may take to write where each thread is."""
+
 _C_CODE_S: Final = 1.0
 """After this Python has not ended itself, since C code holds it up or it is being taken apart."""
+
+_KERNEL_S: Final = 3.0
+"""After this the thread that needs no Python has not ended it either: it cannot write."""
 
 
 class Ending:
@@ -53,6 +60,7 @@ class Ending:
         if self._timer is not None:
             self._timer.cancel()
             faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def _end_in(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -67,10 +75,19 @@ class Ending:
         with contextlib.suppress(AttributeError, OSError, RuntimeError):
             # A thread that needs no Python. Without a standard error it has nowhere to write.
             faulthandler.dump_traceback_later(seconds + _C_CODE_S, exit=True)
+        # The kernel needs nothing at all: SIGALRM ends the process where that thread cannot write.
+        signal.setitimer(signal.ITIMER_REAL, seconds + _KERNEL_S)
 
     def _end(self) -> None:
+        # By a thread of its own, which stays behind if nobody reads what it writes.
+        report = threading.Thread(target=self._report, daemon=True)
+        with contextlib.suppress(RuntimeError):
+            report.start()
+            report.join(_REPORT_S)
+        os._exit(self.status)
+
+    def _report(self) -> None:
         problem = "the exit hangs, and is ended now with status %d; where each thread is follows"
         logging.getLogger("synk").error(problem, self.status)
         with contextlib.suppress(AttributeError, OSError, RuntimeError):
             faulthandler.dump_traceback()
-        os._exit(self.status)

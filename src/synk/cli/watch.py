@@ -51,7 +51,7 @@ def add_to(app: typer.Typer) -> None:
         storage: StorageOption = None,
         schema: SchemaOption = DEFAULT_SCHEMA,
     ) -> None:
-        """Show where a running job is in its code, without disturbing it."""
+        """Show where a running job is in its code; with py-spy installed, also in C code."""
         with client_of(storage, schema) as client:
             text = client.stack(job_id)
         if text is None:

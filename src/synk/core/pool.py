@@ -41,6 +41,7 @@ from synk.core.messages import (
     Reported,
     Request,
     Sampled,
+    Settle,
     Spawn,
     Tick,
     WorkerExited,
@@ -48,7 +49,6 @@ from synk.core.messages import (
 )
 from synk.core.ownership import fence_of
 from synk.core.slot import Slot, SlotInput, SlotState
-from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,16 +212,19 @@ class Pool:
             held += (fence_of(ended.job) for ended in slot.withheld)
         return held
 
-    def abandon(self) -> list[Ended]:
-        """Gives up every job that is held; for a shell whose processes are all dead."""
+    def abandon(self) -> Settle:
+        """Gives up every job that is held; for a shell whose processes are all dead.
+
+        With what was over and not told yet, where the pool itself has failed in between.
+        """
         held = self.backlog.remove_where(lambda _: True)
-        ended: list[Ended] = []
         for slot in self.slots:
             held += slot.in_flight
             slot.in_flight.clear()
-            ended += slot.withheld
+            self._ledger.tell_withheld(slot)
             slot.withheld = []
-        return ended + [Ended(job, Verdict.RELEASED) for job in held]
+        self._ledger.release(held)
+        return self._ledger.settled() or Settle()
 
     @property
     def is_stopped(self) -> bool:
@@ -503,7 +506,6 @@ class Pool:
 
     def _flushed(self) -> list[Command]:
         settle = self._ledger.settled()
-        if settle is not None:
-            self._commands.append(settle)
         commands, self._commands = self._commands, []
-        return commands
+        # First: what is over must be told also if the shell fails at one of the others.
+        return commands if settle is None else [settle, *commands]

@@ -63,9 +63,10 @@ def ended_by_death(
         ran_s: for how long the job had run.
         limit: the limit that was hit, in words.
     """
-    error, crashed = None, False
-    if reason in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF) or exit_.engine_failed:
+    error, crashed, interrupted = None, False, ""
+    if exit_.engine_failed or reason in _NOT_ITS_DOING:
         verdict = Verdict.RELEASED
+        interrupted = _NOT_ITS_DOING.get(reason) or exit_.problem or "its supervisor broke down"
     else:
         cause, text = _why(reason, exit_, ran_s, limit)
         verdict = Verdict.CANCELLED if cause is Cause.CANCELLED else Verdict.FAILED
@@ -96,6 +97,7 @@ def ended_by_death(
         pid=exit_.pid,
         error=error,
         crashed=crashed,
+        interrupted=interrupted,
         progress=exit_.progress,
         checkpoint=exit_.checkpoint,
     )
@@ -109,6 +111,14 @@ _DECIDED: Final = {
     KillReason.DISOWNED: (Cause.LOST, "the job is not its supervisor's any more"),
 }
 """What a kill means, and its reason where that is no limit."""
+
+
+_NOT_ITS_DOING: Final[dict[KillReason | None, str]] = {
+    KillReason.SHUTDOWN: "its time was over at a shutdown",
+    KillReason.START: "its worker was too long in starting",
+    KillReason.DEAF: "its worker was too long in beginning it",
+}
+"""Kills that no job is to blame for, also if one ran by then."""
 
 
 def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tuple[Cause, str]:

@@ -520,7 +520,8 @@ class Engine:
         After an orderly drain that is nothing. It is called once more when no claim can be under
         way any more, for what the last one brought.
         """
-        held = {ended.job.id: ended for ended in self.pool.abandon()}
+        left = self.pool.abandon()
+        held = {ended.job.id: ended for ended in left.ended}
         # An event that the pool failed on is still there, and half taken in perhaps.
         for events in (self._events, self._inbox):
             while events:
@@ -528,8 +529,8 @@ class Engine:
                 if isinstance(event, Claimed):
                     for job in event.jobs:
                         held.setdefault(job.id, retry.Ended(job, retry.Verdict.RELEASED))
-        if held:
-            self._settle(Settle(ended=list(held.values())))
+        if held or left.successes:
+            self._settle(Settle(left.successes, list(held.values())))
 
     def _kill_everything(self) -> None:
         """Leaves no process behind, however the loop ended."""

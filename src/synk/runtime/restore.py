@@ -1,4 +1,9 @@
-"""What a job may have changed in its worker process: put back, or the process is replaced."""
+"""What a job may have changed in its worker process: put back, or the process is replaced.
+
+Left as a job leaves it is what Python code keeps for itself: the environment, `sys.path`, what
+modules hold. A library that a job is the first to import sets such things once, for all jobs that
+follow; to take them back would break those. ``max_jobs=1`` gives each job a process of its own.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from synk.core.messages import DrainRequested, LeaseLost, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool, Wear
 from synk.errors import ConfigurationError, SchemaMismatch
-from synk.runtime import place
+from synk.retry import Verdict
+from synk.runtime import grace, place
 from synk.runtime.acks import AckLoop
 from synk.runtime.engine import Engine
 from synk.runtime.heart import HeartLoop, boottime
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
+    from synk.core.messages import Settle
     from synk.registry import Registry
     from synk.status import SlotStatus
     from synk.storage.base import Storage
@@ -74,6 +76,7 @@ class Supervisor:
     ) -> None:
         _check_place()
         _check_machine(queues, engine)
+        self._doubt = grace.doubt(engine.drain_timeout_s, os.environ, os.getpid())
         self._storage = storage
         self._config = engine
         self._facts = facts
@@ -85,6 +88,8 @@ class Supervisor:
         self.has_lost_its_lease = False
         """Whether it ended because it can never own a job again."""
         self._beats = 0
+        self._given_back = 0
+        """Jobs that went back without having begun, and were not told of yet."""
         self._was_fenced = False
         self._status = _status(owner, engine, queues)
         self._lease = OwnLease(engine.lease_ttl_s)
@@ -96,7 +101,7 @@ class Supervisor:
             registry,
             queues,
             client_id=client_id,
-            settle=self._acks.settle,
+            settle=self._settle,
             on_change=self._on_change,
             lease_left_s=lambda: self._lease.left_s(boottime()),
             schema=getattr(storage, "schema", None),
@@ -153,6 +158,8 @@ class Supervisor:
                 self._client_id, self._config.processes, tuple(self._queues), repr(self._storage)
             )
         )
+        if self._doubt is not None:
+            self._facts.emit(self._doubt)
         switch_s = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_S)
         for thread in threads:
@@ -218,6 +225,8 @@ class Supervisor:
         deadline = time.monotonic() + FLUSH_S
         claim.join(FLUSH_S)
         self._engine.give_back()
+        self._tell_given_back()
+        self._facts.emit(telemetry.SupervisorFlushing(self._acks.unacknowledged))
         self._acks.finish_by(deadline)
         ack.join(max(0.0, deadline - time.monotonic()) + 1.0)
         self._heart.stop()
@@ -236,10 +245,26 @@ class Supervisor:
         now = time.monotonic()
         return [slot_status(slot, now) for slot in self.pool.slots]
 
+    def _settle(self, settle: Settle) -> None:
+        for ended in settle.ended:
+            if ended.verdict is not Verdict.RELEASED:
+                continue
+            if ended.interrupted:
+                self._facts.emit(telemetry.AttemptInterrupted(ended))
+            else:
+                self._given_back += 1
+        self._acks.settle(settle)
+
+    def _tell_given_back(self) -> None:
+        if self._given_back:
+            self._facts.emit(telemetry.JobsGivenBack(self._given_back))
+            self._given_back = 0
+
     def _on_change(self) -> None:
         if self.pool.fenced != self._was_fenced:
             self._was_fenced = self.pool.fenced
             self._facts.emit(telemetry.LeaseOver() if self._was_fenced else telemetry.LeaseBack())
+        self._tell_given_back()
         # Asked again at the latest when the loop is asked for its next sign of life.
         demand = {} if self._acks.is_full else self.pool.demand()
         self._claims.set_demand(demand, self.pool.claims)

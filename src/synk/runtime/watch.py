@@ -3,23 +3,22 @@
 `look` runs in the engine's loop, where the processes and the pool may be touched, and only reads
 memory and /proc. `WatchLoop` is a thread of its own: about once a second while something runs it
 stores what all jobs have noted with one statement, and what the workers do with another. Where a
-running job is in its code is asked on request, by a way that cannot hurt it.
+running job is in its code is looked up on request.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import subprocess
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from synk import failure, telemetry
+from synk import telemetry
 from synk.errors import SynkError
 from synk.job import Fence, Progress
 from synk.runtime import linux
+from synk.runtime.sampling import sampled_stack
 from synk.runtime.trouble import Trouble
 from synk.status import ClientStatus, JobNotes, RecentError, SlotStatus
 
@@ -252,10 +251,14 @@ class WatchLoop:
             self._storage.answer_stack(question, self._stack_of(job_id))
 
     def _stack_of(self, job_id: int) -> str:
-        pid = self._engine.ask(lambda processes: self._ask_job(job_id, processes))
+        # Read from outside if that can be: a signal ends what some C code waits for.
+        pid = self._engine.ask(lambda processes: self._find_job(job_id, processes))
+        sampled = None if pid is None else sampled_stack(pid)
+        pid = self._engine.ask(
+            lambda processes: self._find_job(job_id, processes, asks=sampled is None)
+        )
         if pid is None:
             return f"job {job_id} does not run any more"
-        sampled = _sampled_stack(pid)
         if sampled is not None:
             return sampled
         deadline = time.monotonic() + STACK_S
@@ -269,32 +272,21 @@ class WatchLoop:
             "GIL; with py-spy installed beside the supervisor its stack can be read from outside"
         )
 
-    def _ask_job(self, job_id: int, processes: Mapping[int, WorkerProcess]) -> int | None:
+    def _find_job(
+        self, job_id: int, processes: Mapping[int, WorkerProcess], *, asks: bool = False
+    ) -> int | None:
+        """Returns the pid of the worker that runs the job, which is asked where it is if so."""
         for slot in self._engine.pool.slots:
             process = processes.get(slot.number)
             if process is None or not process.running:
                 continue
             job, _, _ = _notes_of(slot, process)
             if job is not None and job.id == job_id:
-                process.ask_stack()
+                if asks:
+                    process.ask_stack()
                 return process.pid
         return None
 
 
 def _stack_told(pid: int, processes: Mapping[int, WorkerProcess]) -> str | None:
     return next((process.stack for process in processes.values() if process.pid == pid), None)
-
-
-def _sampled_stack(pid: int) -> str | None:
-    """Returns what py-spy reads from the process's memory without stopping it; None without it."""
-    program = shutil.which("py-spy")
-    if program is None:
-        return None
-    command = [program, "dump", "--nonblocking", "--pid", str(pid)]
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed command and a number
-            command, capture_output=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return failure.clean_text(done.stdout, 32 * 1024)
