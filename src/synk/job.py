@@ -217,7 +217,7 @@ class JobRow:
     attempted_at: dt.datetime | None
     finalized_at: dt.datetime | None
     attempted_by: list[str]
-    """The ids of the clients that claimed it, in order."""
+    """The ids of the clients that claimed it, in order; the last 100."""
     depends_on: list[int]
     waiting_on: list[int]
     """Those of `depends_on` that are not completed yet."""
@@ -392,7 +392,7 @@ class Job(Generic[T]):
 
     @property
     def attempted_by(self) -> list[str]:
-        """The ids of the clients that claimed it, this one last."""
+        """The ids of the clients that claimed it, this one last; at most 100."""
         return self._past().get("attempted_by", [self._client_id])
 
     @property
