@@ -17,6 +17,7 @@ from synk.core.ownership import Reconciliation, fence_of, reconcile
 from synk.errors import SynkError
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict
+from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class ClaimLoop:
         with self._condition:
             # Before the question: an announcement during it must not be lost.
             rests = min(self._empty[queue], IDLE_FETCHES) if self._are_announced else 0
-            self._due[queue] = began + self._fetch_s[queue] * (1 + rests)
+            self._due[queue] = began + spread(self._fetch_s[queue] * (1 + rests), 0.2)
         jobs: list[ClaimedJob] = []
         try:
             jobs = self._storage.get_job_available(
