@@ -115,6 +115,11 @@ class JobArgs:
 
     ``class ThumbnailArgs(synk.JobArgs, kind="thumbnail")``. A `msgspec.Struct` or a pydantic model
     with a class attribute ``kind`` needs no base class.
+
+    They travel as JSON and come back by the types of their fields: datetime, timedelta, Decimal,
+    UUID, bytes, Enum, tuple, set, whole numbers of any size, dict with numbers as keys. A field
+    that names no type (Any) gets plain JSON back: lists, texts, and a float from 1e16 on as a whole
+    number. A number that is not finite, a NUL character and a lone surrogate are refused.
     """
 
     kind: ClassVar[str]

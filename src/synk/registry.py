@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import inspect
 import json
+import math
 import sys
 import typing
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
+from synk.attempt import holds_nul
 from synk.config import check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import ARGS_BYTES_MAX, Job, check_label
@@ -302,10 +304,14 @@ def encode_args(args: object) -> tuple[str, str]:
     text = _json_text(args)
     if not text.startswith("{"):
         raise InvalidJob("args", args, "must become a JSON object")
-    if len(text) > ARGS_BYTES_MAX:
-        raise InvalidJob("args", args, f"{len(text)} bytes of JSON, at most {ARGS_BYTES_MAX}")
-    if "null" in text or "\\u0000" in text:
-        _check_values("args", json.loads(text), args)
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > ARGS_BYTES_MAX:
+        raise InvalidJob("args", args, f"{size} bytes of JSON, at most {ARGS_BYTES_MAX}")
+    if "null" in text:
+        # Both msgspec and pydantic write NaN so.
+        _check_values("args", _plain(args))
+    if holds_nul(text):
+        _check_values("args", json.loads(text))
     return kind, text
 
 
@@ -319,31 +325,28 @@ def _json_text(args: object) -> str:
         raise InvalidJob("args", args, f"is not JSON: {error}") from None
 
 
-def _check_values(path: str, value: object, original: object) -> None:
-    """Looks for what JSON text hides: msgspec writes NaN as null, and PostgreSQL refuses NUL."""
+def _plain(args: object) -> object:
+    """Returns what became JSON, before it did."""
+    dump = getattr(args, "model_dump", None)
+    return msgspec.to_builtins(args) if dump is None else dump()
+
+
+def _check_values(path: str, value: object) -> None:
+    """Looks for what JSON text hides, or PostgreSQL refuses."""
     match value:
         case dict():
-            for key, item in typing.cast("dict[str, object]", value).items():
-                _check_values(path, key, None)
-                _check_values(f"{path}.{key}", item, _inside(original, key))
-        case list():
-            for index, item in enumerate(typing.cast("list[object]", value)):
-                _check_values(f"{path}[{index}]", item, _inside(original, index))
+            for key, item in typing.cast("dict[object, object]", value).items():
+                _check_values(path, key)
+                _check_values(f"{path}.{key}", item)
+        case list() | tuple() | set() | frozenset():
+            for index, item in enumerate(typing.cast("typing.Iterable[object]", value)):
+                _check_values(f"{path}[{index}]", item)
         case str() if "\x00" in value:
             raise InvalidJob(path, value, "holds a NUL character, which PostgreSQL cannot store")
-        case None if isinstance(original, float):
-            raise InvalidJob(path, original, "is not JSON: it is no finite number")
+        case float() if not math.isfinite(value):
+            raise InvalidJob(path, value, "is not JSON: it is no finite number")
         case _:
             pass
-
-
-def _inside(container: object, key: str | int) -> object:
-    try:
-        if isinstance(container, (dict, list, tuple)):
-            return container[key]  # pyright: ignore[reportUnknownVariableType, reportArgumentType, reportCallIssue]
-        return getattr(container, str(key), None)
-    except (KeyError, IndexError, TypeError):
-        return None
 
 
 def _handler(item: Worker[Any]) -> Handler:
