@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import synk
@@ -267,4 +267,42 @@ def give(job: synk.Job[Give]) -> Any:
     return RESULTS[job.args.name]
 
 
-WORKERS = [raise_it, never_say, give]
+TIMEOUTS = {
+    "none": None,
+    "the longest": timedelta(days=30),
+    "too long": timedelta(days=30, microseconds=1),
+    "endless": timedelta.max,
+    "negative": timedelta.min,
+    "number": 5,
+}
+RETRIES = {
+    "none": None,
+    "at once": datetime(1, 1, 1, tzinfo=timezone.utc),
+    "before the first day": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=12))),
+    "on the last day": datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=timezone.utc),
+    "after the last day": datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))),
+    "naive": datetime(2026, 1, 1),  # noqa: DTZ001 - that is what is wrong with it
+    "number": 5,
+}
+
+
+@dataclass
+class Extreme(synk.JobArgs, kind="extreme"):
+    """Names a timeout and a time for the next attempt, and fails."""
+
+    timeout: str = "none"
+    retry: str = "none"
+
+
+class Extremist(synk.Worker[Extreme]):
+    def timeout(self, job: synk.Job[Extreme]) -> Any:
+        return TIMEOUTS[job.args.timeout]
+
+    def next_retry(self, job: synk.Job[Extreme]) -> Any:
+        return RETRIES[job.args.retry]
+
+    def work(self, job: synk.Job[Extreme]) -> None:
+        raise RuntimeError("as asked")
+
+
+WORKERS = [raise_it, never_say, give, Extremist()]

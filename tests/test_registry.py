@@ -78,9 +78,10 @@ def test_arguments_without_a_kind_are_refused() -> None:
         encode_args({"path": "a"})
 
 
-def test_a_timeout_of_zero_is_refused_at_once() -> None:
+@pytest.mark.parametrize("wrong", [timedelta(0), timedelta(-1), timedelta(days=31), timedelta.max])
+def test_p9_a_timeout_that_is_none_or_endless_is_refused_at_once(wrong: timedelta) -> None:
     with pytest.raises(synk.ConfigurationError, match="timeout="):
-        synk.worker(timeout=timedelta(0))(handlers.noop._function)
+        synk.worker(timeout=wrong)(handlers.noop._function)
 
 
 @pytest.mark.parametrize(

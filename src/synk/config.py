@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 StartMethod: TypeAlias = Literal["forkserver", "spawn"]
 
-_LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
+LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
+"""Every attempt has an end."""
+
 _LONGEST_FETCH: Final = dt.timedelta(hours=1)
 _DAY: Final = dt.timedelta(days=1)
 _MIB: Final = 1024 * 1024
@@ -57,7 +59,7 @@ class QueueConfig:
         if not isinstance(self.max_workers, int) or not 1 <= self.max_workers <= 65535:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("max_workers", self.max_workers, "must be from 1 to 65535")
         check_duration("time_fetch", self.time_fetch, most=_LONGEST_FETCH)
-        check_duration("job_timeout", self.job_timeout, most=_LONGEST_TIMEOUT)
+        check_duration("job_timeout", self.job_timeout, most=LONGEST_TIMEOUT)
 
 
 def _default_retention() -> Mapping[JobState, dt.timedelta]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from synk.attempt import holds_nul
-from synk.config import check_bytes, check_duration
+from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import ARGS_BYTES_MAX, Job, check_label
 
@@ -44,7 +44,7 @@ class Worker(ABC, Generic[A]):
         """Does the job. What it returns is stored as JSON; an exception is a failed attempt."""
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override
-        """Returns how long this attempt may run; None: the queue's `job_timeout`."""
+        """Returns how long this attempt may run, up to 30 days; None: the queue's `job_timeout`."""
         return None
 
     def soft_timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - as above
@@ -100,7 +100,7 @@ class FunctionWorker(Worker[A]):
     ) -> None:
         for name, value in (("timeout", timeout), ("soft_timeout", soft_timeout)):
             if value is not None:
-                check_duration(name, value)
+                check_duration(name, value, most=LONGEST_TIMEOUT)
         if max_rss is not None:
             check_bytes("max_rss", max_rss)
         self._function = function
@@ -172,7 +172,7 @@ def worker(
 
     Args:
         function: at the top of a module, so that worker processes find it by its name.
-        timeout: how long an attempt may run; None: the queue's `job_timeout`.
+        timeout: how long an attempt may run, at most 30 days; None: the queue's `job_timeout`.
         soft_timeout: after what time `SoftTimeout` is raised in it; None: never.
         max_rss: how many bytes of memory it may use with all that it starts; None: the queue's.
         next_retry: asked after a failure when to try again; None: the default back-off.
@@ -255,12 +255,14 @@ def named_seconds(method: str, value: object) -> float | None:
     """Returns what a worker's *method* returned, in seconds.
 
     Raises:
-        TypeError: it is no timedelta above zero.
+        TypeError: it is no timedelta above zero, or above 30 days.
     """
     if value is None:
         return None
-    if not isinstance(value, dt.timedelta) or value <= dt.timedelta(0):
-        raise TypeError(f"{method}() returned {value!r}; it must be a timedelta above zero")
+    if not isinstance(value, dt.timedelta) or not dt.timedelta(0) < value <= LONGEST_TIMEOUT:
+        raise TypeError(
+            f"{method}() returned {value!r}; it must be a timedelta above zero and up to 30 days"
+        )
     return value.total_seconds()
 
 

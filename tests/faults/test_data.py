@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -13,8 +14,8 @@ import synk
 from faults.facts import Facts
 from faults.typed import Everything
 from servers import Server
-from supervising import ended, make_client, supervised
-from synk import CancelReason, Cause, JobState, telemetry
+from supervising import ended, make_client, supervised, wait_until
+from synk import CancelReason, Cause, Change, JobState, telemetry
 from synk.job import ARGS_BYTES_MAX
 from synk.registry import encode_args
 from synk.storage.postgres import PostgresStorage
@@ -86,6 +87,36 @@ def test_p4_p6_a_result_is_stored_as_it_is_or_fails_the_attempt_and_says_why(
     assert {name: rows[name].result for name in KEPT} == KEPT
     # The worker says so; it is not left to the database.
     assert facts.of(telemetry.OutcomeReduced) == []
+
+
+@pytest.mark.parametrize("name", hostile.TIMEOUTS)
+def test_p9_a_time_limit_is_finite_or_fails_the_attempt(client: synk.Client, name: str) -> None:
+    row = ended(client, client.insert("x", hostile.Extreme(timeout=name), ONCE))
+
+    (error,) = row.errors
+    if name in ("none", "the longest"):
+        assert error.error == "RuntimeError: as asked"
+    else:
+        assert "timeout() returned" in error.error
+
+
+@pytest.mark.parametrize("name", hostile.RETRIES)
+def test_p9_a_failed_job_waits_for_the_time_it_names_or_for_the_back_off(
+    client: synk.Client, name: str
+) -> None:
+    facts = Facts(client)
+    job_id = client.insert("x", hostile.Extreme(retry=name))
+
+    facts.wait_for(telemetry.AttemptEnded)
+    row = wait_until(lambda: (r := client.get(job_id)) is not None and r.attempt and r.errors and r)
+
+    assert client.cancel(job_id) is Change.APPLIED
+    waits = row.scheduled_at - row.errors[0].at
+    years = {"at once": 1, "on the last day": 9999}
+    if name in years:
+        assert row.scheduled_at.year == years[name]
+    else:
+        assert timedelta(seconds=3) < waits < timedelta(seconds=5)
 
 
 def test_p5_arguments_of_just_the_largest_size_are_stored_and_larger_ones_are_not(
