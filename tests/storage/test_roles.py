@@ -76,7 +76,7 @@ def test_x5_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) ->
     )
 
 
-def test_x5_a_supervisor_runs_jobs_and_cannot_change_the_schema(
+def test_x5_a_supervisor_runs_jobs_and_changes_no_schema(
     login: Callable[[str], str],
 ) -> None:
     dsn = login("supervisor")
