@@ -67,6 +67,8 @@ class ClaimLoop:
         self._condition = threading.Condition()
         self._demand: dict[str, int] = {}
         self._due = dict.fromkeys(queues, 0.0)
+        self._claimed = dict.fromkeys(queues, -1)
+        """The number of each queue's last claim."""
         self._empty = dict.fromkeys(queues, 0)
         """Claims in a row that found nothing, by queue."""
         self._are_announced = False
@@ -124,7 +126,9 @@ class ClaimLoop:
                 now = time.monotonic()
                 due = [name for name in self._demand if self._due[name] <= now]
                 if due:
-                    queue = min(due, key=self._due.__getitem__)
+                    # In turns: a queue that always has jobs must not keep others from being asked.
+                    queue = min(due, key=self._claimed.__getitem__)
+                    self._claimed[queue] = self._claims
                     # The pool's demand holds again once it has seen what this claim brings.
                     limit, self._demand = self._demand[queue], {}
                     self._claims += 1
