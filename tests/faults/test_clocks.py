@@ -191,7 +191,7 @@ def test_t4_a_step_of_the_servers_clock_is_told_and_frees_no_job_of_a_living_sup
 
 
 def is_later(beat: int, then: int) -> bool:
-    return beat >= then + 4
+    return beat >= then + 3
 
 
 def beats(dsn: str) -> list[int]:
