@@ -159,7 +159,10 @@ class Connector:
         dsn = os.environ.get(DSN_VARIABLE)
         if not dsn:
             raise ConfigurationError(
-                "storage", None, f"names no database: give a DSN, or set {DSN_VARIABLE}"
+                "storage",
+                None,
+                f"names no database: give a DSN, or set {DSN_VARIABLE}, which worker processes get "
+                "only if `worker_env` names it",
             )
         check_dsn(dsn)
         return dsn
