@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 import handlers
 import synk
@@ -109,7 +110,7 @@ def test_x13_a_folder_that_somebody_else_made_first_is_not_used() -> None:
 
 
 def test_x13_an_embedded_servers_socket_is_its_users_alone(dsn: str) -> None:
-    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(dsn)
     folder = Path(str(parts.get("host", "")))
     if not folder.is_absolute():
         pytest.skip("the server of this run is not reached by a socket")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import servers
 import synk
@@ -102,7 +102,7 @@ def test_x6_x8_a_database_password_is_in_no_log_row_list_of_processes_or_worker(
 
 def test_x6_a_worker_is_given_the_dsn_if_that_is_asked_for(dsn: str, tmp_path: Path) -> None:
     listed = APP.replace("processes=1", "processes=1, worker_env=['PATH', 'SYNK_DATABASE_URL']")
-    word = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+    word = conninfo_to_dict(dsn)["dbname"]
     with StartedApp(tmp_path / "app", dsn, app=listed), make_client(dsn) as client:
         row = ended(client, client.insert("x", Snoop(str(word)[::-1])))
 
