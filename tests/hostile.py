@@ -305,4 +305,14 @@ class Extremist(synk.Worker[Extreme]):
         raise RuntimeError("as asked")
 
 
-WORKERS = [raise_it, never_say, give, Extremist()]
+@dataclass
+class SayFar(synk.JobArgs, kind="say_far"):
+    pass
+
+
+@synk.worker
+def say_far(job: synk.Job[SayFar]) -> None:
+    raise ValueError("日本")
+
+
+WORKERS = [raise_it, never_say, give, say_far, Extremist()]

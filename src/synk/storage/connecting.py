@@ -279,6 +279,9 @@ def connect_options(
     given = _conninfo.conninfo_to_dict(conninfo)
     defaults: dict[str, Any] = {
         "application_name": "synk",
+        # Whatever the database's: the server says then which text it cannot hold, and psycopg never
+        # takes text for bytes.
+        "client_encoding": "utf8",
         "connect_timeout": CONNECT_S,
         **_KEEPALIVE,
     }
