@@ -9,6 +9,7 @@ import pytest
 
 import servers
 from model import ModelStorage
+from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server15() -> Iterator[Server]:
-    """The machine's PostgreSQL 15, where it has one."""
+    """The machine's PostgreSQL 15, where it has one, with the oldest schema that synk works on."""
     if not (servers.PLACE_15 / "postgres").is_file():
         pytest.skip(f"no PostgreSQL 15 in {servers.PLACE_15}")
-    with servers.embedded_server(servers.PLACE_15) as server:
+    with servers.embedded_server(servers.PLACE_15, migrate.OLDEST) as server:
         yield server
 
 
@@ -50,7 +51,7 @@ def empty_dsn(server: Server) -> Iterator[str]:
 
 @pytest.fixture
 def server15_dsn(server15: Server) -> str:
-    """A database with synk's schema and no jobs on PostgreSQL 15."""
+    """A database without jobs on PostgreSQL 15, with the oldest schema that synk works on."""
     return server15.emptied()
 
 

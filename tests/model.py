@@ -232,7 +232,7 @@ class ModelStorage:
             state=JobState.RUNNING,
             attempt=entry.row.attempt + 1,
             attempted_at=self.now,
-            attempted_by=[*entry.row.attempted_by, client_id_of(owner)],
+            attempted_by=[*entry.row.attempted_by[-99:], client_id_of(owner)],
             progress=None,
         )
         row = entry.row

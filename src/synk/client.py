@@ -66,7 +66,8 @@ class Client:
             a socket behind is refused: it would not work in what is forked.
         on_worker_start: a function at the top of a module, called in each worker process before its
             first job: to open a connection, to load a model.
-        worker_env: the names of the environment variables that worker processes get; None: all.
+        worker_env: the names of the environment variables that worker processes get; None: all but
+            SYNK_DATABASE_URL and PGPASSWORD, which only handlers need that use the database.
         max_jobs: a worker process is replaced after so many jobs; 1 gives each job a fresh one.
         max_worker_rss: it is replaced, between two jobs, when it holds more bytes of memory.
         cancel_grace: how long a running job that is cancelled may take to end by itself, after

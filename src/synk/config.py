@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 StartMethod: TypeAlias = Literal["forkserver", "spawn"]
 
-_LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
+LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
+"""Every attempt has an end."""
+
 _LONGEST_FETCH: Final = dt.timedelta(hours=1)
 _DAY: Final = dt.timedelta(days=1)
+
+SECRET_VARIABLES: Final = frozenset({"SYNK_DATABASE_URL", "PGPASSWORD"})
+"""Variables of the environment that may hold the database's password: workers have no use for it,
+unless their handlers say so."""
+
 _MIB: Final = 1024 * 1024
 
 
@@ -33,7 +40,8 @@ class QueueConfig:
     """How many jobs of this queue may run at once on this supervisor. What really runs at once is
     at most the number of worker processes, which all queues of the supervisor share."""
     time_fetch: dt.timedelta = dt.timedelta(milliseconds=200)
-    """How often the queue is looked at when nothing announced a job. Longest 1 hour."""
+    """How often the queue is looked at when nothing announced a job. Up to a fifth sooner, so that
+    many supervisors do not look in one instant. Longest 1 hour."""
     job_timeout: dt.timedelta = dt.timedelta(minutes=1)
     """Wall time of an attempt before its process is killed, where the worker names none. It is
     always finite: at most 30 days."""
@@ -56,7 +64,7 @@ class QueueConfig:
         if not isinstance(self.max_workers, int) or not 1 <= self.max_workers <= 65535:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("max_workers", self.max_workers, "must be from 1 to 65535")
         check_duration("time_fetch", self.time_fetch, most=_LONGEST_FETCH)
-        check_duration("job_timeout", self.job_timeout, most=_LONGEST_TIMEOUT)
+        check_duration("job_timeout", self.job_timeout, most=LONGEST_TIMEOUT)
 
 
 def _default_retention() -> Mapping[JobState, dt.timedelta]:
@@ -111,7 +119,7 @@ class EngineConfig:
     on_worker_start: Callable[[], object] | None = None
     """Called in each worker process before its first job."""
     worker_env: tuple[str, ...] | None = None
-    """The names of the environment variables that workers get; None: all of them."""
+    """The names of the environment variables that workers get; None: all but `SECRET_VARIABLES`."""
     max_jobs: int | None = None
     """Jobs that one worker process runs at most, before another takes its place; None: any."""
     max_worker_rss: int | None = None

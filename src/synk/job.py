@@ -117,6 +117,11 @@ class JobArgs:
 
     ``class ThumbnailArgs(synk.JobArgs, kind="thumbnail")``. A `msgspec.Struct` or a pydantic model
     with a class attribute ``kind`` needs no base class.
+
+    They travel as JSON and come back by the types of their fields: datetime, timedelta, Decimal,
+    UUID, bytes, Enum, tuple, set, whole numbers of any size, dict with numbers as keys. A field
+    that names no type (Any) gets plain JSON back: lists, texts, and a float from 1e16 on as a whole
+    number. A number that is not finite, a NUL character and a lone surrogate are refused.
     """
 
     kind: ClassVar[str]
@@ -219,7 +224,7 @@ class JobRow:
     attempted_at: dt.datetime | None
     finalized_at: dt.datetime | None
     attempted_by: list[str]
-    """The ids of the clients that claimed it, in order."""
+    """The ids of the clients that claimed it, in order; the last 100."""
     depends_on: list[int]
     waiting_on: list[int]
     """Those of `depends_on` that are not completed yet."""
@@ -406,7 +411,7 @@ class Job(Generic[T]):
 
     @property
     def attempted_by(self) -> list[str]:
-        """The ids of the clients that claimed it, this one last."""
+        """The ids of the clients that claimed it, this one last; at most 100."""
         return self._past().get("attempted_by", [self._client_id])
 
     @property

@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import inspect
 import json
+import math
 import sys
 import typing
 from abc import ABC, abstractmethod
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
-from synk.config import check_bytes, check_duration
+from synk.attempt import holds_nul
+from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import ARGS_BYTES_MAX, Job, check_label
 
@@ -42,7 +44,7 @@ class Worker(ABC, Generic[A]):
         """Does the job. What it returns is stored as JSON; an exception is a failed attempt."""
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override
-        """Returns how long this attempt may run; None: the queue's `job_timeout`."""
+        """Returns how long this attempt may run, up to 30 days; None: the queue's `job_timeout`."""
         return None
 
     def soft_timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - as above
@@ -98,7 +100,7 @@ class FunctionWorker(Worker[A]):
     ) -> None:
         for name, value in (("timeout", timeout), ("soft_timeout", soft_timeout)):
             if value is not None:
-                check_duration(name, value)
+                check_duration(name, value, most=LONGEST_TIMEOUT)
         if max_rss is not None:
             check_bytes("max_rss", max_rss)
         self._function = function
@@ -170,7 +172,7 @@ def worker(
 
     Args:
         function: at the top of a module, so that worker processes find it by its name.
-        timeout: how long an attempt may run; None: the queue's `job_timeout`.
+        timeout: how long an attempt may run, at most 30 days; None: the queue's `job_timeout`.
         soft_timeout: after what time `SoftTimeout` is raised in it; None: never.
         max_rss: how many bytes of memory it may use with all that it starts; None: the queue's.
         next_retry: asked after a failure when to try again; None: the default back-off.
@@ -253,12 +255,14 @@ def named_seconds(method: str, value: object) -> float | None:
     """Returns what a worker's *method* returned, in seconds.
 
     Raises:
-        TypeError: it is no timedelta above zero.
+        TypeError: it is no timedelta above zero, or above 30 days.
     """
     if value is None:
         return None
-    if not isinstance(value, dt.timedelta) or value <= dt.timedelta(0):
-        raise TypeError(f"{method}() returned {value!r}; it must be a timedelta above zero")
+    if not isinstance(value, dt.timedelta) or not dt.timedelta(0) < value <= LONGEST_TIMEOUT:
+        raise TypeError(
+            f"{method}() returned {value!r}; it must be a timedelta above zero and up to 30 days"
+        )
     return value.total_seconds()
 
 
@@ -302,10 +306,14 @@ def encode_args(args: object) -> tuple[str, str]:
     text = _json_text(args)
     if not text.startswith("{"):
         raise InvalidJob("args", args, "must become a JSON object")
-    if len(text) > ARGS_BYTES_MAX:
-        raise InvalidJob("args", args, f"{len(text)} bytes of JSON, at most {ARGS_BYTES_MAX}")
-    if "null" in text or "\\u0000" in text:
-        _check_values("args", json.loads(text), args)
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > ARGS_BYTES_MAX:
+        raise InvalidJob("args", args, f"{size} bytes of JSON, at most {ARGS_BYTES_MAX}")
+    if "null" in text:
+        # Both msgspec and pydantic write NaN so.
+        _check_values("args", _plain(args))
+    if holds_nul(text):
+        _check_values("args", json.loads(text))
     return kind, text
 
 
@@ -319,31 +327,28 @@ def _json_text(args: object) -> str:
         raise InvalidJob("args", args, f"is not JSON: {error}") from None
 
 
-def _check_values(path: str, value: object, original: object) -> None:
-    """Looks for what JSON text hides: msgspec writes NaN as null, and PostgreSQL refuses NUL."""
+def _plain(args: object) -> object:
+    """Returns what became JSON, before it did."""
+    dump = getattr(args, "model_dump", None)
+    return msgspec.to_builtins(args) if dump is None else dump()
+
+
+def _check_values(path: str, value: object) -> None:
+    """Looks for what JSON text hides, or PostgreSQL refuses."""
     match value:
         case dict():
-            for key, item in typing.cast("dict[str, object]", value).items():
-                _check_values(path, key, None)
-                _check_values(f"{path}.{key}", item, _inside(original, key))
-        case list():
-            for index, item in enumerate(typing.cast("list[object]", value)):
-                _check_values(f"{path}[{index}]", item, _inside(original, index))
+            for key, item in typing.cast("dict[object, object]", value).items():
+                _check_values(path, key)
+                _check_values(f"{path}.{key}", item)
+        case list() | tuple() | set() | frozenset():
+            for index, item in enumerate(typing.cast("typing.Iterable[object]", value)):
+                _check_values(f"{path}[{index}]", item)
         case str() if "\x00" in value:
             raise InvalidJob(path, value, "holds a NUL character, which PostgreSQL cannot store")
-        case None if isinstance(original, float):
-            raise InvalidJob(path, original, "is not JSON: it is no finite number")
+        case float() if not math.isfinite(value):
+            raise InvalidJob(path, value, "is not JSON: it is no finite number")
         case _:
             pass
-
-
-def _inside(container: object, key: str | int) -> object:
-    try:
-        if isinstance(container, (dict, list, tuple)):
-            return container[key]  # pyright: ignore[reportUnknownVariableType, reportArgumentType, reportCallIssue]
-        return getattr(container, str(key), None)
-    except (KeyError, IndexError, TypeError):
-        return None
 
 
 def _handler(item: Worker[Any]) -> Handler:

@@ -428,9 +428,10 @@ def test_jobs_that_nobody_can_run_are_given_back_when_workers_keep_failing_to_st
     world.exit(0)
     world.exit(1)
     world.claim(job(1), job(2))
+    world.advance(1.0)
+    assert world.ended == {}
 
-    for failures in range(START_FAILURES_MAX):
-        assert bool(world.ended) is False, failures
+    for _ in range(START_FAILURES_MAX):
         world.exit(0, m.Exit(code=1))
         world.advance(20.0)
 
@@ -438,21 +439,6 @@ def test_jobs_that_nobody_can_run_are_given_back_when_workers_keep_failing_to_st
     assert sorted(world.ended) == [1, 2]
     assert world.gave_up is None
     assert world.pool.demand() == {}
-
-
-def test_jobs_are_kept_for_the_worker_that_serves_while_another_fails_to_start() -> None:
-    world = World(queues={"default": QueueLimits(max_workers=9, timeout_s=1000)})
-    world.all_ready()
-    world.exit(0)
-    world.claim(job(1), job(2), job(3))
-    world.begin(1)
-
-    for _ in range(START_FAILURES_MAX + 1):
-        world.exit(0, m.Exit(code=1))
-        world.advance(20.0)
-
-    assert world.ended == {}
-    assert world.held() == {1, 2, 3}
 
 
 def test_a_worker_that_never_gets_ready_is_killed() -> None:

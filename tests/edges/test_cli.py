@@ -97,7 +97,7 @@ def test_a_running_job_is_killed_by_cancel_and_kept_by_delete(dsn: str) -> None:
     assert row.cancel_reason is synk.CancelReason.REQUESTED
 
 
-def test_names_are_shown_as_they_are_whatever_they_look_like(dsn: str) -> None:
+def test_x14_names_are_shown_as_they_are_whatever_they_look_like(dsn: str) -> None:
     name = "[bold red]x[/nonsense] {} %s \\"
     with make_client(dsn) as client:
         job_id = client.insert(name, handlers.Typed(1, ["[/]", "\x1b[31m", "\x9b"]))

@@ -92,7 +92,7 @@ def test_job_shows_the_account_of_its_attempt(
     assert re.search(r"^ran in +pid \d+ on \S+", afterwards, re.MULTILINE)
 
 
-def test_control_characters_of_a_row_do_not_reach_the_terminal(dsn: str) -> None:
+def test_x14_control_characters_of_a_row_do_not_reach_the_terminal(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO synk.job (kind, name, queue)"

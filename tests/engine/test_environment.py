@@ -53,7 +53,7 @@ def surroundings(client: synk.Client, queue: str = "default") -> dict[str, Any]:
     return row.result
 
 
-def test_workers_get_the_variables_that_are_allowed_and_no_other(client: synk.Client) -> None:
+def test_x6_workers_get_the_variables_that_are_allowed_and_no_other(client: synk.Client) -> None:
     seen = surroundings(client)
 
     given = {"PATH", "HOME", "SYNK_TEST_LOG", "SYNK_TEST_STARTED", "SYNK_SUPERVISOR"}
@@ -63,22 +63,24 @@ def test_workers_get_the_variables_that_are_allowed_and_no_other(client: synk.Cl
     assert (seen["of the kernel"], seen["of a child"]) == (0, 0)
 
 
-def test_without_a_list_workers_get_all_variables(
+def test_without_a_list_workers_get_all_variables_but_the_databases(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNK_TEST_SECRET", SECRET)
+    monkeypatch.setenv("PGPASSWORD", SECRET)
     with acting(dsn, processes=1, no_new_privileges=False) as client:
         seen = surroundings(client)
 
     assert "SYNK_TEST_SECRET" in seen["environment"]
+    assert "PGPASSWORD" not in seen["environment"]
     assert seen["no new privileges"] is False
 
 
-def test_workers_can_gain_no_privileges(client: synk.Client) -> None:
+def test_x7_workers_can_gain_no_privileges(client: synk.Client) -> None:
     assert surroundings(client)["no new privileges"] is True
 
 
-def test_workers_have_the_limits_that_were_named(client: synk.Client) -> None:
+def test_x7_workers_have_the_limits_that_were_named(client: synk.Client) -> None:
     seen = surroundings(client)
 
     assert seen["descriptors"][0] == 1234

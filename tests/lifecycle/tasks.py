@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -45,6 +47,9 @@ class Doer(synk.Worker[Task]):
 
     def fail(self, task: Task) -> None:
         raise RuntimeError("as asked")
+
+    def die(self, task: Task) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def hold_gil(self, task: Task) -> None:
         ctypes.PyDLL(None).pause()

@@ -41,7 +41,7 @@ def begun(client: synk.Client, log: Path, sleep_s: float = 1000.0) -> int:
     return job_id
 
 
-def test_jobs_of_a_killed_supervisor_run_elsewhere_after_its_lease(
+def test_m10_jobs_of_a_killed_supervisor_run_elsewhere_after_its_lease(
     client: synk.Client, dsn: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"

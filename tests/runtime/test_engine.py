@@ -75,7 +75,7 @@ def test_arguments_of_a_megabyte_reach_the_worker(client: synk.Client) -> None:
     assert last_error(row).error.startswith("ValueError: the result is 900002 bytes")
 
 
-def test_arguments_that_do_not_fit_their_type_are_a_decode_failure(
+def test_p8_arguments_that_do_not_fit_their_type_are_a_decode_failure(
     client: synk.Client, connection
 ) -> None:
     job_id = connection.execute(
@@ -90,7 +90,7 @@ def test_arguments_that_do_not_fit_their_type_are_a_decode_failure(
     assert "count" in last_error(row).error
 
 
-def test_a_kind_without_worker_is_left_for_others(client: synk.Client, connection) -> None:
+def test_p7_a_kind_without_worker_is_left_for_others(client: synk.Client, connection) -> None:
     foreign = connection.execute(
         "INSERT INTO synk.job (kind, name, priority) VALUES ('foreign', 'x', 1) RETURNING id"
     ).fetchone()[0]
@@ -140,7 +140,7 @@ def test_a_group_comes_back_with_its_members(client: synk.Client) -> None:
         ("huge_result", "ValueError: the result is 1000002 bytes"),
     ],
 )
-def test_a_failure_is_recorded_whatever_it_carries(
+def test_p1_p2_p4_a_failure_is_recorded_whatever_it_carries(
     client: synk.Client, how: str, shown: str
 ) -> None:
     error = last_error(misbehave(client, how))

@@ -38,7 +38,7 @@ def test_making_a_storage_opens_nothing(connection) -> None:
         ("host=/nowhere dbname=d user=u password=canary", "database d at /nowhere:5432"),
     ],
 )
-def test_an_unreachable_server_is_one_line_without_the_password(dsn: str, said: str) -> None:
+def test_x8_an_unreachable_server_is_one_line_without_the_password(dsn: str, said: str) -> None:
     storage = synk.PostgresStorage(dsn)
 
     with pytest.raises(synk.StorageUnavailable) as caught:
@@ -50,7 +50,7 @@ def test_an_unreachable_server_is_one_line_without_the_password(dsn: str, said: 
 
 
 @pytest.mark.parametrize("target", ["nonsense", "postgresql://h/d?wrong=canary", 7])
-def test_what_is_no_dsn_is_refused_at_once(target) -> None:
+def test_x8_what_is_no_dsn_is_refused_at_once(target) -> None:
     with pytest.raises(synk.ConfigurationError, match="storage=") as caught:
         synk.PostgresStorage(target)
 

@@ -1,4 +1,4 @@
-"""The conformance suite, on PostgreSQL, on the model of the tests, and on an older PostgreSQL."""
+"""The conformance suite: on PostgreSQL, on the model, and on an older PostgreSQL and schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TestStorage(StorageConformance):
         return any_storage
 
 
-class TestPostgres15(StorageConformance):
+class TestPostgres15AndTheOldestSchema(StorageConformance):
     @pytest.fixture
     def storage(self, server15_dsn: str) -> Iterator[PostgresStorage]:
         storage = PostgresStorage(server15_dsn)

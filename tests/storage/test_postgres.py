@@ -63,7 +63,7 @@ def test_an_unreachable_database_is_told_in_one_line(dsn: str, changed: dict[str
     assert CANARY not in f"{told(error)} {storage!r}"
 
 
-def test_a_wrong_password_is_told_without_the_right_or_the_wrong_one(login_dsn: str) -> None:
+def test_x8_a_wrong_password_is_told_without_the_right_or_the_wrong_one(login_dsn: str) -> None:
     right = synk.PostgresStorage(login_dsn)
     wrong = synk.PostgresStorage(make_conninfo(login_dsn, password=CANARY[::-1]))
 
@@ -92,7 +92,7 @@ def test_a_wrong_password_is_told_without_the_right_or_the_wrong_one(login_dsn: 
         f"postgresql://user:{CANARY}@[host/db",
     ],
 )
-def test_what_is_no_dsn_is_refused_without_a_part_of_it(dsn: str) -> None:
+def test_x8_what_is_no_dsn_is_refused_without_a_part_of_it(dsn: str) -> None:
     error = raised(lambda: synk.PostgresStorage(dsn))
 
     assert isinstance(error, synk.ConfigurationError)

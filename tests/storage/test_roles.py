@@ -54,7 +54,7 @@ def refused(dsn: str, *statements: str) -> bool:
     return True
 
 
-def test_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) -> None:
+def test_x5_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) -> None:
     dsn = login("producer")
     keyed = synk.InsertOptions(idempotency_key="k")
     with client_of(dsn) as client:
@@ -76,7 +76,9 @@ def test_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) -> No
     )
 
 
-def test_a_supervisor_runs_jobs_and_cannot_change_the_schema(login: Callable[[str], str]) -> None:
+def test_x5_a_supervisor_runs_jobs_and_changes_no_schema(
+    login: Callable[[str], str],
+) -> None:
     dsn = login("supervisor")
     with supervised(dsn) as client:
         first = client.insert("typed", handlers.Typed(2))
@@ -100,7 +102,7 @@ def test_a_supervisor_runs_jobs_and_cannot_change_the_schema(login: Callable[[st
     )
 
 
-def test_a_viewer_looks_and_changes_nothing(
+def test_x5_a_viewer_looks_and_changes_nothing(
     login: Callable[[str], str], storage: synk.PostgresStorage
 ) -> None:
     with synk.Client(storage=storage) as own:
@@ -119,7 +121,7 @@ def test_a_viewer_looks_and_changes_nothing(
     assert refused(dsn, "UPDATE synk.job SET name = 'x'", "DELETE FROM synk.client")
 
 
-def test_the_owner_owns_everything(connection: psycopg.Connection) -> None:
+def test_x5_the_owner_owns_everything(connection: psycopg.Connection) -> None:
     others = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'synk'::regnamespace AND relkind = 'r'"
         " AND pg_get_userbyid(relowner) <> 'synk_owner'"
@@ -130,7 +132,7 @@ def test_the_owner_owns_everything(connection: psycopg.Connection) -> None:
     assert others == []
 
 
-def test_functions_that_have_the_owners_rights_look_nowhere_else(
+def test_x4_functions_that_have_the_owners_rights_look_nowhere_else(
     connection: psycopg.Connection,
 ) -> None:
     loose = connection.execute(

@@ -242,7 +242,7 @@ def test_what_is_not_available_is_not_announced(dsn: str, connection) -> None:
 
 
 @pytest.mark.parametrize("schema", ["jobs_2", "user"])
-def test_the_schema_may_have_another_name(dsn: str, schema: str) -> None:
+def test_x3_the_schema_may_have_another_name(dsn: str, schema: str) -> None:
     storage = synk.PostgresStorage(dsn, schema=schema)
     storage.migrate()
     with synk.Client(storage=storage) as client:
@@ -258,7 +258,7 @@ def test_the_schema_may_have_another_name(dsn: str, schema: str) -> None:
 
 
 @pytest.mark.parametrize("schema", ["", "Jobs", "a b", "1a", "x" * 51, "Robert'); --", None])
-def test_a_schema_that_is_no_identifier_is_refused(schema) -> None:
+def test_x3_a_schema_that_is_no_identifier_is_refused(schema) -> None:
     with pytest.raises(synk.ConfigurationError, match="schema="):
         synk.PostgresStorage("postgresql://localhost/x", schema=schema)
 

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 class QueueBacklog:
     """The waiting jobs of one queue, a line for each priority."""
 
-    __slots__ = ("_lines", "count")
+    __slots__ = ("_lines", "_taken", "count", "stuck_since")
 
     def __init__(self) -> None:
         self._lines: dict[int, deque[ClaimedJob]] = {int(p): deque() for p in Priority}
+        self._taken = False
         self.count = 0
+        self.stuck_since: float | None = None
+        """Since when no worker has taken any of them; None: none waits."""
 
     def __iter__(self) -> Iterator[ClaimedJob]:
         for line in self._lines.values():
@@ -48,8 +51,17 @@ class QueueBacklog:
         for line in self._lines.values():
             if line:
                 self.count -= 1
+                self._taken = True
                 return line.popleft()
         raise IndexError("the backlog is empty")
+
+    def look(self, now: float) -> None:
+        """Brings `stuck_since` up to date."""
+        if not self.count:
+            self.stuck_since = None
+        elif self._taken or self.stuck_since is None:
+            self.stuck_since = now
+        self._taken = False
 
     def remove_where(self, unwanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
         """Takes out and returns the jobs for which *unwanted* is true."""
@@ -65,7 +77,7 @@ class QueueBacklog:
 
 
 class Backlog:
-    """All queues' waiting jobs; `turns` goes round the queues, so that none starves another."""
+    """All queues' waiting jobs; they take turns, so that none starves another."""
 
     def __init__(self, queues: Iterable[str]) -> None:
         self.queues = {name: QueueBacklog() for name in queues}
@@ -90,12 +102,15 @@ class Backlog:
         self.queues[job.queue].append_left(job)
 
     def turns(self) -> Iterator[tuple[str, QueueBacklog]]:
-        """Yields the queues that have jobs, beginning with another one each time."""
-        start, self._next = self._next, (self._next + 1) % max(1, len(self._order))
-        for name in self._order[start:] + self._order[:start]:
+        """Yields the queues that have jobs, beginning after the one that had its turn last."""
+        for name in self._order[self._next :] + self._order[: self._next]:
             queue = self.queues[name]
             if queue.count:
                 yield name, queue
+
+    def had_its_turn(self, name: str) -> None:
+        """A worker was given jobs of this queue, before those of others."""
+        self._next = self._order.index(name) + 1
 
     def remove_where(self, unwanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
         """Takes out and returns the jobs for which *unwanted* is true."""

@@ -59,6 +59,11 @@ def has_room(slot: Slot, expected_s: float) -> bool:
     return held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S
 
 
+def _moves(slot: Slot) -> bool:
+    """Whether it takes jobs, and none that it is known to be long at."""
+    return slot.places > 0 and (not slot.in_flight or slot.in_flight[0].expected_s <= PREFETCH_S)
+
+
 def slots_using(slots: Sequence[Slot], queue: str) -> int:
     """Returns how many workers have jobs of *queue*."""
     return sum(any(job.queue == queue for job in slot.in_flight) for slot in slots)
@@ -88,7 +93,8 @@ class Demand:
         ahead = 0
         if expected_s < BUFFER_S:
             held = self._backlog.queues[queue].count + self._in_flight_of(queue)
-            target = min(BACKLOG_JOBS, int(slots * BUFFER_S / expected_s))
+            moving = self._moving_for(queue, slots)
+            target = min(BACKLOG_JOBS, int(moving * BUFFER_S / expected_s))
             ahead = target - held
             if ahead < target // 4:
                 # Not worth a claim yet: few large claims cost the database less than many small.
@@ -108,6 +114,14 @@ class Demand:
         if slots < len(self._slots):
             room = min(room, max(0, slots - slots_using(self._slots, queue)))
         return room - self._backlog.count
+
+    def _moving_for(self, queue: str, slots: int) -> int:
+        """Returns how many workers will soon take jobs of *queue*, of the *slots* it may have."""
+        moving = [slot for slot in self._slots if _moves(slot)]
+        if slots == len(self._slots):
+            return len(moving)
+        free = max(0, slots - slots_using(self._slots, queue))
+        return min(len(moving), free + slots_using(moving, queue))
 
     def _expected_in(self, queue: str) -> float:
         job = self._backlog.queues[queue].peek()

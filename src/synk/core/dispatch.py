@@ -58,7 +58,10 @@ class Dispatch:
                 slot.in_flight.append(job)
                 slot.backlog_s += expected_s
                 jobs.append(job)
-        return self._sent(slot, jobs, now) if jobs else None
+        if not jobs:
+            return None
+        self._backlog.had_its_turn(jobs[0].queue)
+        return self._sent(slot, jobs, now)
 
     def _sent(self, slot: Slot, jobs: list[ClaimedJob], now: float) -> Send:
         first = slot.sent + 1

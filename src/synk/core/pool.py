@@ -65,12 +65,16 @@ STALL_S: Final = 0.02
 """A worker without progress for this long, and for three times what its job was expected to take,
 gets no more jobs, and what waits at it is taken back."""
 
+HELD_S: Final = 5.0
+"""Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
+for other supervisors."""
+
 START_TIMEOUT_S: Final = 60.0
 """A worker has this long to import the handlers' modules."""
 
 START_FAILURES_MAX: Final = 5
 """Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
-is a passing trouble: the pool goes on trying, ever more rarely, and gives back what it holds."""
+is a passing trouble: the pool goes on trying, ever more rarely."""
 
 LEAVE_S: Final = 1.0
 """A worker without a job that was told to end has this long."""
@@ -156,6 +160,7 @@ class Pool:
                 self._on_request(event)
         self._dispatch(now)
         self._look_at_slots(now)
+        self._look_at_backlog(now)
         return self._flushed()
 
     def _on_worker(
@@ -193,6 +198,8 @@ class Pool:
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
         times = [time for slot in self.slots for time in self._times_of(slot)]
+        stuck = (queue.stuck_since for queue in self.backlog.queues.values())
+        times += [since + HELD_S for since in stuck if since is not None]
         if self.draining and not self.is_stopped:
             times.append(self._drain_deadline)
         return min(times, default=None)
@@ -405,8 +412,6 @@ class Pool:
         slot.spawn_at = now + min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
         if self._start_failures < START_FAILURES_MAX or self.draining:
             return
-        if not any(slot.state is SlotState.SERVING for slot in self.slots):
-            self._ledger.release(self.backlog.remove_where(lambda _: True))
         if not self._ever_ready and self._start_failures == START_FAILURES_MAX:
             self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
 
@@ -503,6 +508,12 @@ class Pool:
         elif any(not slot.in_flight for slot in serving):
             for slot in self._dispatching.overfull(serving):
                 self._recall(slot)
+
+    def _look_at_backlog(self, now: float) -> None:
+        for queue in self.backlog.queues.values():
+            queue.look(now)
+            if queue.stuck_since is not None and now >= queue.stuck_since + HELD_S:
+                self._ledger.release(queue.remove_where(lambda _: True))
 
     def _flushed(self) -> list[Command]:
         settle = self._ledger.settled()

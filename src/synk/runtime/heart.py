@@ -7,13 +7,13 @@ ends the work in time.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.errors import SynkError
+from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class HeartLoop:
         while not self._stop.is_set():
             if not self._beat_once(heart, boottime()):
                 return True
-            # Not all of a fleet in the same instant.
-            self._stop.wait(self._lease.beat_s * random.uniform(0.9, 1.0))  # noqa: S311 - spread
+            self._stop.wait(spread(self._lease.beat_s, 0.1))
         return False
 
     def _beat_once(self, heart: Heart, now: float) -> bool:

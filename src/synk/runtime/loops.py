@@ -18,6 +18,7 @@ from synk.core.ownership import Reconciliation, fence_of, reconcile
 from synk.errors import SynkError
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict
+from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class ClaimLoop:
         self._condition = threading.Condition()
         self._demand: dict[str, int] = {}
         self._due = dict.fromkeys(queues, 0.0)
+        self._claimed = dict.fromkeys(queues, -1)
+        """The number of each queue's last claim."""
         self._empty = dict.fromkeys(queues, 0)
         """Claims in a row that found nothing, by queue."""
         self._marks = Marks(queues)
@@ -130,7 +133,9 @@ class ClaimLoop:
                 now = time.monotonic()
                 due = [name for name in self._demand if self._due[name] <= now]
                 if due:
-                    queue = min(due, key=self._due.__getitem__)
+                    # In turns: a queue that always has jobs must not keep others from being asked.
+                    queue = min(due, key=self._claimed.__getitem__)
+                    self._claimed[queue] = self._claims
                     wanted = self._demand[queue]
                     limit = min(CLAIM_JOBS, wanted)
                     # The pool's demand holds again once it has seen what this claim brings; until
@@ -153,7 +158,7 @@ class ClaimLoop:
         with self._condition:
             # Before the question: an announcement during it must not be lost.
             rests = min(self._empty[queue], IDLE_FETCHES) if self._are_announced else 0
-            self._due[queue] = began + self._fetch_s[queue] * (1 + rests)
+            self._due[queue] = began + spread(self._fetch_s[queue] * (1 + rests), 0.2)
             after = self._marks.of(queue, began)
         jobs: list[ClaimedJob] = []
         try:

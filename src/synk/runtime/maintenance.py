@@ -6,7 +6,6 @@ locks, and skips what another one has.
 
 from __future__ import annotations
 
-import random
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,7 @@ from synk.core.messages import CancelRequested
 from synk.core.ownership import BEATS_A_TTL, SecondOpinion
 from synk.errors import SynkError
 from synk.runtime.heart import boottime
+from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class MaintenanceLoop:
         if self._cleaner is None:
             return float("inf")
         interval_s = self._cleaner.clean_interval.total_seconds()
-        return min(interval_s, 60.0) * random.uniform(0.5, 1.0)  # noqa: S311 - spread, no secret
+        return spread(min(interval_s, 60.0), 0.5)
 
     def look_now(self) -> None:
         """Something was announced, perhaps a cancel."""
@@ -88,7 +88,7 @@ class MaintenanceLoop:
     def run(self) -> None:
         """Maintains until `stop`."""
         while not self._stopping:
-            pause_s = self._stage_s
+            pause_s = spread(self._stage_s, 0.2)
             try:
                 self._pass(self._clock())
                 self._trouble.ended()
@@ -106,7 +106,7 @@ class MaintenanceLoop:
         while self._storage.stage(STAGE_JOBS):
             self._on_staged()
         if now >= self._rescue_due:
-            self._rescue_due = now + self._look_s * random.uniform(0.7, 1.0)  # noqa: S311 - as above
+            self._rescue_due = now + spread(self._look_s, 0.3)
             self._rescue()
         if now >= self._clean_due and self._cleaner is not None:
             self._clean_due = now + self._cleaner.clean_interval.total_seconds()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from synk.config import SECRET_VARIABLES
 from synk.runtime import child, linux, nursery_host, packets
 
 if TYPE_CHECKING:
@@ -185,8 +186,9 @@ def _ending_signals_held() -> Generator[None]:
 
 
 def _environment(names: tuple[str, ...] | None, tag: str) -> dict[str, str]:
-    given = os.environ if names is None else {n: os.environ[n] for n in names if n in os.environ}
-    return {**given, linux.TAG: tag}
+    if names is None:
+        names = tuple(os.environ.keys() - SECRET_VARIABLES)
+    return {**{name: os.environ[name] for name in names if name in os.environ}, linux.TAG: tag}
 
 
 def signal_name(code: int | None) -> str | None:

@@ -145,7 +145,7 @@ class Supervisor:
 
         Raises:
             StorageUnavailable: the database cannot be used at the start. Later this is waited for.
-            SchemaMismatch: it has not the schema that this version needs.
+            SchemaMismatch: it has no schema that this version works with.
             WorkerStartError: worker processes cannot be started.
         """
         self._storage.ping()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
 from synk import telemetry
+from synk.runtime.spread import spread
 
 if TYPE_CHECKING:
     from synk.telemetry import Telemetry
@@ -27,7 +27,7 @@ class Trouble:
             self._since = time.monotonic()
             self._facts.emit(telemetry.StorageTrouble(self._loop, str(error)))
         self._failures += 1
-        return min(5.0, 0.1 * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1.0)  # noqa: S311
+        return spread(min(5.0, 0.1 * 2 ** min(self._failures, 6)), 0.5)
 
     def ended(self) -> None:
         """Notes a success."""

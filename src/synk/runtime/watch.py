@@ -19,6 +19,7 @@ from synk.errors import SynkError
 from synk.job import Fence, Progress
 from synk.runtime import linux
 from synk.runtime.sampling import sampled_stack
+from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
 from synk.status import ClientStatus, JobNotes, RecentError, SlotStatus
 
@@ -188,7 +189,7 @@ class WatchLoop:
     def _wait(self, pause_s: float) -> None:
         """Waits for a question, or *pause_s* seconds; never long enough to miss the next report."""
         deadline = time.monotonic() + pause_s
-        if self._asked.wait(pause_s) and not self._stopping:
+        if self._asked.wait(spread(pause_s, 0.1)) and not self._stopping:
             time.sleep(min(_PATIENCE_S, max(0.0, deadline - time.monotonic())))
         self._asked.clear()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import json
 import os
 import signal
 import sys
@@ -17,9 +16,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from synk import failure, registry
+from synk.attempt import json_text
 from synk.core import wire
 from synk.core.messages import Reply, Request
 from synk.errors import JobCancelled, SoftTimeout
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
     import socket
     import types
     from collections.abc import Callable
+
+    import msgspec
 
     from synk.core.messages import Measure
     from synk.job import ClaimedJob
@@ -57,6 +57,7 @@ it was until the next poke: looking takes some microseconds."""
 _STACK_FRAMES_MAX: Final = 200
 _STACK_BYTES_MAX: Final = 32 * 1024
 
+_TRACEBACK: Final = BaseException.__dict__["__traceback__"]
 _OWN_FILES: Final = (__file__, registry.__file__)
 
 
@@ -258,11 +259,12 @@ class WorkerLoop:
     ) -> Reply:
         cancelled = self._was_cancelled(number)
         cause = failure.Cause.EXCEPTION
-        if isinstance(error, _NotDecoded) and error.__cause__ is not None:
+        # By its type: isinstance() may ask the exception itself, which can answer with another one.
+        if issubclass(type(error), _NotDecoded) and error.__cause__ is not None:
             error, cause = error.__cause__, failure.Cause.DECODE
         elif cancelled:
             cause = failure.Cause.CANCELLED
-        elif isinstance(error, SoftTimeout):
+        elif issubclass(type(error), SoftTimeout):
             cause = failure.Cause.TIMEOUT
         record = failure.from_exception(
             error,
@@ -290,7 +292,8 @@ class _NotDecoded(Exception):  # noqa: N818 - says what happened, and never leav
 def _own_frames(error: BaseException) -> int:
     """Returns how many of a traceback's outermost frames are not the handler's."""
     count = 0
-    trace = error.__traceback__
+    # Not by its own attribute, which can be anything.
+    trace: types.TracebackType | None = _TRACEBACK.__get__(error)
     while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
         count += 1
         trace = trace.tb_next
@@ -312,13 +315,12 @@ def _result_text(result: object) -> str:
         ValueError: it is not JSON, or too large: the attempt fails, and says so.
     """
     try:
-        text = json.dumps(msgspec.to_builtins(result), allow_nan=False)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"the result is not JSON: {error}") from None
-    if "\\u0000" in text:
-        raise ValueError("the result holds a NUL character, which PostgreSQL cannot store")
-    if len(text) > RESULT_BYTES_MAX:
-        raise ValueError(f"the result is {len(text)} bytes of JSON, at most {RESULT_BYTES_MAX}")
+        text = json_text(result)
+    except ValueError as error:
+        raise ValueError(f"the result {error}") from None
+    size = len(text.encode())
+    if size > RESULT_BYTES_MAX:
+        raise ValueError(f"the result is {size} bytes of JSON, at most {RESULT_BYTES_MAX}")
     return text
 
 
@@ -330,8 +332,8 @@ def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.dateti
             return None
         if isinstance(when, dt.datetime) and when.utcoffset() is not None:
             return when
-        problem = f"returned {when!r}, not an aware datetime"
-    except Exception as error:  # noqa: BLE001 - the job's own failure must still be reported
-        problem = f"raised {error!r}"
+        problem = f"returned {failure.clean_text(when, 200)}, not an aware datetime"
+    except BaseException as error:  # noqa: BLE001 - the job's own failure must still be reported
+        problem = f"raised {failure.clean_text(error, 200)}"
     print(f"synk: next_retry of job {job.id} {problem}; using the default", file=sys.stderr)  # noqa: T201
     return None

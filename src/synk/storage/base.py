@@ -82,11 +82,11 @@ class Storage(Protocol):
     """What synk needs from a job store. The first eight methods are the original's."""
 
     def ping(self) -> None:
-        """Returns if the storage answers and has the schema that this version needs.
+        """Returns if the storage answers and has a schema that this version works with.
 
         Raises:
             StorageUnavailable: it does not answer.
-            SchemaMismatch: migrations are missing, or newer than this code.
+            SchemaMismatch: it lacks migrations that this version needs, or has newer ones.
         """
         ...
 

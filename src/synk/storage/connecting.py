@@ -159,7 +159,10 @@ class Connector:
         dsn = os.environ.get(DSN_VARIABLE)
         if not dsn:
             raise ConfigurationError(
-                "storage", None, f"names no database: give a DSN, or set {DSN_VARIABLE}"
+                "storage",
+                None,
+                f"names no database: give a DSN, or set {DSN_VARIABLE}, which worker processes get "
+                "only if `worker_env` names it",
             )
         check_dsn(dsn)
         return dsn
@@ -276,6 +279,9 @@ def connect_options(
     given = _conninfo.conninfo_to_dict(conninfo)
     defaults: dict[str, Any] = {
         "application_name": "synk",
+        # Whatever the database's: the server says then which text it cannot hold, and psycopg never
+        # takes text for bytes.
+        "client_encoding": "utf8",
         "connect_timeout": CONNECT_S,
         **_KEEPALIVE,
     }

@@ -2,6 +2,10 @@
 
 Two that migrate at once do not meet: the second waits for an advisory lock, and then finds nothing
 to do. A schema that is newer than this code is refused, since older code cannot know its rules.
+
+A fleet is upgraded without a stop by new code first: it works on the schema of the version before
+it too, beside supervisors of that version. Once all run it, the schema follows; a supervisor of the
+old version that is left then drains and ends.
 """
 
 from __future__ import annotations
@@ -19,16 +23,22 @@ if TYPE_CHECKING:
 LATEST: Final = 6
 """The schema version that this code works with."""
 
+OLDEST: Final = 5
+"""The oldest one that it works on as well. It rises with the first statement that needs more."""
+
 _LOCK_ID: Final = 7_959_371_058_302
 """Any constant of our own; the same in every version, so that versions exclude each other."""
 
 
-def apply(connection: psycopg.Connection[Any], schema: str = sql.DEFAULT_SCHEMA) -> list[str]:
+def apply(
+    connection: psycopg.Connection[Any], schema: str = sql.DEFAULT_SCHEMA, *, up_to: int = LATEST
+) -> list[str]:
     """Brings the schema up to date; returns the names of the migrations it applied.
 
     Args:
         connection: in autocommit mode; its role must be allowed to create the schema.
         schema: the schema's name.
+        up_to: the last version to apply.
 
     Raises:
         SchemaMismatch: the database has a newer schema than this code.
@@ -42,7 +52,7 @@ def apply(connection: psycopg.Connection[Any], schema: str = sql.DEFAULT_SCHEMA)
         with connection.transaction():
             _lock(connection)
             done = check_not_newer(_current(connection, schema), schema)
-            if done < version:
+            if done < version <= up_to:
                 connection.execute(text)
                 connection.execute(sql.migration_note(schema), (version, name))
                 applied.append(f"{version:03} {name}")

@@ -129,10 +129,10 @@ class PostgresStorage:
         """See `Storage.ping`."""
         version = self._run(self.statements.schema_version())
         migrate.check_not_newer(version, self.schema)
-        if version < migrate.LATEST:
+        if version < migrate.OLDEST:
             raise SchemaMismatch(
                 f"schema {self.schema!r} is at version {version}, this synk needs "
-                f"{migrate.LATEST}: run `synk migrate`"
+                f"{migrate.OLDEST} or later: run `synk migrate`"
             )
 
     def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:

@@ -41,7 +41,10 @@ SET state = 'running',
     claim_seq = %(claim_seq)s,
     attempted_at = now(),
     progress = NULL,
-    attempted_by = j.attempted_by || %(client_id)s::text
+    -- The last hundred, or a job that is tried for ever would weigh more and more.
+    attempted_by = CASE WHEN cardinality(j.attempted_by) < 100 THEN j.attempted_by
+                        ELSE j.attempted_by[cardinality(j.attempted_by) - 98:] END
+                   || %(client_id)s::text
 FROM pick
 WHERE j.id = pick.id
 RETURNING

@@ -1,0 +1,86 @@
+"""T7: what many supervisors do at once, they do not do in one instant."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+import handlers
+import synk
+from model import ModelStorage
+from synk.config import EngineConfig
+from synk.core.demand import QueueLimits
+from synk.core.messages import DrainRequested
+from synk.core.pool import Pool
+from synk.errors import StorageUnavailable
+from synk.registry import Registry
+from synk.runtime.acks import AckLoop
+from synk.runtime.engine import Engine
+from synk.runtime.loops import ClaimLoop
+from synk.runtime.spread import spread
+from synk.runtime.trouble import Trouble
+from synk.telemetry import Telemetry
+
+FLEET = 20
+AN_HOUR = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """An engine whose loop has not begun yet."""
+    engine = Engine(
+        Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+        EngineConfig(processes=1),
+        Registry(handlers.WORKERS),
+        AN_HOUR,
+        client_id=f"test-{uuid.uuid4()}",
+        settle=lambda _: None,
+        on_change=lambda: None,
+    )
+    yield engine
+    engine.post(DrainRequested(time.monotonic()))
+    engine.run()
+
+
+def claim_loop(engine: Engine) -> ClaimLoop:
+    storage, owner, facts = ModelStorage(), uuid.uuid4(), Telemetry()
+    acks = AckLoop(storage, owner, facts)
+    return ClaimLoop(storage, engine, acks, owner, AN_HOUR, ["noop"], facts)
+
+
+def test_t7_supervisors_that_looked_in_one_instant_look_again_at_different_times(
+    engine: Engine,
+) -> None:
+    dues: list[float] = []
+    for _ in range(FLEET):
+        loop = claim_loop(engine)
+        now = time.monotonic()
+        loop._claim("default", 1)
+        dues.append(loop._due["default"] - now)
+
+    assert all(2880 <= due < 3660 for due in dues)
+    assert max(dues) - min(dues) > 60
+
+
+def test_t7_supervisors_that_lost_their_server_in_one_instant_come_back_at_different_times() -> (
+    None
+):
+    fleet = [Trouble("claiming", Telemetry()) for _ in range(FLEET)]
+    pauses = [[each.began(StorageUnavailable("gone")) for _ in range(10)] for each in fleet]
+
+    last = [each[-1] for each in pauses]
+    assert all(2.5 <= pause <= 5 for pause in last)
+    assert max(last) - min(last) > 0.25
+    assert all(pause <= 0.2 for pause, *_ in pauses)
+
+
+def test_t7_a_spread_pause_is_as_likely_to_end_at_one_time_as_at_another() -> None:
+    tenths = Counter(int(spread(10.0, 0.1) * 10) for _ in range(10_000))
+
+    assert set(tenths) <= set(range(90, 101))
+    assert all(700 < tenths[tenth] < 1300 for tenth in range(90, 100))
