@@ -206,11 +206,11 @@ class AckLoop:
         return first + second, max(first_pause_s, second_pause_s)
 
     def _acknowledge_bare(self, outcome: Outcome, error: Exception) -> tuple[list[Outcome], float]:
-        self._facts.emit(telemetry.OutcomeReduced(outcome.id, outcome.attempt, str(error)))
-        bare = _without_texts(outcome)
+        bare = _bare(outcome)
         if bare == outcome:
             # Nothing more can be left out: later, perhaps.
             return [outcome], self._trouble.began(error)
+        self._facts.emit(telemetry.OutcomeReduced(outcome.id, outcome.attempt, str(error)))
         return self._acknowledge([bare])
 
     def _remember(self, batch: Sequence[Outcome]) -> None:
@@ -242,10 +242,19 @@ def _copied(values: deque[T]) -> tuple[T, ...]:
             continue
 
 
-def _without_texts(outcome: Outcome) -> Outcome:
-    """Returns the outcome without the texts of the job, one of which the storage refuses."""
+def _bare(outcome: Outcome) -> Outcome:
+    """Returns the outcome without the values that a job chose, one of which the storage refuses."""
     error = outcome.error
     if error is not None:
         stand_in = "the storage refused the record of this attempt; this stands in its place"
         error = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
-    return replace(outcome, result=None, error=error, output=None, progress=None, checkpoint=None)
+    return replace(
+        outcome,
+        result=None,
+        error=error,
+        output=None,
+        progress=None,
+        checkpoint=None,
+        # The default back-off takes its place.
+        retry_at=None,
+    )

@@ -8,7 +8,8 @@ class or state          means                                     becomes
 40001, 40P01            rolled back, by no fault of the statement StorageConflict
 55P03                   a lock was not had in time                StorageConflict
 57014                   the statement took too long               StorageConflict
-22xxx, 23xxx, 54xxx     a value is refused                        InvalidJob
+22xxx, 23xxx, 54xxx,    a value is refused                        InvalidJob
+no UTF-8
 3F000, 42P01, 42703     the schema is not there                   SchemaMismatch
 SY001                   a dependency does not exist               UnknownDependency
 anything else           the server refused                        StorageError
@@ -54,7 +55,12 @@ def translated(describe: Callable[[], str]) -> Generator[None]:
         yield
     except SynkError:
         raise
-    except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
+    except (
+        psycopg.Error,
+        psycopg_pool.PoolTimeout,
+        psycopg_pool.PoolClosed,
+        UnicodeEncodeError,
+    ) as error:
         raise translate(error, describe()) from error
 
 
@@ -79,7 +85,8 @@ def translate(error: Exception, database: str) -> SynkError:
     state = str(getattr(error, "sqlstate", None) or "")
     if state == "SY001":
         return _unknown_dependency(error)
-    if state.startswith(_REFUSED_VALUES) or (isinstance(error, _pg.DataError) and not state):
+    is_local = isinstance(error, (_pg.DataError, UnicodeEncodeError)) and not state
+    if state.startswith(_REFUSED_VALUES) or is_local:
         # Without a state psycopg itself refuses, before anything was sent.
         return InvalidJob("job", text, "the database refuses this value")
     return _storage_error(error, state, database, text)
