@@ -20,7 +20,7 @@ from synk.errors import InvalidJob, StorageConflict, StorageError
 from synk.failure import AttemptError
 from synk.job import AckAnswer, JobState, Outcome
 from synk.retry import judge
-from synk.runtime.trouble import Trouble
+from synk.runtime.trouble import BatchLimit, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,7 @@ class AckLoop:
         self._owner = owner
         self._facts = facts
         self._trouble = Trouble("acknowledging", facts)
+        self._batch = BatchLimit()
         self._settled: deque[Settle] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
@@ -161,7 +162,7 @@ class AckLoop:
 
     def _acknowledge_some(self) -> float:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
-        count = min(ACK_JOBS, len(self._outcomes))
+        count = self._batch.of(min(ACK_JOBS, len(self._outcomes)))
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
@@ -177,10 +178,12 @@ class AckLoop:
         """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
         try:
             answers = self._storage.update_job_state(self._owner, batch)
-        except (InvalidJob, StorageConflict) as error:
+        except InvalidJob as error:
             return self._acknowledge_refused(batch, error)
         except StorageError as error:
-            # Unknown whether it was applied; to offer it again is safe.
+            if isinstance(error, StorageConflict):
+                self._batch.was_too_much(len(batch))
+            # Perhaps it was applied; to offer it again is safe.
             return list(batch), self._trouble.began(error)
         self._trouble.ended()
         self._remember(batch)
@@ -193,12 +196,10 @@ class AckLoop:
         return again, LOCKED_PAUSE_S if len(again) == len(batch) else 0.0
 
     def _acknowledge_refused(
-        self, batch: Sequence[Outcome], error: Exception
+        self, batch: Sequence[Outcome], error: InvalidJob
     ) -> tuple[list[Outcome], float]:
         """Halves a batch that was refused as a whole, down to the one that is to blame."""
         if len(batch) == 1:
-            if isinstance(error, StorageConflict):
-                return list(batch), self._trouble.began(error)
             return self._acknowledge_bare(batch[0], error)
         middle = len(batch) // 2
         first, first_pause_s = self._acknowledge(batch[:middle])

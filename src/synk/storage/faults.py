@@ -16,6 +16,10 @@ anything else           the server refused                        StorageError
 
 Around an insert, what ends a connection after it may have been committed (no state, 08xxx, 57P01,
 57P02) becomes OutcomeUnknown.
+
+What follows: a supervisor waits for what is unavailable and goes on, repeats what was in conflict
+with fewer jobs for a while, and halves what is refused until the one to blame is alone. A producer
+gets the error, but for an insert that may be repeated.
 """
 
 from __future__ import annotations
@@ -118,6 +122,11 @@ def is_of_no_use(error: BaseException | None) -> bool:
     if state:
         return state.startswith(_USELESS)
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+
+
+def was_rolled_back(error: StorageConflict) -> bool:
+    """Whether it was by no fault of the statement, which may succeed at once: 40001 and 40P01."""
+    return isinstance(error.__cause__, (_pg.SerializationFailure, _pg.DeadlockDetected))
 
 
 def one_line(error: Exception) -> str:
