@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +11,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import handlers
+import synk
 from faults.facts import Facts
+from proxy import Proxy
+from servers import Server
 from supervising import supervised, wait_until
 from synk import JobState, telemetry
 from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.runtime import trouble
 from synk.storage.postgres import PostgresStorage
 
 SLOWLY = """
@@ -44,7 +48,7 @@ class CountingStorage(PostgresStorage):
 
 @pytest.mark.parametrize("state", ["running", "completed"])
 def test_d18_a_statement_that_takes_too_long_is_repeated_with_fewer_jobs(
-    server, state: str
+    server: Server, state: str
 ) -> None:
     """A server that is slow at every row, and gives up on a statement after a fifth of a second."""
     with server.database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
@@ -63,3 +67,63 @@ def test_d18_a_statement_that_takes_too_long_is_repeated_with_fewer_jobs(
     assert {row.attempt for row in rows} == {1}
     loop = "claiming" if state == "running" else "acknowledging"
     assert len(facts.of(telemetry.StorageTrouble, loop=loop)) <= len(large) + 1
+
+
+RETRIED = ("40001", "40P01", "55P03", "57014")
+USELESS = ("08006", "57P01", "57P02", "57P03", "25006")
+FULL = ("53100", "53200", "53300", "58030")
+DATA = ("22P02", "23514", "54000")
+WRONG = ("42501", "42P01", "3F000", "28000", "55000", "P0001", "XX000")
+
+
+@pytest.fixture(scope="module")
+def served(server: Server) -> Iterator[tuple[Proxy, synk.Client, Facts]]:
+    """One supervisor behind a proxy, for all of them: it must outlive each."""
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        server.database() as dsn,
+        Proxy(dsn) as proxy,
+        supervised(proxy.dsn, processes=1) as client,
+    ):
+        patched.setattr(trouble, "PAUSE_MAX_S", 0.02)
+        yield proxy, client, Facts(client)
+
+
+@pytest.mark.parametrize("statement", ["claim", "ack"])
+@pytest.mark.parametrize("sqlstate", [*RETRIED, *USELESS, *FULL, *DATA, *WRONG])
+def test_d17_whatever_the_server_says_no_job_is_lost_and_the_supervisor_goes_on(
+    served: tuple[Proxy, synk.Client, Facts], sqlstate: str, statement: str
+) -> None:
+    proxy, client, facts = served
+    storage = client.storage
+    assert isinstance(storage, PostgresStorage)
+    loop = {"claim": "claiming", "ack": "acknowledging"}[statement]
+    told = len(facts.of(telemetry.StorageTrouble, loop=loop))
+    pool = storage._connector._opened_pool()
+    with proxy.refusing(statement, sqlstate=sqlstate, message="as asked") as refusal:
+        job_id = wait_until(lambda: inserted(client), what="an insert")
+        wait_until(lambda: refusal.count >= 3, what="it to be tried again")
+        kept = storage._connector._pool is pool
+    row = wait_until(lambda: final(client, job_id), what="the job to end")
+    wait_until(lambda: len(facts.of(telemetry.StorageRecovered, loop=loop)) == told + 1)
+
+    assert (row.state, row.attempt, row.uncounted) == (JobState.COMPLETED, 1, 0)
+    (problem,) = facts.of(telemetry.StorageTrouble, loop=loop)[told:]
+    assert "as asked" in problem.problem
+    assert kept == (sqlstate not in USELESS)
+
+
+def inserted(client: synk.Client) -> int | None:
+    """Inserts a job; the pool may just be dropped for what a claim was told."""
+    try:
+        return client.insert("x", handlers.Noop())
+    except synk.StorageUnavailable:
+        return None
+
+
+def final(client: synk.Client, job_id: int) -> synk.JobRow | None:
+    try:
+        row = client.get(job_id)
+    except synk.StorageUnavailable:
+        return None
+    return row if row is not None and row.state.is_final else None

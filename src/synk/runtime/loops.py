@@ -159,8 +159,8 @@ class ClaimLoop:
                 self._batch.was_too_much(limit)
         else:
             self._trouble.ended()
-        self._empty[queue] = 0 if jobs else self._empty[queue] + 1
-        if len(jobs) >= limit:
+            self._empty[queue] = 0 if jobs else self._empty[queue] + 1
+        if pause_s or len(jobs) >= limit:
             with self._condition:
                 self._due[queue] = 0.0
         self._engine.post(Claimed(jobs))

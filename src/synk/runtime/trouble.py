@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from synk.telemetry import Telemetry
 
+PAUSE_S: Final = 0.2
+"""The pause after the first failure, at the most; each later one is twice as long."""
+
+PAUSE_MAX_S: Final = 5.0
+
 REDUCED_S: Final = 30.0
 """How long a batch stays small after one that was too large; then it may be twice as large."""
 
@@ -34,8 +39,9 @@ class Trouble:
         if self._since is None:
             self._since = time.monotonic()
             self._facts.emit(telemetry.StorageTrouble(self._loop, str(error)))
+        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        return min(5.0, 0.1 * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1.0)  # noqa: S311
+        return pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - not all of a fleet in step
 
     def ended(self) -> None:
         """Notes a success."""
