@@ -530,3 +530,28 @@ def test_a_long_job_is_looked_at_ever_more_rarely(world: World) -> None:
 
 def test_an_idle_pool_sets_no_timer(world: World) -> None:
     assert world.pool.next_deadline() is None
+
+
+def test_d7_a_job_that_is_claimed_again_while_it_runs_is_ended_first(world: World) -> None:
+    world.claim(job(1))
+    world.begin(0)
+
+    world.claim(job(1, claim_seq=2), job(2, claim_seq=2))
+
+    assert world.kills == [(0, m.KillReason.DISOWNED, 1)]
+    assert world.ended[1].verdict is Verdict.RELEASED
+    assert world.ended[1].job.claim_seq == 2
+    world.exit(0)
+    assert world.ended[1].job.claim_seq == 1
+    assert world.held() == {2}
+
+
+def test_d7_a_job_that_is_claimed_again_while_it_waits_runs_once(world: World) -> None:
+    known_short(world)
+    world.claim(*(job(n) for n in range(1, 6)))
+    assert world.held() == {1, 2, 3, 4, 5}
+
+    world.claim(*(job(n, claim_seq=2) for n in range(1, 7)))
+
+    assert world.held() == {6}
+    assert world.settled == dict.fromkeys(range(1, 6), 2)

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from supervising import wait_until
-from synk.telemetry import Fact
+from synk.telemetry import Fact, Telemetry
 
 if TYPE_CHECKING:
     import synk
@@ -15,12 +15,13 @@ F = TypeVar("F", bound=Fact)
 
 
 class Facts:
-    """Takes note of all facts of a client."""
+    """Takes note of all facts of a client, or of a part of one."""
 
-    def __init__(self, client: synk.Client) -> None:
+    def __init__(self, source: synk.Client | Telemetry) -> None:
         self._lock = threading.Lock()
         self._told: list[Fact] = []
-        client.telemetry.subscribe(self._note)
+        telemetry = source if isinstance(source, Telemetry) else source.telemetry
+        telemetry.subscribe(self._note)
 
     def _note(self, fact: Fact) -> None:
         with self._lock:

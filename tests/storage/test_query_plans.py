@@ -78,7 +78,7 @@ def test_an_acknowledgement_goes_by_the_primary_key(
 
     plan = plan_of(loaded, statement, mode)
 
-    assert indexes(plan) == {"job_pkey"}
+    assert indexes(plan) == {"job_pkey", "job_waiting"}
     assert '"Seq Scan"' not in plan
 
 

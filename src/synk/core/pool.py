@@ -261,8 +261,27 @@ class Pool:
             self._ledger.release(event.jobs)
             return
         append = self.backlog.append
+        held = self._held_of({job.id for job in event.jobs})
+        if not held:
+            for job in event.jobs:
+                append(job)
+            return
+        # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job never
+        # run at one time: the former one is ended, the other is for later.
+        self._on_disowned(Disowned([fence_of(job) for job in held]))
+        ids = {job.id for job in held}
+        self._ledger.release(job for job in event.jobs if job.id in ids)
         for job in event.jobs:
-            append(job)
+            if job.id not in ids:
+                append(job)
+
+    def _held_of(self, ids: set[int]) -> list[ClaimedJob]:
+        """Returns what is held of the jobs with these ids."""
+        held = [job for job in self.backlog if job.id in ids]
+        for slot in self.slots:
+            held += [job for job in slot.in_flight if job.id in ids]
+            held += [ended.job for ended in slot.withheld if ended.job.id in ids]
+        return held
 
     def _on_ready(self, event: WorkerReady, now: float) -> None:
         slot = self.slots[event.slot]

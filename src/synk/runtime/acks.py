@@ -21,7 +21,7 @@ from synk.errors import InvalidJob, StorageConflict, StorageError
 from synk.failure import AttemptError
 from synk.job import AckAnswer, JobState, Outcome
 from synk.retry import judge
-from synk.runtime.trouble import Trouble
+from synk.runtime.trouble import BatchLimit, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,7 @@ class AckLoop:
         self._owner = owner
         self._facts = facts
         self._trouble = Trouble("acknowledging", facts)
+        self._batch = BatchLimit()
         self._settled: deque[Settle] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
@@ -165,7 +166,7 @@ class AckLoop:
 
     def _acknowledge_some(self) -> float:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
-        count = min(ACK_JOBS, len(self._outcomes))
+        count = self._batch.of(min(ACK_JOBS, len(self._outcomes)))
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
@@ -181,10 +182,12 @@ class AckLoop:
         """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
         try:
             answers = self._storage.update_job_state(self._owner, batch)
-        except (InvalidJob, StorageConflict) as error:
+        except InvalidJob as error:
             return self._acknowledge_refused(batch, error)
         except StorageError as error:
-            # Unknown whether it was applied; to offer it again is safe.
+            if isinstance(error, StorageConflict):
+                self._batch.was_too_much(len(batch))
+            # Perhaps it was applied; to offer it again is safe.
             return list(batch), self._trouble.began(error)
         self._trouble.ended()
         self._remember(batch)
@@ -197,12 +200,10 @@ class AckLoop:
         return again, LOCKED_PAUSE_S if len(again) == len(batch) else 0.0
 
     def _acknowledge_refused(
-        self, batch: Sequence[Outcome], error: Exception
+        self, batch: Sequence[Outcome], error: InvalidJob
     ) -> tuple[list[Outcome], float]:
         """Halves a batch that was refused as a whole, down to the one that is to blame."""
         if len(batch) == 1:
-            if isinstance(error, StorageConflict):
-                return list(batch), self._trouble.began(error)
             return self._acknowledge_bare(batch[0], error)
         middle = len(batch) // 2
         first, first_pause_s = self._acknowledge(batch[:middle])
@@ -210,11 +211,11 @@ class AckLoop:
         return first + second, max(first_pause_s, second_pause_s)
 
     def _acknowledge_bare(self, outcome: Outcome, error: Exception) -> tuple[list[Outcome], float]:
-        self._facts.emit(telemetry.OutcomeReduced(outcome.id, outcome.attempt, str(error)))
-        bare = _without_texts(outcome)
+        bare = _bare(outcome)
         if bare == outcome:
             # Nothing more can be left out: later, perhaps.
             return [outcome], self._trouble.began(error)
+        self._facts.emit(telemetry.OutcomeReduced(outcome.id, outcome.attempt, str(error)))
         return self._acknowledge([bare])
 
     def _remember(self, batch: Sequence[Outcome]) -> None:
@@ -246,12 +247,19 @@ def _copied(values: deque[T]) -> tuple[T, ...]:
             continue
 
 
-def _without_texts(outcome: Outcome) -> Outcome:
-    """Returns the outcome without the texts of the job, one of which the storage refuses."""
+def _bare(outcome: Outcome) -> Outcome:
+    """Returns the outcome without the values that a job chose, one of which the storage refuses."""
     error = outcome.error
     if error is not None:
         stand_in = "the storage refused the record of this attempt; this stands in its place"
         error = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
     return structs.replace(
-        outcome, result=None, error=error, output=None, progress=None, checkpoint=None
+        outcome,
+        result=None,
+        error=error,
+        output=None,
+        progress=None,
+        checkpoint=None,
+        # The default back-off takes its place.
+        retry_at=None,
     )

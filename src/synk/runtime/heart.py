@@ -42,7 +42,8 @@ class HeartLoop:
         owner: whose it is.
         lease: takes note of each renewal.
         facts: hears of trouble.
-        on_beat: called after each renewal.
+        on_beat: called after each renewal; told whether it is the first on its connection, behind
+            which may be another server than before.
         on_newer_schema: called once if the storage's schema is newer than this version of synk.
         on_lost: called with the reason once the lease can never be renewed again.
     """
@@ -54,7 +55,7 @@ class HeartLoop:
         lease: OwnLease,
         facts: Telemetry,
         *,
-        on_beat: Callable[[], None],
+        on_beat: Callable[[bool], None],
         on_newer_schema: Callable[[int], None],
         on_lost: Callable[[str], None],
     ) -> None:
@@ -85,9 +86,13 @@ class HeartLoop:
 
     def _beat_on(self, heart: Heart) -> bool:
         """Beats until `stop`; returns whether the lease is lost for good."""
+        is_first = True
         while not self._stop.is_set():
             if not self._beat_once(heart, boottime()):
                 return True
+            self._on_beat(is_first)
+            is_first = False
+            # Not all of a fleet in the same instant.
             self._stop.wait(spread(self._lease.beat_s, 0.1))
         return False
 
@@ -103,7 +108,6 @@ class HeartLoop:
         if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:
             self._on_newer_schema(beat.schema_version)
             self._on_newer_schema = None
-        self._on_beat()
         return True
 
     def _compare_clocks(self, beat: Beat) -> None:

@@ -15,11 +15,11 @@ from synk import telemetry
 from synk.core.marks import Marks
 from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
-from synk.errors import SynkError
+from synk.errors import StorageConflict, SynkError
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict
 from synk.runtime.spread import spread
-from synk.runtime.trouble import Trouble
+from synk.runtime.trouble import BatchLimit, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,6 +69,8 @@ class ClaimLoop:
         self._kinds = kinds
         self._facts = facts
         self._trouble = Trouble("claiming", facts)
+        self._comparing = Trouble("comparing jobs", facts)
+        self._batch = BatchLimit()
         self._condition = threading.Condition()
         self._demand: dict[str, int] = {}
         self._due = dict.fromkeys(queues, 0.0)
@@ -153,6 +155,7 @@ class ClaimLoop:
     def _claim(self, queue: str, limit: int) -> float:
         """Claims once; returns how long to wait before the next claim."""
         self._claim_seq += 1
+        limit = self._batch.of(limit)
         pause_s = 0.0
         began = time.monotonic()
         with self._condition:
@@ -174,13 +177,15 @@ class ClaimLoop:
             self._unanswered.add(self._claim_seq)
             self._reconcile_due = True
             pause_s = self._trouble.began(error)
+            if isinstance(error, StorageConflict):
+                self._batch.was_too_much(limit)
         else:
             self._trouble.ended()
             with self._condition:
                 now = time.monotonic()
                 self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
-        self._empty[queue] = 0 if jobs else self._empty[queue] + 1
-        if len(jobs) >= limit:
+            self._empty[queue] = 0 if jobs else self._empty[queue] + 1
+        if pause_s or len(jobs) >= limit:
             with self._condition:
                 self._due[queue] = 0.0
         self._engine.post(Claimed(jobs))
@@ -200,9 +205,9 @@ class ClaimLoop:
             try:
                 gone = self._compare()
             except SynkError as error:
-                self._pause(self._trouble.began(error))
+                self._pause(self._comparing.began(error))
             else:
-                self._trouble.ended()
+                self._comparing.ended()
                 self._reconcile_due = False
                 self._wait_until_gone(gone)
                 return

@@ -274,9 +274,9 @@ class Supervisor:
         self._maintenance.look_now()
         self._watch.look_now()
 
-    def _on_beat(self) -> None:
+    def _on_beat(self, is_first: bool) -> None:  # noqa: FBT001 - a fact
         self._beats += 1
-        if self._beats % BEATS_A_TTL == 0:
+        if is_first or self._beats % BEATS_A_TTL == 0:
             self._claims.reconcile_soon()
         if self.pool.fenced:
             self._engine.post(Tick())

@@ -1,15 +1,28 @@
-"""Trouble with the storage: told once when it begins and once when it ends, not once a try."""
+"""Trouble with the storage: told once when it begins and once when it ends, not once a try.
+
+And what is asked of it meanwhile: a statement that took too long is repeated with fewer jobs.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.runtime.spread import spread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from synk.telemetry import Telemetry
+
+PAUSE_S: Final = 0.2
+"""The pause after the first failure, at the most; each later one is twice as long."""
+
+PAUSE_MAX_S: Final = 5.0
+
+REDUCED_S: Final = 30.0
+"""How long a batch stays small after one that was too large; then it may be twice as large."""
 
 
 class Trouble:
@@ -26,8 +39,9 @@ class Trouble:
         if self._since is None:
             self._since = time.monotonic()
             self._facts.emit(telemetry.StorageTrouble(self._loop, str(error)))
+        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        return spread(min(5.0, 0.1 * 2 ** min(self._failures, 6)), 0.5)
+        return spread(pause_s, 0.5)
 
     def ended(self) -> None:
         """Notes a success."""
@@ -35,3 +49,29 @@ class Trouble:
             seconds = time.monotonic() - self._since
             self._since, self._failures = None, 0
             self._facts.emit(telemetry.StorageRecovered(self._loop, seconds))
+
+
+class BatchLimit:
+    """How many jobs a statement may have: half as many for a while after each that was too many.
+
+    Args:
+        clock: gives seconds, of a clock that is never set.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._most: int | None = None
+        self._until = 0.0
+
+    def of(self, wanted: int) -> int:
+        """Returns how many of *wanted* may be asked for now."""
+        if self._most is not None and self._clock() >= self._until:
+            # Enough for what is wanted at the most: as before.
+            self._most = None if self._most >= wanted else self._most * 2
+            self._until = self._clock() + REDUCED_S
+        return wanted if self._most is None else min(wanted, self._most)
+
+    def was_too_much(self, count: int) -> None:
+        """The storage gave up on a statement with so many."""
+        self._most = max(1, count // 2)
+        self._until = self._clock() + REDUCED_S

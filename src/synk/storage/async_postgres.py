@@ -10,7 +10,7 @@ import psycopg
 import psycopg_pool
 from psycopg.rows import tuple_row
 
-from synk.errors import ConfigurationError, OutcomeUnknown
+from synk.errors import ConfigurationError, OutcomeUnknown, StorageConflict
 from synk.storage.connecting import (
     CONNECT_S,
     POOL_CONNECTIONS_MAX,
@@ -18,7 +18,7 @@ from synk.storage.connecting import (
     is_alive,
 )
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
-from synk.storage.postgres import insert_statements, pauses_before_repeats
+from synk.storage.postgres import insert_statements, may_be_repeated, pauses_before_repeats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -54,11 +54,13 @@ class AsyncPostgresStorage:
             with translated(self._storage.describe):
                 own = cast("psycopg.AsyncConnection[Any]", connection)
                 return await self._insert_on(own, jobs)
-        for pause_s in pauses_before_repeats(jobs):
+        for pause_s in pauses_before_repeats():
             try:
                 return await self._insert_once(jobs)
-            except OutcomeUnknown:
-                await asyncio.sleep(pause_s)
+            except (OutcomeUnknown, StorageConflict) as error:
+                if not may_be_repeated(error, jobs):
+                    raise
+            await asyncio.sleep(pause_s)
         return await self._insert_once(jobs)
 
     async def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:

@@ -51,6 +51,13 @@ _SESSION: Final = {
     "default_transaction_isolation": "read committed",
     "search_path": "pg_catalog,public,pg_temp",
     "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "array_nulls": "on",
+    # Listening is being idle.
+    "idle_session_timeout": "0",
+    # An index that leaves dependents out would leave them waiting for ever.
+    "gin_fuzzy_search_limit": "0",
     "statement_timeout": str(_STATEMENT_MS),
     "lock_timeout": str(_LOCK_MS),
     "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
@@ -58,6 +65,10 @@ _SESSION: Final = {
     # since its statistics were taken, the planner would rather read all of it.
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_nestloop": "on",
+    "enable_indexscan": "on",
+    "enable_bitmapscan": "on",
+    "plan_cache_mode": "auto",
     # Compiling takes longer than any of them.
     "jit": "off",
 }
@@ -275,7 +286,10 @@ class Connector:
 def connect_options(
     conninfo: str, *, pooler: str | None = None, bounded: bool = True
 ) -> dict[str, Any]:
-    """Returns what synk adds to a DSN that does not say otherwise."""
+    """Returns what synk adds to a DSN that does not say otherwise.
+
+    Of the settings in the DSN's own ``options`` each takes the place of synk's.
+    """
     given = _conninfo.conninfo_to_dict(conninfo)
     defaults: dict[str, Any] = {
         "application_name": "synk",
@@ -288,10 +302,13 @@ def connect_options(
     if "," in str(given.get("host", "")):
         # One of several servers, as in a cluster with a standby.
         defaults["target_session_attrs"] = "read-write"
-    if pooler is None:
-        defaults["options"] = _session_options(bounded=bounded)
     options = {name: value for name, value in defaults.items() if name not in given}
-    if pooler is not None:
+    # Names and arguments are Unicode, whatever else the database and its clients speak.
+    options["client_encoding"] = "UTF8"
+    if pooler is None:
+        own = [_session_options(bounded=bounded), str(given.get("options", ""))]
+        options["options"] = " ".join(filter(None, own))
+    else:
         # The next statement may run on another server connection, which knows none of ours.
         options["prepare_threshold"] = None
     return options

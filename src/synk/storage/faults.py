@@ -8,13 +8,18 @@ class or state          means                                     becomes
 40001, 40P01            rolled back, by no fault of the statement StorageConflict
 55P03                   a lock was not had in time                StorageConflict
 57014                   the statement took too long               StorageConflict
-22xxx, 23xxx, 54xxx     a value is refused                        InvalidJob
+22xxx, 23xxx, 54xxx,    a value is refused                        InvalidJob
+no UTF-8
 3F000, 42P01, 42703     the schema is not there                   SchemaMismatch
 SY001                   a dependency does not exist               UnknownDependency
 anything else           the server refused                        StorageError
 
 Around an insert, what ends a connection after it may have been committed (no state, 08xxx, 57P01,
 57P02) becomes OutcomeUnknown.
+
+What follows: a supervisor waits for what is unavailable and goes on, repeats what was in conflict
+with fewer jobs for a while, and halves what is refused until the one to blame is alone. A producer
+gets the error, but for an insert that may be repeated.
 """
 
 from __future__ import annotations
@@ -54,7 +59,12 @@ def translated(describe: Callable[[], str]) -> Generator[None]:
         yield
     except SynkError:
         raise
-    except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
+    except (
+        psycopg.Error,
+        psycopg_pool.PoolTimeout,
+        psycopg_pool.PoolClosed,
+        UnicodeEncodeError,
+    ) as error:
         raise translate(error, describe()) from error
 
 
@@ -79,7 +89,8 @@ def translate(error: Exception, database: str) -> SynkError:
     state = str(getattr(error, "sqlstate", None) or "")
     if state == "SY001":
         return _unknown_dependency(error)
-    if state.startswith(_REFUSED_VALUES) or (isinstance(error, _pg.DataError) and not state):
+    is_local = isinstance(error, (_pg.DataError, UnicodeEncodeError)) and not state
+    if state.startswith(_REFUSED_VALUES) or is_local:
         # Without a state psycopg itself refuses, before anything was sent.
         return InvalidJob("job", text, "the database refuses this value")
     return _storage_error(error, state, database, text)
@@ -111,6 +122,11 @@ def is_of_no_use(error: BaseException | None) -> bool:
     if state:
         return state.startswith(_USELESS)
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+
+
+def was_rolled_back(error: StorageConflict) -> bool:
+    """Whether it was by no fault of the statement, which may succeed at once: 40001 and 40P01."""
+    return isinstance(error.__cause__, (_pg.SerializationFailure, _pg.DeadlockDetected))
 
 
 def one_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ What psycopg raises leaves this module only as the errors of `synk.errors`, by t
 
 from __future__ import annotations
 
+import random
 import select
 import time
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ from synk.errors import (
 from synk.job import AckAnswer
 from synk.storage import migrate, sql
 from synk.storage.connecting import Connector
-from synk.storage.faults import is_of_no_use, told_if_unknown, translated
+from synk.storage.faults import is_of_no_use, told_if_unknown, translated, was_rolled_back
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ memory grows; the server's limit is 256 MB."""
 
 _REPEATS: Final = 3
 _REPEAT_S: Final = 0.1
-"""The pause before the first repeat; each later one is twice as long."""
+"""The pause before the first repeat, at the most; each later one is twice as long."""
 
 
 class PostgresStorage:
@@ -145,16 +146,18 @@ class PostgresStorage:
         return self._insert_alone(jobs)
 
     def _insert_alone(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Inserts in a transaction of its own; repeats it if the answer is lost and that is safe.
+        """Inserts in a transaction of its own; repeats it if that is safe and may help.
 
         Raises:
             OutcomeUnknown: the answer was lost, and a repeat might store the jobs twice.
         """
-        for pause_s in pauses_before_repeats(jobs):
+        for pause_s in pauses_before_repeats():
             try:
                 return self._insert_once(jobs)
-            except OutcomeUnknown:
-                time.sleep(pause_s)
+            except (OutcomeUnknown, StorageConflict) as error:
+                if not may_be_repeated(error, jobs):
+                    raise
+            time.sleep(pause_s)
         return self._insert_once(jobs)
 
     def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
@@ -445,14 +448,21 @@ class PostgresAnnouncements:
             raise StorageUnavailable(f"{self._storage.describe()} is read-only now")
 
 
-def pauses_before_repeats(jobs: Sequence[NewJob]) -> list[float]:
-    """Returns the seconds before each repeat of an insert whose answer is lost.
+def may_be_repeated(error: OutcomeUnknown | StorageConflict, jobs: Sequence[NewJob]) -> bool:
+    """Whether a repeat of the insert of *jobs* cannot store one twice, and may succeed.
 
-    There is none where a repeat might store a job twice: one of *jobs* has no idempotency key.
+    After a lost answer that needs an idempotency key of each job. After a deadlock nothing is
+    stored; to wait longer for a lock that somebody keeps is the caller's decision.
     """
-    if any(job.options.idempotency_key is None for job in jobs):
-        return []
-    return [_REPEAT_S * 2**number for number in range(_REPEATS)]
+    if isinstance(error, OutcomeUnknown):
+        return all(job.options.idempotency_key is not None for job in jobs)
+    return was_rolled_back(error)
+
+
+def pauses_before_repeats() -> list[float]:
+    """Returns the seconds before each repeat of an insert."""
+    spread = random.uniform(0.5, 1.0)  # noqa: S311 - not all of those that met in the same instant
+    return [_REPEAT_S * 2**number * spread for number in range(_REPEATS)]
 
 
 def insert_statements(

@@ -1,10 +1,10 @@
 -- Applies outcomes, each only if its fence still holds: the row is running, under the same owner,
 -- attempt and claim. The number of rows it changed is the number of outcomes it applied.
 --
--- Rows that somebody else has locked are skipped: an acknowledgement does not wait for another
--- writer of its own rows, and the caller offers those again. Only to settle dependents that it shares
--- with another acknowledgement does it wait; if the two wait for each other, PostgreSQL ends one of
--- them, and that one is offered again as a whole.
+-- Rows that somebody else has locked are skipped, and rows with a dependent that somebody else has
+-- locked: an acknowledgement waits for no other writer, whoever holds what in which order, and the
+-- caller offers those again. Only to dependents that are tied to a row at this very moment is that
+-- left to the table's triggers, which wait.
 --
 -- state and owner are compared with columns, not with constants. The planner must not prove the
 -- predicate of job_owner: it takes that index for an empty one and walks all its dead entries for
@@ -26,6 +26,7 @@ WITH given AS MATERIALIZED (
             checkpoint)
 ), held AS MATERIALIZED (
     SELECT g.*,
+           j.has_dependents,
            -- A cancel that came while the attempt ran, and failed or was let go, is granted now.
            CASE WHEN g.state IN ('scheduled', 'available') AND j.cancel_requested_at IS NOT NULL
                 THEN 'cancelled' ELSE coalesce(g.state, 'completed') END AS next_state
@@ -33,6 +34,19 @@ WITH given AS MATERIALIZED (
     JOIN synk.job AS j
       ON j.id = g.id AND j.state = g.expected AND j.owner = g.owner
      AND j.attempt = g.attempt AND j.claim_seq = g.claim_seq
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+), dependent AS MATERIALIZED (
+    -- One look into job_waiting for all of them, and none where there are none.
+    SELECT d.id, d.waiting_on
+    FROM (SELECT array_agg(h.id) AS ids FROM held AS h WHERE h.has_dependents) AS ended
+    CROSS JOIN LATERAL (
+        SELECT j.id, j.waiting_on FROM synk.job AS j
+        WHERE j.waiting_on && ended.ids AND j.waiting_on <> '{}' AND j.state = 'pending'
+        OFFSET 0
+    ) AS d
+    WHERE ended.ids IS NOT NULL
+), settled AS MATERIALIZED (
+    SELECT j.id FROM dependent AS d JOIN synk.job AS j ON j.id = d.id
     FOR NO KEY UPDATE OF j SKIP LOCKED
 )
 UPDATE synk.job AS j
@@ -62,3 +76,6 @@ SET state = h.next_state,
     acked_attempt = h.attempt
 FROM held AS h
 WHERE j.id = h.id
+  AND h.id <> ALL (ARRAY(
+      SELECT unnest(d.waiting_on) FROM dependent AS d
+      WHERE d.id NOT IN (SELECT s.id FROM settled AS s)))
