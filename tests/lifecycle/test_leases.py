@@ -14,6 +14,7 @@ import pytest
 import handlers
 import servers
 import synk
+from proxy import Proxy
 from supervising import (
     SupervisorProcess,
     ended,
@@ -206,6 +207,27 @@ def test_d7_a_job_that_is_not_ours_any_more_is_killed(
 
     assert row is not None
     assert (row.state, row.errors) == (JobState.CANCELLED, [])
+
+
+def test_d7_after_its_connection_broke_a_supervisor_compares_its_jobs_at_once(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    with Proxy(dsn) as proxy, supervised(proxy.dsn, lease_ttl=2 * TTL, processes=1) as client:
+        job_id = begun(client, tmp_path / "log")
+        worker = wait_until(lambda: client.running()[0].pid)
+        # What a fail-over to a standby that was behind leaves of a claim.
+        connection.execute(
+            "UPDATE synk.job SET state = 'pending', held = true, attempt = 0, owner = NULL,"
+            " claim_seq = NULL WHERE id = %s",
+            (job_id,),
+        )
+
+        proxy.reset()
+        wait_until(lambda: not Path(f"/proc/{worker}").exists(), what="the job to be killed")
+        beats = client.storage.leases()[0].beat
+
+    # The sixth is when they are compared in any case.
+    assert beats < 6
 
 
 def test_d19_a_newer_schema_ends_the_supervisor_with_a_message(

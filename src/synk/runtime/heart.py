@@ -43,6 +43,7 @@ class HeartLoop:
         lease: takes note of each renewal.
         facts: hears of trouble.
         on_beat: called after each renewal.
+        on_return: called after the first renewal that follows a failure.
         on_newer_schema: called once if the storage's schema is newer than this version of synk.
         on_lost: called with the reason once the lease can never be renewed again.
     """
@@ -55,6 +56,7 @@ class HeartLoop:
         facts: Telemetry,
         *,
         on_beat: Callable[[], None],
+        on_return: Callable[[], None],
         on_newer_schema: Callable[[int], None],
         on_lost: Callable[[str], None],
     ) -> None:
@@ -63,6 +65,7 @@ class HeartLoop:
         self._lease = lease
         self._facts = facts
         self._on_beat = on_beat
+        self._on_return = on_return
         self._on_newer_schema: Callable[[int], None] | None = on_newer_schema
         self._on_lost = on_lost
         self._trouble = Trouble("renewing the lease", facts)
@@ -99,7 +102,9 @@ class HeartLoop:
             self._on_lost("another supervisor declared this one dead, or its row is gone")
             return False
         self._lease.renewed(now)
-        self._trouble.ended()
+        if self._trouble.is_on:
+            self._trouble.ended()
+            self._on_return()
         self._compare_clocks(beat)
         if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:
             self._on_newer_schema(beat.schema_version)

@@ -97,17 +97,19 @@ class Supervisor:
             lease_left_s=lambda: self._lease.left_s(boottime()),
             schema=getattr(storage, "schema", None),
         )
+        self._claims = ClaimLoop(
+            storage, self._engine, self._acks, owner, queues, registry.kinds, facts
+        )
         self._heart = HeartLoop(
             storage,
             owner,
             self._lease,
             facts,
             on_beat=self._on_beat,
+            # Perhaps to another server, which has not all that the former one had.
+            on_return=self._claims.reconcile_soon,
             on_newer_schema=self._on_newer_schema,
             on_lost=self._on_lease_lost,
-        )
-        self._claims = ClaimLoop(
-            storage, self._engine, self._acks, owner, queues, registry.kinds, facts
         )
         self._listener = ListenLoop(
             storage,
