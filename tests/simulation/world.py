@@ -24,8 +24,10 @@ from synk.storage.statements import client_id_of
 from synk.testing.checking import (
     Execution,
     Overlap,
+    i1_missing,
     i12_unexecuted,
     i14_overlaps,
+    i15_too_long,
     i21_most_at_once,
 )
 
@@ -309,15 +311,16 @@ class World:
     def _check(self) -> None:
         executions = self.executions()
         images = {image.id: image for image in self.ledger.images()}
-        missing = set(self.known) - self.ledger.lost - images.keys()
-        assert not missing, f"I1: these were inserted, and are gone: {missing}"
         done = [image for image in images.values() if image.state == "completed"]
-        unexecuted = i12_unexecuted(done, executions)
-        assert not unexecuted, f"{unexecuted[0]}"
+        problems = [
+            *i1_missing(set(self.known) - self.ledger.lost, images.keys()),
+            *i12_unexecuted(done, executions),
+            *i15_too_long(executions, self._longest_s),
+        ]
+        assert not problems, str(problems[0])
         for each in executions:
             claim = (each.job_id, each.attempt, each.owner, each.claim_seq)
             assert claim in self.ledger.claims, f"I13: nobody claimed {each}"
-            assert each.seen - each.began <= self._longest_s(each), f"I15: {each}"
         for overlap in i14_overlaps(executions):
             excuse = self._excuse_of(overlap)
             assert excuse, f"I14: {overlap}"
