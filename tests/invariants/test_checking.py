@@ -88,6 +88,11 @@ def test_i13_an_execution_under_another_claim_is_invented() -> None:
     assert history(WAITING, RUNNING).i13_invented([replace(RUN, claim_seq=2)])
 
 
+def test_i13_one_claim_is_one_execution() -> None:
+    assert checking.i13_repeated([RUN, replace(RUN, began=13.0, seen=13.0)])
+    assert checking.i13_repeated([RUN, replace(RUN, claim_seq=2)]) == []
+
+
 def test_i14_two_executions_of_one_job_overlap_while_both_run() -> None:
     later = replace(RUN, attempt=2, owner="b", began=11.5, seen=14.0)
 

@@ -26,6 +26,7 @@ from synk.testing.checking import (
     Overlap,
     i1_missing,
     i12_unexecuted,
+    i13_repeated,
     i14_overlaps,
     i15_too_long,
     i21_most_at_once,
@@ -315,6 +316,7 @@ class World:
         problems = [
             *i1_missing(set(self.known) - self.ledger.lost, images.keys()),
             *i12_unexecuted(done, executions),
+            *i13_repeated(executions),
             *i15_too_long(executions, self._longest_s),
         ]
         assert not problems, str(problems[0])

@@ -26,7 +26,8 @@ I9    the columns of a row fit its state                            `History`
 I10   no attempt beyond the last                                    `History`
 I11   an error for each attempt that failed, was killed or lost     `History`
 I12   none for a success, and that was executed to its end          `i12_unexecuted`, `History`
-I13   nothing is executed that was not claimed                      `History.i13_invented`
+I13   each execution has a claim, and each claim one at most        `History.i13_invented`,
+                                                                    `i13_repeated`
 I14   two executions overlap only after a lost lease                `i14_overlaps`
 I15   nothing runs for much longer than its timeout                 `i15_too_long`
 I21   a supervisor runs no more at once than it has processes       `i21_most_at_once`
@@ -348,6 +349,18 @@ def i12_unexecuted(completed: Iterable[Image], executions: Iterable[Execution]) 
         for row in completed
         if (row.id, row.attempt) not in whole
     ]
+
+
+def i13_repeated(executions: Iterable[Execution]) -> list[Broken]:
+    """Returns the executions under a claim under which there was one already."""
+    seen = set[tuple[int, int, str, int]]()
+    broken: list[Broken] = []
+    for each in executions:
+        claim = (each.job_id, each.attempt, each.owner, each.claim_seq)
+        if claim in seen:
+            broken.append(Broken("I13 once a claim", each.job_id, f"attempt {each.attempt}"))
+        seen.add(claim)
+    return broken
 
 
 def i15_too_long(
