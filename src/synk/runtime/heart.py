@@ -42,8 +42,8 @@ class HeartLoop:
         owner: whose it is.
         lease: takes note of each renewal.
         facts: hears of trouble.
-        on_beat: called after each renewal; told whether it is the first on its connection, behind
-            which may be another server than before.
+        on_beat: called after each renewal.
+        on_return: called after the first renewal that follows a failure.
         on_newer_schema: called once if the storage's schema is newer than this version of synk.
         on_lost: called with the reason once the lease can never be renewed again.
     """
@@ -55,7 +55,8 @@ class HeartLoop:
         lease: OwnLease,
         facts: Telemetry,
         *,
-        on_beat: Callable[[bool], None],
+        on_beat: Callable[[], None],
+        on_return: Callable[[], None],
         on_newer_schema: Callable[[int], None],
         on_lost: Callable[[str], None],
     ) -> None:
@@ -64,6 +65,7 @@ class HeartLoop:
         self._lease = lease
         self._facts = facts
         self._on_beat = on_beat
+        self._on_return = on_return
         self._on_newer_schema: Callable[[int], None] | None = on_newer_schema
         self._on_lost = on_lost
         self._trouble = Trouble("renewing the lease", facts)
@@ -86,12 +88,9 @@ class HeartLoop:
 
     def _beat_on(self, heart: Heart) -> bool:
         """Beats until `stop`; returns whether the lease is lost for good."""
-        is_first = True
         while not self._stop.is_set():
             if not self._beat_once(heart, boottime()):
                 return True
-            self._on_beat(is_first)
-            is_first = False
             # Not all of a fleet in the same instant.
             self._stop.wait(spread(self._lease.beat_s, 0.1))
         return False
@@ -103,11 +102,14 @@ class HeartLoop:
             self._on_lost("another supervisor declared this one dead, or its row is gone")
             return False
         self._lease.renewed(now)
-        self._trouble.ended()
+        if self._trouble.is_on:
+            self._trouble.ended()
+            self._on_return()
         self._compare_clocks(beat)
         if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:
             self._on_newer_schema(beat.schema_version)
             self._on_newer_schema = None
+        self._on_beat()
         return True
 
     def _compare_clocks(self, beat: Beat) -> None:

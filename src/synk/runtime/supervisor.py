@@ -106,17 +106,19 @@ class Supervisor:
             lease_left_s=lambda: self._lease.left_s(boottime()),
             schema=getattr(storage, "schema", None),
         )
+        self._claims = ClaimLoop(
+            storage, self._engine, self._acks, owner, queues, registry.kinds, facts
+        )
         self._heart = HeartLoop(
             storage,
             owner,
             self._lease,
             facts,
             on_beat=self._on_beat,
+            # Perhaps to another server, which has not all that the former one had.
+            on_return=self._claims.reconcile_soon,
             on_newer_schema=self._on_newer_schema,
             on_lost=self._on_lease_lost,
-        )
-        self._claims = ClaimLoop(
-            storage, self._engine, self._acks, owner, queues, registry.kinds, facts
         )
         self._listener = ListenLoop(
             storage,
@@ -274,9 +276,9 @@ class Supervisor:
         self._maintenance.look_now()
         self._watch.look_now()
 
-    def _on_beat(self, is_first: bool) -> None:  # noqa: FBT001 - a fact
+    def _on_beat(self) -> None:
         self._beats += 1
-        if is_first or self._beats % BEATS_A_TTL == 0:
+        if self._beats % BEATS_A_TTL == 0:
             self._claims.reconcile_soon()
         if self.pool.fenced:
             self._engine.post(Tick())

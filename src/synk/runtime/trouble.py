@@ -34,6 +34,11 @@ class Trouble:
         self._since: float | None = None
         self._failures = 0
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the last try failed."""
+        return self._since is not None
+
     def began(self, error: Exception) -> float:
         """Notes a failure; returns the seconds to pause."""
         if self._since is None:

@@ -10,7 +10,36 @@ chaos:
     history.take(image, later)       # for each change of each row, in order
     assert history.broken == []
 
-Each rule has its number in its name. Nothing here reads a clock or asks a storage.
+Nothing here reads a clock or asks a storage. The rules are numbered, and the numbers are in the
+names of what checks them:
+
+====  ============================================================  ==========================
+I1    what was inserted is there                                    `i1_missing`
+I2    in the end every job is completed or cancelled, once          `i2_unfinished`, `History`
+I3    final states are left on request only                         `History`
+I4    a state becomes only what may become of it                    `History`
+I5    attempts are numbered by claims                               `History`
+I6    an attempt is of one claim of one supervisor                  `History`
+I7    of an attempt one outcome is accepted                         `History`
+I8    an outcome that is refused changes nothing                    `StorageConformance`
+I9    the columns of a row fit its state                            `History`
+I10   no attempt beyond the last                                    `History`
+I11   an error for each attempt that failed, was killed or lost     `History`
+I12   none for a success, and that was executed to its end          `i12_unexecuted`, `History`
+I13   each execution has a claim, and each claim one at most        `History.i13_invented`,
+                                                                    `i13_repeated`
+I14   two executions overlap only after a lost lease                `i14_overlaps`
+I15   nothing runs for much longer than its timeout                 `i15_too_long`
+I21   a supervisor runs no more at once than it has processes       `i21_most_at_once`
+I22   what was cancelled does not begin afterwards                  `i22_begun_later`
+I24   nothing begins before its time                                `History`
+====  ============================================================  ==========================
+
+What rows and executions do not show is looked at where it shows: processes that are left (I16) and
+what a supervisor holds (I17) in `tests/engine` and `tests/lifecycle`; progress (I18), the time
+until a rescue (I19) and no rescue of the living (I20) in `tests/simulation`; rows that nobody can
+read among others (I23) in `tests/faults`; secrets (I25) in `tests/storage` and `tests/faults`. Of
+I24, that a key is of one job is the table's own rule.
 """
 
 from __future__ import annotations
@@ -23,7 +52,7 @@ from synk.job import JobState
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from synk.job import JobRow
 
@@ -195,7 +224,7 @@ def _i9_columns(change: _Change) -> str | None:
     row = change.after
     if row is None:
         return None
-    if (row.state is _R) != (row.owner is not None and row.claim_seq is not None):
+    if {row.owner is not None, row.claim_seq is not None} != {row.state is _R}:
         return f"it is {row.state}, its owner {row.owner}, its claim {row.claim_seq}"
     if row.state is _R and row.attempted_at is None:
         return "it runs since no time"
@@ -243,6 +272,24 @@ _RULES: Final[dict[str, Callable[[_Change], str | None]]] = {
 
 def _claim(row: Image) -> tuple[JobState, int, str | None, int | None]:
     return (row.state, row.attempt, row.owner, row.claim_seq)
+
+
+def i1_missing(inserted: Iterable[int], rows: Collection[int]) -> list[Broken]:
+    """Returns the jobs whose insert was confirmed, and which have no row."""
+    return [
+        Broken("I1 nothing is lost", job_id, "its insert was confirmed, and there is no row")
+        for job_id in inserted
+        if job_id not in rows
+    ]
+
+
+def i2_unfinished(images: Iterable[Image]) -> list[Broken]:
+    """Returns the rows that are in no final state; for when everything has had its time."""
+    return [
+        Broken("I2 every job ends", row.id, f"it is {row.state}, its attempt {row.attempt}")
+        for row in images
+        if not row.state.is_final
+    ]
 
 
 # -- executions ----------------------------------------------------------------------------------
@@ -301,6 +348,45 @@ def i12_unexecuted(completed: Iterable[Image], executions: Iterable[Execution]) 
         Broken("I12 completed means executed", row.id, f"attempt {row.attempt} never ended")
         for row in completed
         if (row.id, row.attempt) not in whole
+    ]
+
+
+def i13_repeated(executions: Iterable[Execution]) -> list[Broken]:
+    """Returns the executions under a claim under which there was one already."""
+    seen = set[tuple[int, int, str, int]]()
+    broken: list[Broken] = []
+    for each in executions:
+        claim = (each.job_id, each.attempt, each.owner, each.claim_seq)
+        if claim in seen:
+            broken.append(Broken("I13 once a claim", each.job_id, f"attempt {each.attempt}"))
+        seen.add(claim)
+    return broken
+
+
+def i15_too_long(
+    executions: Iterable[Execution], longest_s: Callable[[Execution], float]
+) -> list[Broken]:
+    """Returns the executions that went on for longer than they may."""
+    return [
+        Broken("I15 a timeout is a kill", each.job_id, f"it ran for {each.seen - each.began:.1f} s")
+        for each in executions
+        if each.seen - each.began > longest_s(each)
+    ]
+
+
+def i22_begun_later(
+    cancelled_at: Mapping[int, float], executions: Iterable[Execution]
+) -> list[Broken]:
+    """Returns the executions that began after their job was cancelled.
+
+    Args:
+        cancelled_at: when it was answered, for each job, that it is cancelled.
+        executions: of any jobs.
+    """
+    return [
+        Broken("I22 cancelled means off", each.job_id, f"attempt {each.attempt} began afterwards")
+        for each in executions
+        if each.began > cancelled_at.get(each.job_id, float("inf"))
     ]
 
 

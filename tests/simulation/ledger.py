@@ -1,0 +1,157 @@
+"""The model of the storage, watched: every call is checked, every change of a row is kept."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from model import Entry, ModelStorage
+from simulation.schedule import Schedule
+from synk.job import AckAnswer, Change, JobState, Outcome
+from synk.storage.statements import client_id_of
+from synk.testing.checking import History, Image, image_of
+
+EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
+ON_REQUEST = {"retry", "delete", "cleaner"}
+KEPT = ("_entries", "_clients", "_leases")
+
+
+@dataclass(frozen=True)
+class Standby:
+    kept: dict[str, Any]
+    beat_at: dict[UUID, tuple[float, dt.datetime]]
+
+
+class Ledger:
+    """Runs calls on the storage at the storage's own time."""
+
+    def __init__(self, schedule: Schedule, storage: ModelStorage, ttl_s: float) -> None:
+        self.storage = storage
+        self._schedule = schedule
+        self._ttl = dt.timedelta(seconds=ttl_s)
+        self.stepped_s = 0.0
+        """How far the storage's clock was set."""
+        self.history = History()
+        self.claims: set[tuple[int, int, str | None, int | None]] = set()
+        """All that there ever were, also those that a fail-over lost: (job, attempt, ...)."""
+        self.lost: set[int] = set()
+        """Jobs whose insert a fail-over lost."""
+        self.counts: Counter[str] = Counter()
+        self._rows: dict[int, tuple[Any, Image]] = {}
+        self._beat_at: dict[UUID, tuple[float, dt.datetime]] = {}
+        """When each renewed its lease last, really and by the storage's clock."""
+        self._off: set[int] = set()
+        self._failed_over_at = float("-inf")
+
+    def now(self) -> dt.datetime:
+        return EPOCH + dt.timedelta(seconds=self._schedule.now + self.stepped_s)
+
+    def call(self, method: str, *args: Any, **options: Any) -> Any:
+        self.storage.now = self.now()
+        if method == "update_job_state":
+            answer = self._acknowledge(*args)
+        else:
+            answer = getattr(self.storage, method)(*args, **options)
+            self._note(method, args, options, answer)
+        self._look(on_request=method in ON_REQUEST)
+        return answer
+
+    def images(self) -> list[Image]:
+        return [image for _, image in self._rows.values()]
+
+    # -- fail-over --------------------------------------------------------------------------------
+
+    def copied(self) -> Standby:
+        """Returns what a standby has by now."""
+        kept = copy.deepcopy({name: getattr(self.storage, name) for name in KEPT})
+        return Standby(kept, dict(self._beat_at))
+
+    def fail_over(self, standby: Standby) -> None:
+        """From now on the standby is the storage: what was committed since the copy is lost."""
+        before = set(self._entries)
+        for name, value in standby.kept.items():
+            setattr(self.storage, name, value)
+        self._beat_at = standby.beat_at
+        self._failed_over_at = self._schedule.now
+        self.lost |= before - set(self._entries)
+        # A new beginning: numbers of attempts may come again.
+        self.history = History()
+        self._off.clear()
+        self._rows = {id: (entry.row, _image(entry)) for id, entry in self._entries.items()}
+
+    @property
+    def _entries(self) -> dict[int, Entry]:
+        return self.storage._entries
+
+    # -- what is checked --------------------------------------------------------------------------
+
+    def _acknowledge(self, owner: UUID, outcomes: list[Outcome]) -> list[AckAnswer]:
+        answers: list[AckAnswer] = []
+        for outcome in outcomes:
+            entry = self._entries.get(outcome.id)
+            held = entry is not None and (
+                (entry.owner, entry.row.attempt, entry.claim_seq)
+                == (owner, outcome.attempt, outcome.claim_seq)
+            )
+            (answer,) = self.storage.update_job_state(owner, [outcome])
+            assert (answer is AckAnswer.APPLIED) == held, f"I7: {answer} was said to {outcome}"
+            answers.append(answer)
+            self.counts[answer.value] += 1
+            self._look()
+        return answers
+
+    def _note(
+        self, method: str, args: tuple[Any, ...], options: dict[str, Any], answer: Any
+    ) -> None:
+        now = self._schedule.now
+        if method == "register_client":
+            self._beat_at.setdefault(args[0].id, (now, self.now()))
+        elif method == "renew" and answer is not None:
+            self._beat_at[args[0]] = (now, self.now())
+        elif method == "get_job_available" and answer:
+            left = self._beat_at[options["owner"]][1] + self._ttl - self.now()
+            assert left > dt.timedelta(0), "I20: it had no lease"
+        elif method == "declare_dead":
+            for owner in answer or ():
+                self.counts["declared dead"] += 1
+                age_s = now - self._beat_at[owner][0]
+                assert age_s >= self._shortest_s(now), f"I20: it renewed its lease {age_s} s ago"
+        elif method == "rescue":
+            self.counts["rescued"] += len(answer or ())
+        elif method == "cancel" and answer is Change.APPLIED:
+            self._off.add(args[0])
+        elif method == "retry":
+            self._off.discard(args[0])
+
+    def _shortest_s(self, now: float) -> float:
+        """Returns for how long a lease holds at the least, by a clock that goes a little fast.
+
+        A fail-over can take renewals back, and the next one has the number of a lost one: then it
+        is what an owner grants itself, less what was lost.
+        """
+        ttl_s = self._ttl.total_seconds()
+        is_doubtful = now - self._failed_over_at < 2 * ttl_s
+        return ttl_s * (0.8 if is_doubtful else 0.97)
+
+    def _look(self, *, on_request: bool = False) -> None:
+        for job_id, entry in self._entries.items():
+            row, before = self._rows.get(job_id, (None, None))
+            if entry.row is row:
+                continue
+            after = _image(entry)
+            self._rows[job_id] = (entry.row, after)
+            self.history.take(before, after, on_request=on_request)
+            if after.state is JobState.RUNNING:
+                self.claims.add((job_id, after.attempt, after.owner, after.claim_seq))
+        assert self.history.broken == [], f"broken: {[str(each) for each in self.history.broken]}"
+        for job_id in self._off:
+            assert self._entries[job_id].row.state is JobState.CANCELLED, "I22: it was cancelled"
+
+
+def _image(entry: Entry) -> Image:
+    owner = None if entry.owner is None else client_id_of(entry.owner)
+    return image_of(entry.row, owner, entry.claim_seq)

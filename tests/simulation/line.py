@@ -1,0 +1,108 @@
+"""The way to the storage, on which questions and answers get lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+from simulation.ledger import Ledger
+from simulation.schedule import Schedule
+from synk.errors import StorageUnavailable, UnknownDependency
+from synk.storage import migrate
+
+HANGS_S: Final = 5.0
+"""How long a caller waits for an answer that does not come."""
+
+LATE_S: Final = 3.0
+"""How long after its caller gave up a question may still have its effect."""
+
+SLOW_S: Final = 2.0
+"""How long a question or an answer is on its way, where things go wrong."""
+
+FATES: Final = ("lost", "unanswered", "late")
+
+
+def _unheard(ask: Callable[[], Any]) -> None:
+    """The effect of a question whose answer nobody waits for."""
+    with suppress(UnknownDependency):
+        ask()
+
+
+class Heart:
+    schema_version = migrate.LATEST
+
+    def __init__(self, line: Line, owner: UUID) -> None:
+        self._line = line
+        self._owner = owner
+
+    def beat(self) -> Any:
+        return self._line.renew(self._owner)
+
+
+class Line:
+    """What one user of the storage has in place of it.
+
+    Args:
+        wait: waits so many seconds, and until its user can go on.
+    """
+
+    def __init__(
+        self, schedule: Schedule, ledger: Ledger, chance: Random, wait: Callable[[float], None]
+    ) -> None:
+        self._schedule = schedule
+        self._ledger = ledger
+        self._chance = chance
+        self._wait = wait
+        self.losses = 0.0
+        """What part of the calls goes wrong, or is slow."""
+        self.cut_until = 0.0
+        self.hangs = False
+        """Whether a line that is cut leaves its users waiting."""
+        self._resets = 0
+        self._resets_heard = 0
+        """By the heart, whose connection is its own: the others look whether theirs is alive."""
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            return self._call(lambda: self._ledger.call(method, *args, **options))
+
+        return call
+
+    @contextmanager
+    def heart(self, owner: UUID) -> Iterator[Heart]:
+        if self._resets_heard != self._resets:
+            self._resets_heard = self._resets
+            raise StorageUnavailable("the heart's connection was reset")
+        yield Heart(self, owner)
+
+    def reset(self) -> None:
+        """Breaks all its connections; what is under way fails, wherever it is."""
+        self._resets += 1
+
+    def _call(self, ask: Callable[[], Any]) -> Any:
+        resets = self._resets
+        self._wait(self._latency())
+        if self._resets != resets:
+            raise StorageUnavailable("the connection was reset before the question arrived")
+        if self._schedule.now < self.cut_until:
+            self._wait(HANGS_S if self.hangs else 0.0)
+            raise StorageUnavailable("the line is cut")
+        is_lost = self._chance.random() < self.losses
+        fate = self._chance.choice(FATES) if is_lost else ""
+        if fate == "late":
+            self._schedule.after(self._chance.uniform(0, LATE_S), lambda: _unheard(ask))
+        if fate in ("lost", "late"):
+            raise StorageUnavailable("the question was lost")
+        answer = ask()
+        self._wait(self._latency())
+        is_broken = self._resets != resets or self._schedule.now < self.cut_until
+        if fate == "unanswered" or is_broken:
+            raise StorageUnavailable("the answer was lost")
+        return answer
+
+    def _latency(self) -> float:
+        is_slow = self._chance.random() < self.losses
+        return self._chance.uniform(0.1, SLOW_S) if is_slow else self._chance.uniform(0.0005, 0.003)

@@ -1,0 +1,86 @@
+"""Supervisors with one mistake each: the simulation must find every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
+from synk.job import Outcome
+from synk.runtime import loops
+from synk.runtime.acks import AckLoop
+from synk.status import Lease
+
+
+class EndlessLease(OwnLease):
+    """Once granted, it is never over."""
+
+    def left_s(self, now: float) -> float:
+        return float("inf") if super().left_s(now) > float("-inf") else float("-inf")
+
+
+class LongLease(OwnLease):
+    """Lasts for longer than the storage grants it."""
+
+    def __init__(self, ttl_s: float) -> None:
+        super().__init__(ttl_s)
+        self._usable_s = ttl_s * 1.5
+
+
+LEASES: Final = [EndlessLease, LongLease]
+
+
+def _forgets(what: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Compares its jobs, and does nothing about one of the differences."""
+
+    def compared(*args: Any, **options: Any) -> Reconciliation:
+        found = reconcile(*args, **options)
+        getattr(found, what).clear()
+        return found
+
+    return lambda patch: patch.setattr(loops, "reconcile", compared)
+
+
+def _runs_again_what_was_accepted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AckLoop, "accepted", lambda _: {})
+
+
+def _takes_what_is_on_its_way_for_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AckLoop, "pending", lambda _: set())
+
+
+def _offers_an_outcome_once(patch: pytest.MonkeyPatch) -> None:
+    stores = AckLoop._acknowledge
+
+    def acknowledge(self: AckLoop, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
+        return [], stores(self, batch)[1]
+
+    patch.setattr(AckLoop, "_acknowledge", acknowledge)
+
+
+def _believes_the_storage_s_clock(patch: pytest.MonkeyPatch) -> None:
+    def suspects(_: SecondOpinion, leases: Sequence[Lease], now: float) -> list[Lease]:
+        return [lease for lease in leases if lease.is_over]
+
+    patch.setattr(SecondOpinion, "suspects", suspects)
+
+
+MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "keeps claims that it knows nothing of": _forgets("ghosts"),
+    "goes on with what is not its own": _forgets("gone"),
+    "runs again what was accepted": _runs_again_what_was_accepted,
+    "takes what is on its way for lost": _takes_what_is_on_its_way_for_lost,
+    "offers an outcome once": _offers_an_outcome_once,
+    "believes the storage's clock": _believes_the_storage_s_clock,
+}
+
+
+@contextmanager
+def mistaken(name: str) -> Iterator[None]:
+    """Has all supervisors make a mistake."""
+    with pytest.MonkeyPatch.context() as patch:
+        MISTAKES[name](patch)
+        yield

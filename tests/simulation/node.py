@@ -1,0 +1,367 @@
+"""A supervisor in virtual time: the real loops and the real pool, with the waiting taken out.
+
+What `synk.runtime.supervisor` does with threads is done here by actors: each does one step at a
+time, says when it wants the next, and stands still as long as its machine does. What they decide
+is decided by the code that is under test: `Pool`, `OwnLease`, `ClaimLoop`, `AckLoop`, `HeartLoop`
+and `MaintenanceLoop`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+from simulation.line import Line
+from simulation.schedule import Schedule
+from simulation.workers import Workers
+from synk import telemetry
+from synk.config import QueueConfig
+from synk.core import messages as m
+from synk.core.ownership import BEATS_A_TTL, OwnLease
+from synk.core.pool import Pool
+from synk.errors import StorageError
+from synk.job import Fence
+from synk.retry import Ended, Verdict
+from synk.runtime.acks import ACK_LINGER_S, AckLoop
+from synk.runtime.heart import HeartLoop
+from synk.runtime.loops import ClaimLoop
+from synk.runtime.maintenance import MaintenanceLoop
+from synk.storage.statements import client_id_of
+from synk.testing.making import status_of
+
+TTL_S: Final = 6.0
+FETCH_S: Final = 0.5
+MAINTAIN_S: Final = 0.5
+FLUSH_S: Final = 10.0
+KIND: Final = "kind"
+
+
+class Crashed(BaseException):
+    """The machine is gone, in the middle of something."""
+
+
+class Actor:
+    """One of a supervisor's loops."""
+
+    def __init__(self, node: Node, step: Callable[[], float | None]) -> None:
+        self._node = node
+        self._step = step
+        self._due = float("inf")
+        self.is_busy = False
+
+    def wake(self, seconds: float = 0.0) -> None:
+        """Has it do a step in so many seconds at the latest."""
+        due = self._node.schedule.now + seconds
+        if due < self._due:
+            self._due = due
+            self._node.schedule.at(due, lambda: self._turn(due))
+
+    def _turn(self, due: float) -> None:
+        node = self._node
+        if due != self._due or node.is_gone:
+            return
+        self._due = float("inf")
+        if node.stands_still_until > node.schedule.now:
+            self.wake(node.stands_still_until - node.schedule.now)
+        elif self.is_busy:
+            # In the middle of a step that waits for something.
+            self.wake(0.01)
+        else:
+            self._run()
+
+    def _run(self) -> None:
+        self.is_busy = True
+        try:
+            seconds = self._step()
+        except Crashed:
+            return
+        finally:
+            self.is_busy = False
+        if seconds is not None:
+            self.wake(seconds)
+
+
+class Node:
+    """One incarnation of a supervisor, from its start to its end.
+
+    Args:
+        on_end: called when it has ended by itself, and another one is to begin.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        owner: UUID,
+        chance: Random,
+        facts: telemetry.Telemetry,
+        *,
+        make_line: Callable[[Callable[[float], None]], Line],
+        make_lease: Callable[[float], OwnLease],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.schedule = schedule
+        self.owner = owner
+        self.name = client_id_of(owner)[-2:]
+        self._chance = chance
+        self._rate = chance.uniform(0.99, 1.01)
+        self._offset = chance.uniform(0, 1000)
+        self._on_end = on_end
+        self.is_gone = False
+        self.stands_still_until = 0.0
+        self.line = make_line(self._wait)
+        self._inbox: deque[m.Event] = deque()
+        self._beats = 0
+        self._gone: set[Fence] = set()
+        """What the pool is to give up before the next claim."""
+        self._fetch_at = 0.0
+        self._has_claimed = False
+        """Whether claiming has come to its end."""
+        self._flush_until: float | None = None
+        self.workers = Workers(
+            schedule,
+            chance,
+            client_id_of(owner),
+            clock=self.clock,
+            settle=self._settle,
+            wake=lambda: self._actors["engine"].wake(0.0005),
+        )
+        self._make_loops(facts, make_lease(TTL_S))
+        steps: dict[str, Callable[[], float | None]] = {
+            "boot": self._boot,
+            "engine": self._turn,
+            "claim": self._claim,
+            "ack": self._acknowledge,
+            "beat": self._beat,
+            "maintain": self._maintain,
+            "end": self._end,
+        }
+        self._actors = {name: Actor(self, step) for name, step in steps.items()}
+        self._actors["boot"].wake()
+
+    def _make_loops(self, facts: telemetry.Telemetry, lease: OwnLease) -> None:
+        storage: Any = self.line
+        engine: Any = self
+        self._lease = lease
+        self._facts = facts
+        self._acks = AckLoop(storage, self.owner, facts)
+        queues = {"default": QueueConfig()}
+        self._claims = ClaimLoop(storage, engine, self._acks, self.owner, queues, [KIND], facts)
+        self._heart = HeartLoop(
+            storage,
+            self.owner,
+            lease,
+            facts,
+            on_beat=self._on_beat,
+            on_return=self._compare_soon,
+            on_newer_schema=lambda _: None,
+            on_lost=self._on_lost,
+        )
+        self._maintenance = MaintenanceLoop(
+            storage,
+            engine,
+            self.owner,
+            facts,
+            stage_s=MAINTAIN_S,
+            lease_ttl_s=TTL_S,
+            cleaner=None,
+            on_staged=self._on_staged,
+            clock=self.clock,
+        )
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def clock(self) -> float:
+        """Returns the time of this machine's own clock, which goes at a rate of its own."""
+        return self._offset + self.schedule.now * self._rate
+
+    def _wait(self, seconds: float) -> None:
+        self.schedule.pass_time(seconds)
+        while not self.is_gone and self.stands_still_until > self.schedule.now:
+            self.schedule.run_until(self.stands_still_until)
+        if self.is_gone:
+            raise Crashed
+
+    # -- what the world does to it ----------------------------------------------------------------
+
+    def stand_still(self, seconds: float) -> None:
+        """Its processes are not run for a while, but for the workers."""
+        self.stands_still_until = max(self.stands_still_until, self.schedule.now + seconds)
+
+    def crash(self) -> None:
+        self.is_gone = True
+        self.workers.die_all()
+
+    def drain(self, seconds: float) -> None:
+        self._claims.stop()
+        self.post(m.DrainRequested(self.clock() + seconds))
+
+    # -- the engine, as the loops see it ----------------------------------------------------------
+
+    @property
+    def pool(self) -> Pool:
+        return self.workers.pool
+
+    def post(self, event: m.Event) -> None:
+        self._inbox.append(event)
+        self._actors["engine"].wake(self._chance.uniform(0, 0.002))
+
+    def ask(self, function: Callable[[Any], Any]) -> Any:
+        self._wait(self._chance.uniform(0, 0.003))
+        if self._flush_until is not None:
+            return None
+        seconds = self._turn()
+        if seconds is not None:
+            self._actors["engine"].wake(seconds)
+        return function({})
+
+    def _settle(self, settle: m.Settle) -> None:
+        self._acks.settle(settle)
+        self._actors["ack"].wake(ACK_LINGER_S)
+
+    def _turn(self) -> float | None:
+        if self._flush_until is not None:
+            return None
+        is_over = self._lease.left_s(self.clock()) <= 0
+        if is_over != self.pool.fenced:
+            if is_over:
+                self._facts.emit(telemetry.LeaseOver())
+            self.workers.handle(m.LeaseLost() if is_over else m.LeaseRenewed())
+        self.workers.turn()
+        while self._inbox:
+            self.workers.handle(self._inbox.popleft())
+        if self.pool.is_stopped:
+            self._flush_until = self.schedule.now + FLUSH_S
+            self._actors["end"].wake()
+            return None
+        self._claims.set_demand(self.pool.demand(), self.pool.claims)
+        return self._seconds_to_the_next_turn()
+
+    def _seconds_to_the_next_turn(self) -> float | None:
+        now = self.clock()
+        times = [] if self.pool.fenced else [now + self._lease.left_s(now)]
+        deadline = self.pool.next_deadline()
+        if deadline is not None:
+            times.append(deadline)
+        return max(0.001, (min(times) - now) / self._rate) if times else None
+
+    # -- the loops, a step at a time --------------------------------------------------------------
+
+    def _boot(self) -> float | None:
+        sent_at = self.clock()
+        try:
+            self.line.register_client(status_of(self.owner), dt.timedelta(seconds=TTL_S))
+        except StorageError:
+            # `Client.start` raises, and whoever runs it starts it again.
+            self.crash()
+            self._on_end()
+            return None
+        self._lease.renewed(sent_at)
+        for name in ("engine", "claim", "beat", "maintain"):
+            self._actors[name].wake(self._chance.uniform(0, 0.05))
+        return None
+
+    def _claim(self) -> float | None:
+        claims = self._claims
+        if claims._stopping:
+            if not self._has_claimed and claims._unanswered and claims._reconcile_due:
+                claims._give_back_unanswered()
+                self._actors["ack"].wake()
+            self._has_claimed = True
+            return None
+        if claims._reconcile_due:
+            try:
+                self._gone = claims._compare()
+            except StorageError as error:
+                return claims._trouble.began(error)
+            claims._reconcile_due = False
+            self._actors["ack"].wake()
+        if self._gone and (held := claims._held()) is not None and self._gone & held:
+            return 0.01
+        self._gone = set()
+        if self.schedule.now < self._fetch_at or not claims._demand:
+            return max(0.1, self._fetch_at - self.schedule.now)
+        self._fetch_at = self.schedule.now + FETCH_S
+        # By this clock it is due, whatever the real one says.
+        claims.look_now()
+        wanted = claims._wait()
+        return FETCH_S if wanted is None else max(FETCH_S, claims._claim(*wanted))
+
+    def _on_staged(self) -> None:
+        self._fetch_at = 0.0
+        self._actors["claim"].wake()
+
+    def _acknowledge(self) -> float | None:
+        self._acks._judge_settled()
+        if not self._acks._outcomes:
+            return None
+        pause_s = self._acks._acknowledge_some()
+        return pause_s if self._acks.unacknowledged else None
+
+    def _beat(self) -> float | None:
+        try:
+            with self.line.heart(self.owner) as heart:
+                heart_: Any = heart
+                if not self._heart._beat_once(heart_, self.clock()):
+                    return None
+        except StorageError as error:
+            return min(self._heart._trouble.began(error), self._lease.beat_s)
+        return self._lease.beat_s * self._chance.uniform(0.9, 1.0)
+
+    def _maintain(self) -> float | None:
+        if self._flush_until is not None:
+            return None
+        try:
+            self._maintenance._pass(self.clock())
+        except StorageError as error:
+            return self._maintenance._trouble.began(error)
+        return MAINTAIN_S
+
+    def _on_beat(self) -> None:
+        self._beats += 1
+        if self._beats % BEATS_A_TTL == 0:
+            self._compare_soon()
+        if self.pool.fenced:
+            self.post(m.Tick())
+
+    def _compare_soon(self) -> None:
+        self._claims.reconcile_soon()
+        self._actors["claim"].wake()
+
+    def _on_lost(self, reason: str) -> None:
+        self._facts.emit(telemetry.LeaseGone(reason))
+        self._claims.stop()
+        self.post(m.LeaseLost())
+        self.post(m.DrainRequested(self.clock()))
+
+    # -- the end, as `Supervisor._finish` does it -------------------------------------------------
+
+    def _end(self) -> float | None:
+        assert self._flush_until is not None
+        if not self._has_claimed and self.schedule.now < self._flush_until:
+            self._actors["claim"].wake()
+            return 0.05
+        self._give_back()
+        if self._acks.unacknowledged and self.schedule.now < self._flush_until:
+            self._actors["ack"].wake()
+            return 0.05
+        try:
+            self.line.report_client(status_of(self.owner, stopped=True))
+        except StorageError as error:
+            self._facts.emit(telemetry.StorageTrouble("stopping", str(error)))
+        self.crash()
+        self._on_end()
+        return None
+
+    def _give_back(self) -> None:
+        left = self.pool.abandon()
+        ended = list(left.ended)
+        while self._inbox:
+            event = self._inbox.popleft()
+            if isinstance(event, m.Claimed):
+                ended += [Ended(job, Verdict.RELEASED) for job in event.jobs]
+        if ended or left.successes:
+            self._settle(m.Settle(left.successes, ended))
