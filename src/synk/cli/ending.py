@@ -22,7 +22,7 @@ from synk.telemetry import SupervisorDraining, SupervisorStarted, SupervisorStop
 SLACK_S: Final = 5.0
 """What the exit may take beyond the drain and the last outcomes."""
 
-_REPORT_S: Final = 0.5
+_REPORT_S: Final = 1.0
 """What it may take to write where each thread is."""
 
 _C_CODE_S: Final = 1.0
@@ -39,7 +39,8 @@ class Ending:
         self.status = os.EX_TEMPFAIL
         """The exit status: 75 (EX_TEMPFAIL) if outcomes could not be stored, so jobs run again."""
         self._deadline = float("inf")
-        self._timer: threading.Timer | None = None
+        self._timers: list[threading.Timer] = []
+        self._reported = threading.Event()
 
     def follow(self, fact: object) -> None:
         """Takes note of a fact."""
@@ -57,21 +58,29 @@ class Ending:
 
     def _forget(self) -> None:
         self._deadline = float("inf")
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._timers:
+            self._cancel_timers()
             faulthandler.cancel_dump_traceback_later()
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
     def _end_in(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         if deadline >= self._deadline:
             return
         self._deadline = deadline
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
+        self._cancel_timers()
+        # Two, since nobody may read what is written; and now, since an interpreter that is about
+        # to end starts no thread any more.
+        for act in (self._report, self._end):
+            timer = threading.Timer(seconds, act)
+            timer.daemon = True
+            timer.start()
+            self._timers.append(timer)
         with contextlib.suppress(AttributeError, OSError, RuntimeError):
             # A thread that needs no Python. Without a standard error it has nowhere to write.
             faulthandler.dump_traceback_later(seconds + _C_CODE_S, exit=True)
@@ -79,11 +88,7 @@ class Ending:
         signal.setitimer(signal.ITIMER_REAL, seconds + _KERNEL_S)
 
     def _end(self) -> None:
-        # By a thread of its own, which stays behind if nobody reads what it writes.
-        report = threading.Thread(target=self._report, daemon=True)
-        with contextlib.suppress(RuntimeError):
-            report.start()
-            report.join(_REPORT_S)
+        self._reported.wait(_REPORT_S)
         os._exit(self.status)
 
     def _report(self) -> None:
@@ -91,3 +96,4 @@ class Ending:
         logging.getLogger("synk").error(problem, self.status)
         with contextlib.suppress(AttributeError, OSError, RuntimeError):
             faulthandler.dump_traceback()
+        self._reported.set()
