@@ -25,7 +25,6 @@ NETWORK = f"10.{os.getpid() % 200 + 20}"
 """Of runs beside this one, each has another."""
 
 OPTIONS = "{'lease_ttl': __import__('datetime').timedelta(seconds=6), 'processes': 1}"
-TTL = timedelta(seconds=6)
 JOBS = 150
 
 
