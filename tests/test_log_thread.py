@@ -47,7 +47,7 @@ def test_it_begins_again_after_a_flush() -> None:
     assert log.lines == [0, 1, 2]
 
 
-def test_a_log_that_is_not_read_keeps_nobody_waiting_and_counts_what_it_drops() -> None:
+def test_x11_a_log_that_is_not_read_keeps_nobody_waiting_and_counts_what_it_drops() -> None:
     log = Log()
     thread = log.thread()
     thread("first")

@@ -25,24 +25,33 @@ NETWORK = f"10.{os.getpid() % 200 + 20}"
 """Of runs beside this one, each has another."""
 
 OPTIONS = "{'lease_ttl': __import__('datetime').timedelta(seconds=6), 'processes': 1}"
-TTL = timedelta(seconds=6)
 JOBS = 150
 
 
+class CannotBeRunError(Exception):
+    pass
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CannotBeRunError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
 def ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+    run("ip", *arguments)
 
 
 class Host:
     """A machine of its own as far as the network and its name go, on a cable to this one."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, stack: ExitStack) -> None:
         self.name = f"synk{os.getpid()}h{number}"
         self.address = f"{NETWORK}.{number}.2"
         self.gateway = f"{NETWORK}.{number}.1"
         self._cable = f"s{os.getpid()}v{number}"
         inner = f"{self._cable}i"
+        stack.callback(self._remove)
         ip("netns", "add", self.name)
         ip("link", "add", self._cable, "type", "veth", "peer", "name", inner, "netns", self.name)
         ip("addr", "add", f"{self.gateway}/24", "dev", self._cable)
@@ -64,7 +73,7 @@ class Host:
     def bring_back(self) -> None:
         ip("link", "set", self._cable, "up")
 
-    def remove(self) -> None:
+    def _remove(self) -> None:
         subprocess.run(["ip", "link", "del", self._cable], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "del", self.name], capture_output=True, check=False)
 
@@ -75,16 +84,12 @@ def network(count: int) -> Iterator[list[Host]]:
         pytest.skip("only root can make hosts of network namespaces")
     if shutil.which("ip") is None:
         pytest.skip("no `ip` here (iproute2), to make hosts of network namespaces")
-    probe = subprocess.run(
-        ["unshare", "--net", "--uts", "true"], capture_output=True, text=True, check=False
-    )
-    if probe.returncode != 0:
-        pytest.skip(f"no network namespaces here: {probe.stderr.strip()}")
     with ExitStack() as stack:
-        hosts: list[Host] = []
-        for number in range(count):
-            hosts.append(Host(number))
-            stack.callback(hosts[-1].remove)
+        try:
+            hosts = [Host(number, stack) for number in range(count)]
+            run(*hosts[0].prefix, "true")
+        except CannotBeRunError as error:
+            pytest.skip(f"no network namespaces here: {error}")
         yield hosts
 
 

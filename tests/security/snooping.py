@@ -32,6 +32,30 @@ def snoop(job: synk.Job[Snoop]) -> list[str]:
 
 
 @dataclass
+class Peek(synk.JobArgs, kind="peek"):
+    """Tries to read what process *pid*, and this one's parent, were given and have in memory."""
+
+    pid: int
+
+
+@synk.worker
+def peek(job: synk.Job[Peek]) -> dict[str, str]:
+    return {
+        f"{whose} {name}": _read(f"/proc/{pid}/{name}")
+        for whose, pid in (("its", job.args.pid), ("parent's", os.getppid()))
+        for name in ("environ", "mem")
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        with Path(path).open("rb"):
+            return "open"
+    except PermissionError:
+        return "closed"
+
+
+@dataclass
 class Say(synk.JobArgs, kind="say"):
     """Fails with a text."""
 
@@ -45,4 +69,4 @@ def say(job: synk.Job[Say]) -> None:
     raise ValueError(job.args.text.format(len(local)))
 
 
-WORKERS = [snoop, say]
+WORKERS = [snoop, peek, say]

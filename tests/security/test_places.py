@@ -37,12 +37,12 @@ def sockets_of(pids: list[int]) -> set[str]:
     """The inodes of all sockets that processes have open."""
     inodes: set[str] = set()
     for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            target = ""
+        for link in Path("/proc").glob(f"{pid}/fd/*"):
+            # It may be closed by now.
             with suppress(OSError):
                 target = str(link.readlink())
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
     return inodes
 
 

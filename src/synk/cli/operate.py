@@ -44,7 +44,13 @@ def add_to(app: typer.Typer) -> None:
         """Run a supervisor for a client with queues and workers.
 
         The exit status is 75 if outcomes could not be stored at the end: those jobs run again.
+        Its memory is closed to jobs, which run as the same user: look into it as root.
         """
+        if sys.platform == "linux":
+            from synk.runtime import linux  # noqa: PLC0415 - `--help` needs no supervisor
+
+            # Before the first process parts in two: both were given the database's password.
+            linux.close_memory()
         stay_behind_as_first_process()
         level = log_level.upper()
         if level not in _LEVELS:

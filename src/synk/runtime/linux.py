@@ -17,6 +17,7 @@ ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 They are blocked while a program is exchanged for another, since until it has handlers they kill."""
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -31,6 +32,14 @@ _SYSTEM_TICKS: Final = 12
 def die_with_parent(signal_number: int) -> None:
     """Has the kernel send this process *signal_number* when the thread that made it ends."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def close_memory() -> None:
+    """Closes this process's memory and first environment to others of its user, until an exec.
+
+    Whoever may trace any process, as root usually may, can still look; a core is not dumped.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def adopt_orphans() -> None:
