@@ -121,8 +121,8 @@ def test_i19_jobs_of_a_dead_supervisor_are_offered_again_soon_after_its_lease() 
     assert all(TTL_S * 0.97 - 1 < at - CRASH_S < TTL_S * 1.03 + looks_s for at in rescued_at)
 
 
-# That one is found out by tests/invariants alone: a pool never runs a job again that it still has, so
-# that the number of the claim is only a second guard.
+# The claim's number is found out about by tests/invariants alone: a pool never runs again what it
+# still has, so that the number is only a second guard.
 @pytest.mark.parametrize(
     "storage", [each for each in broken.STORAGES if each is not broken.IgnoresTheClaim]
 )

@@ -65,6 +65,9 @@ _SESSION: Final = {
     # since its statistics were taken, the planner would rather read all of it.
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # A plan from when the table was small is kept while it grows. Where there is no index to use,
+    # as for counts of everything, a table is read from end to end all the same.
+    "enable_seqscan": "off",
     "enable_nestloop": "on",
     "enable_indexscan": "on",
     "enable_bitmapscan": "on",

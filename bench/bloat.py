@@ -1,0 +1,199 @@
+"""How fast jobs are claimed beside a transaction that stays open, against a database without one.
+
+    python bench/bloat.py [--seconds N] [--rate N] [--full] [--json FILE]
+
+As long as one transaction has its snapshot, no vacuum removes what others have finished with: each
+claim may have to step over all rows that were ever claimed. Jobs are inserted at a steady rate,
+claimed and acknowledged through the storage, without workers; each part of the run tells how many
+jobs were claimed in a second of claiming. Both runs are on a fresh embedded PostgreSQL with its
+defaults. What to compare is how much the last part is slowed by the open transaction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+import synk
+from common import embedded_server, fresh_schema, show, value, write_json
+from synk.job import InsertOptions, NewJob, Outcome
+from synk.status import ClientStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synk.job import ClaimedJob
+
+TICK_S = 0.1
+"""How often jobs are inserted, claimed and acknowledged."""
+
+LIMIT = 500
+"""Jobs in a claim, at the most, and in an acknowledgement: the size that synk uses."""
+
+PARTS = 10
+TARGET = 2.0
+"""How many times slower the claims of the last part may be."""
+
+OWNER = uuid.UUID(int=1)
+ALL_DEAD = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'synk.job'::regclass"
+
+
+@dataclass
+class Part:
+    """One tenth of a run."""
+
+    jobs: int = 0
+    claims_ms: list[float] = field(default_factory=list[float])
+    acks_ms: list[float] = field(default_factory=list[float])
+    dead_rows: int = 0
+
+    @property
+    def jobs_per_s(self) -> float:
+        """Jobs in a second of claiming."""
+        return self.jobs / (sum(self.claims_ms) / 1000)
+
+    def figures(self) -> dict[str, float]:
+        return {
+            "jobs_per_s_of_claiming": self.jobs_per_s,
+            "claim_ms_p50": statistics.median(self.claims_ms),
+            "claim_ms_max": max(self.claims_ms),
+            "ack_ms_p50": statistics.median(self.acks_ms),
+            "dead_rows": self.dead_rows,
+        }
+
+
+class Load:
+    """Inserts, claims and acknowledges at a steady rate, on one database."""
+
+    def __init__(self, dsn: str, rate: int) -> None:
+        self._storage = synk.PostgresStorage(dsn)
+        job = NewJob(name="noop", kind="noop", args="{}", options=InsertOptions())
+        self._jobs = [job] * round(rate * TICK_S)
+        self._claims = 0
+        self._storage.register_client(
+            ClientStatus(
+                id=OWNER, host="bench", pid=1, version="0", processes=1, queues=("default",)
+            ),
+            timedelta(days=1),
+        )
+
+    def run(self, seconds: float) -> Part:
+        """Goes on for a while; what could not be done in time is done later."""
+        part = Part()
+        began = time.monotonic()
+        for tick in range(round(seconds / TICK_S)):
+            time.sleep(max(0.0, began + tick * TICK_S - time.monotonic()))
+            self._storage.insert(self._jobs)
+            while len(claimed := self._claim(part)) == LIMIT:
+                self._acknowledge(claimed, part)
+            self._acknowledge(claimed, part)
+        return part
+
+    def close(self) -> None:
+        self._storage.close()
+
+    def _claim(self, part: Part) -> list[ClaimedJob]:
+        self._claims += 1
+        began = time.perf_counter()
+        claimed = self._storage.get_job_available(
+            "default", LIMIT, kinds=["noop"], owner=OWNER, claim_seq=self._claims
+        )
+        part.claims_ms.append((time.perf_counter() - began) * 1000)
+        part.jobs += len(claimed)
+        return claimed
+
+    def _acknowledge(self, claimed: Sequence[ClaimedJob], part: Part) -> None:
+        outcomes = [Outcome(job.id, job.attempt, job.claim_seq) for job in claimed]
+        if not outcomes:
+            return
+        began = time.perf_counter()
+        self._storage.update_job_state(OWNER, outcomes)
+        part.acks_ms.append((time.perf_counter() - began) * 1000)
+
+
+def main() -> None:
+    options = parsed()
+    free, beside = (
+        one_run(options.seconds, options.rate, has_snapshot=has_snapshot)
+        for has_snapshot in (False, True)
+    )
+    report(free, beside, options)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each of the two runs (60)")
+    parser.add_argument("--rate", type=int, default=2000, help="jobs inserted a second (2000)")
+    parser.add_argument("--full", action="store_true", help="ten minutes of each")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    if options.full:
+        options.seconds = 600.0
+    return options
+
+
+def one_run(seconds: float, rate: int, *, has_snapshot: bool) -> list[Part]:
+    with ExitStack() as stack:
+        dsn = stack.enter_context(embedded_server())
+        fresh_schema(dsn)
+        watching = stack.enter_context(psycopg.connect(dsn, autocommit=True))
+        load = Load(dsn, rate)
+        stack.callback(load.close)
+        load.run(1.0)
+        if has_snapshot:
+            hold_snapshot(stack.enter_context(psycopg.connect(dsn)))
+        return [one_part(load, seconds / PARTS, watching) for _ in range(PARTS)]
+
+
+def hold_snapshot(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    connection.execute("SELECT 1")
+
+
+def one_part(load: Load, seconds: float, watching: psycopg.Connection[Any]) -> Part:
+    part = load.run(seconds)
+    part.dead_rows = value(watching, ALL_DEAD) or 0
+    return part
+
+
+def report(free: list[Part], beside: list[Part], options: argparse.Namespace) -> None:
+    headings = ("part", "jobs/s alone", "beside it", "slowed by", "claim ms", "beside it", "dead")
+    rows = [
+        [
+            str(number),
+            f"{one.jobs_per_s:,.0f}",
+            f"{other.jobs_per_s:,.0f}",
+            f"{one.jobs_per_s / other.jobs_per_s:.2f}",
+            f"{statistics.median(one.claims_ms):.1f}",
+            f"{statistics.median(other.claims_ms):.1f}",
+            f"{other.dead_rows:,}",
+        ]
+        for number, (one, other) in enumerate(zip(free, beside, strict=True), 1)
+    ]
+    slowed = free[-1].jobs_per_s / beside[-1].jobs_per_s
+    notes = [
+        f"{options.rate} jobs a second for {options.seconds:g} s, each of {PARTS} parts a line.",
+        "jobs/s: in a second of claiming. dead: versions of rows that no vacuum may remove.",
+        f"To reach: slowed by no more than {TARGET:g} times in the last part; it is {slowed:.2f}.",
+    ]
+    show("claims beside an open transaction", headings, rows, notes)
+    settings = {"seconds": options.seconds, "rate": options.rate, "limit": LIMIT}
+    figures = {
+        "slowed_by": slowed,
+        "alone": [part.figures() for part in free],
+        "beside": [part.figures() for part in beside],
+    }
+    write_json(options.json, settings, figures)
+
+
+if __name__ == "__main__":
+    main()
