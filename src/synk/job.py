@@ -170,8 +170,7 @@ class InsertOptions:
         object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A checked job on its way into the storage."""
 
     name: str
@@ -562,13 +561,13 @@ def check_label(field_name: str, value: object, *, most: int = NAME_CHARACTERS_M
     """
     if not isinstance(value, str):
         raise InvalidJob(field_name, value, "must be a string")
+    if value.isprintable() and not value.isspace() and 0 < len(value) <= most:
+        return value
     if not value.strip():
         raise InvalidJob(field_name, value, "must not be empty")
     if len(value) > most:
         raise InvalidJob(field_name, value, f"has {len(value)} characters, at most {most}")
-    if not value.isprintable():
-        raise InvalidJob(field_name, value, "must be printable text, without control characters")
-    return value
+    raise InvalidJob(field_name, value, "must be printable text, without control characters")
 
 
 def check_aware(field_name: str, value: object) -> dt.datetime:

@@ -356,9 +356,10 @@ def _option_columns(options: InsertOptions) -> dict[str, object]:
 
 def _insert_many_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
     """Returns each column as one value, if it is the same in all of *jobs*, or else as an array."""
-    # Many jobs share one object of options.
-    of_options = {id(job.options): _option_columns(job.options) for job in jobs}
-    rows = [of_options[id(job.options)] for job in jobs]
+    # Many jobs share one object of options, or all do.
+    of_options = {id(options): options for options in [job.options for job in jobs]}
+    columns_of = {key: _option_columns(options) for key, options in of_options.items()}
+    rows = [columns_of[id(job.options)] for job in (jobs if len(columns_of) > 1 else jobs[:1])]
     columns: dict[str, list[object]] = {name: [row[name] for row in rows] for name in rows[0]}
     columns["name"] = [job.name for job in jobs]
     columns["kind"] = [job.kind for job in jobs]
