@@ -1,0 +1,218 @@
+"""How a peer is measured: a program of its own, in the same steps for each of them.
+
+A peer's script defines a subclass of `Peer` and calls `main`. It is started with ``measure`` and
+prints one line of JSON. To do so it empties its store, inserts the jobs, starts itself with
+``work`` as often as the peer has processes, and waits until all jobs are done, or until the time
+is up; so a peer that is slow is measured by what it has done until then.
+
+The clock runs from the beginning of the first job; the start of the workers is not counted. No-op
+jobs are over when the store has none left, so that the rate includes the acknowledgement, or,
+where a store cannot tell, when the last handler returned. Jobs that compute are over when the last
+handler returned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import handlers
+from times import Times
+
+POLL_S = 0.03
+STOP_S = 3.0
+"""For an orderly end, which nobody needs here; then the workers are killed."""
+
+START_S = 60.0
+"""Until the first job begins. After that the time of the run counts."""
+
+PAUSE_S = 0.03
+"""Between two jobs whose latency is measured: each finds an idle system."""
+
+Payload = dict[str, Any]
+"""``task`` (noop, counted, burn, stamp) and its argument, ``ms`` or ``number``."""
+
+
+def perform(task: str, argument: float) -> None:
+    """What every peer's handler calls."""
+    if task == "noop":
+        handlers.noop()
+    elif task == "burn":
+        handlers.burn(argument)
+    elif task == "stamp":
+        handlers.stamp(int(argument))
+    else:
+        handlers.counted()
+
+
+class Peer:
+    """A queue under measurement."""
+
+    processes = 1
+    """How many times the script is started with ``work``."""
+    can_tell_left = True
+    """Whether the store knows what is left."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.url: str = options.url
+        """Of the database or broker that is this run's own."""
+        self.settings: dict[str, Any] = json.loads(options.settings)
+        self.cpus: int = options.cpus
+        self.is_latency: bool = options.task == "stamp"
+
+    def prepare(self) -> None:
+        """Makes the tables or empties the broker."""
+
+    def insert(self, task: str, argument: float, count: int) -> None:
+        """Inserts *count* jobs the fastest way that the peer offers."""
+        raise NotImplementedError
+
+    def insert_one(self, task: str, argument: float) -> None:
+        """Inserts one job, as a web request does."""
+        raise NotImplementedError
+
+    def is_done(self) -> bool:
+        """Whether the store has no job left; asked often, so cheap."""
+        raise NotImplementedError
+
+    def left(self) -> int:
+        """How many jobs are not done; asked once, when the time is up."""
+        raise NotImplementedError
+
+    def work(self) -> None:
+        """Runs jobs until it is killed."""
+        raise NotImplementedError
+
+    def commands(self) -> list[list[str]]:
+        """What is started as the peer's worker processes."""
+        again = [sys.executable, sys.argv[0], "work", *sys.argv[2:]]
+        return [again] * self.processes
+
+
+def main(peer_type: type[Peer]) -> None:
+    options = _parsed()
+    peer = peer_type(options)
+    if options.verb == "work":
+        peer.work()
+        return
+    times = Times.make(Path(options.folder) / "times")
+    os.environ[handlers.TIMES_VARIABLE] = str(times.path)
+    peer.prepare()
+    if options.task == "stamp":
+        found = _latency(peer, times, options)
+    else:
+        found = _drain(peer, times, options)
+    print(json.dumps(found))
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=("measure", "work"))
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--settings", required=True)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--argument", type=float, required=True)
+    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--cpus", type=int, required=True)
+    return parser.parse_args()
+
+
+def _drain(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str, float]:
+    task = options.task
+    if task == "noop" and not peer.can_tell_left:
+        task = "counted"
+    began = time.monotonic()
+    peer.insert(task, options.argument, options.jobs)
+    inserted_s = time.monotonic() - began
+    with _working(peer, Path(options.folder)) as check:
+        _wait(lambda: times.first() > 0, START_S, check)
+        deadline = times.first() + options.seconds
+        if task == "noop":
+            done, over = _until_none_left(peer, options.jobs, deadline, check)
+        else:
+            _wait(lambda: times.count() >= options.jobs, deadline - time.monotonic(), check)
+            done, over = times.count(), times.last()
+        elapsed_s = over - times.first()
+    return {
+        "insert_per_s": options.jobs / inserted_s,
+        "done": done,
+        "per_s": done / elapsed_s if elapsed_s > 0 else 0.0,
+        "elapsed_s": elapsed_s,
+    }
+
+
+def _until_none_left(peer: Peer, jobs: int, deadline: float, check: Any) -> tuple[int, float]:
+    while time.monotonic() < deadline:
+        check()
+        time.sleep(POLL_S)
+        if peer.is_done():
+            return jobs, time.monotonic()
+    over = time.monotonic()
+    return jobs - peer.left(), over
+
+
+def _latency(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds from the call that inserts to the job's first line, one job at a time."""
+    latencies: list[float] = []
+    with _working(peer, Path(options.folder)) as check:
+        deadline = time.monotonic() + START_S + options.seconds
+        for number in range(options.jobs):
+            began = time.monotonic()
+            peer.insert_one("stamp", number)
+            while not (stamped := times.stamped(number)) and time.monotonic() < deadline:
+                check()
+                time.sleep(0.002)
+            if not stamped:
+                break
+            latencies.append((stamped - began) * 1000)
+            time.sleep(PAUSE_S)
+    return {"latencies_ms": latencies[min(5, len(latencies) // 2) :]}
+
+
+@contextlib.contextmanager
+def _working(peer: Peer, folder: Path) -> Any:
+    """Runs the worker processes; gives a function that ends the run if one has ended by itself."""
+    log = folder / "workers.log"
+    with log.open("wb") as file:
+        running = [
+            subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+            for command in peer.commands()
+        ]
+
+    def check() -> None:
+        for process in running:
+            if process.poll() is not None:
+                raise SystemExit(f"a worker has ended: {log.read_text()[-2000:]}")
+
+    try:
+        yield check
+    finally:
+        for process in running:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a worker and what it has started, its whole session."""
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait(fact: Any, seconds: float, check: Any) -> None:
+    deadline = time.monotonic() + seconds
+    while not fact() and time.monotonic() < deadline:
+        check()
+        time.sleep(POLL_S)
