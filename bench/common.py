@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -96,6 +97,31 @@ def cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+@contextmanager
+def serving(
+    dsn: str, variables: Mapping[str, str] | None = None, *, processes: int = CPUS
+) -> Generator[None]:
+    """Serves the jobs of `jobs.py` with `synk start`, in a process of its own."""
+    given = {"SYNK_BENCH_DSN": dsn, "SYNK_BENCH_PROCESSES": str(processes)}
+    command = [sys.executable, "-m", "synk", "start", "jobs:client"]
+    with tempfile.TemporaryFile() as log:
+        supervisor = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parent,
+            env={**os.environ, **given, **(variables or {})},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield
+            if supervisor.poll() is not None:
+                log.seek(0)
+                raise SystemExit(f"the supervisor has ended: {log.read().decode()[-2000:]}")
+        finally:
+            supervisor.terminate()
+            supervisor.wait()
 
 
 # -- options --------------------------------------------------------------------------------------

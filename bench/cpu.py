@@ -80,7 +80,7 @@ def measured(
 
     def measure() -> Mapping[str, float]:
         found = ring.measure(name, run)
-        if not found or not found["elapsed_s"]:
+        if found is None:
             return {}
         share = found["done"] * ms / 1000 / (CPUS * found["elapsed_s"])
         return {f"{ms:g} ms jobs, share of the CPUs": share}

@@ -33,10 +33,15 @@ CACHE: Final = FOLDER.parent / ".cache" / "peers"
 PATIENCE_S: Final = 180.0
 """Beyond the time that a run may take; one that takes longer is no figure but a fault."""
 
-ITSELF: Final = {
-    SYNK: Setup(script="on_synk", package="synk", broker=Broker.POSTGRES, settings={}, source=""),
-    FLOOR: Setup(script="on_bare", package="", broker=Broker.NONE, settings={}, source=""),
+FLOORS: Final = {
+    "burn": Setup(script="on_bare", package="", broker=Broker.NONE, settings={}, source=""),
+    "stamp": Setup(script="on_notify", package="", broker=Broker.POSTGRES, settings={}, source=""),
 }
+"""By task."""
+
+ITSELF: Final = Setup(
+    script="on_synk", package="synk", broker=Broker.POSTGRES, settings={}, source=""
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,12 @@ class Contest:
 
     def measure(self, name: str, run: Run) -> dict[str, Any] | None:
         """One run of one contestant; None: it has failed, and is noted as missing."""
-        setup = ITSELF.get(name) or PEERS[name]
-        python = sys.executable if name in ITSELF else str(CACHE / "bin" / "python")
+        setup = setup_of(name, run.task)
+        python = sys.executable if name in (SYNK, FLOOR) else str(CACHE / "bin" / "python")
         with tempfile.TemporaryDirectory(prefix="synk-bench-") as folder, self._store(setup) as url:
             done = subprocess.run(
-                [python, str(FOLDER / f"{setup.script}.py"), *_arguments(setup, run, url, folder)],
+                [python, "-m", f"peers.{setup.script}", *_arguments(setup, run, url, folder)],
+                env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
                 capture_output=True,
                 text=True,
                 cwd=folder,
@@ -92,7 +98,11 @@ class Contest:
             if os.environ.get("SYNK_BENCH_DEBUG"):
                 print(done.stderr, file=sys.stderr)
             return None
-        return json.loads(done.stdout.splitlines()[-1])
+        found = json.loads(done.stdout.splitlines()[-1])
+        if found.get("done") == 0 or found.get("latencies_ms") == []:
+            self.missing[name] = "no job began in time"
+            return None
+        return found
 
     @contextmanager
     def _store(self, setup: Setup) -> Generator[str]:
@@ -106,6 +116,12 @@ class Contest:
 
     def notes(self) -> list[str]:
         return [f"without {name}: {why}" for name, why in self.missing.items()]
+
+
+def setup_of(name: str, task: str) -> Setup:
+    if name == FLOOR:
+        return FLOORS[task]
+    return ITSELF if name == SYNK else PEERS[name]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from times import Times
+from peers.times import Times
 
 TIMES_VARIABLE = "SYNK_BENCH_TIMES"
 """The file in which the processes of a run note their times."""

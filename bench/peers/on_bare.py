@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-import contract
+from peers import contract
 
 
 class Bare(contract.Peer):
@@ -19,7 +19,7 @@ class Bare(contract.Peer):
     def commands(self) -> list[list[str]]:
         task, argument, count = self.share
         shares = [count // self.cpus + (number < count % self.cpus) for number in range(self.cpus)]
-        start = [sys.executable, __file__, "share", task, str(argument)]
+        start = [*contract.itself(), "share", task, str(argument)]
         return [[*start, str(share)] for share in shares if share]
 
 

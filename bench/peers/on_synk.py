@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-import contract
 import synk
+from peers import contract
 
 if TYPE_CHECKING:
     import argparse

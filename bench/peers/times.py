@@ -16,7 +16,7 @@ ENTRY = struct.Struct("ddd")
 """When the process's first job began, when its last one ended, how many have ended."""
 
 SLOTS = 4096
-STAMPS = 4096
+STAMPS = 65536
 SIZE = ENTRY.size * SLOTS + 8 * STAMPS
 
 
