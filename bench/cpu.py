@@ -30,7 +30,7 @@ from common import (
     show_results,
     write_results,
 )
-from peers.contest import Contest, Run, contest, installed_versions
+from peers.contest import Contest, Run, installed_versions
 from peers.settings import PEERS
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ TARGETS = {"20 ms jobs, share of the CPUs": 0.985}
 def main() -> None:
     options = parsed()
     results = Results()
-    with embedded_server() as dsn, contest(dsn, with_peers=options.peers) as ring:
+    with embedded_server() as dsn:
+        ring = Contest(dsn)
         results.facts["server"] = server_facts(dsn)
         names = [SYNK, FLOOR]
         if options.peers:

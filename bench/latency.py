@@ -43,7 +43,7 @@ from common import (
     write_results,
 )
 from jobs import Block, Burn, Noop, Stamp
-from peers.contest import Contest, Run, contest, installed_versions
+from peers.contest import Contest, Run, installed_versions
 from peers.handlers import TIMES_VARIABLE
 from peers.settings import PEERS
 from peers.times import STAMPS, Times
@@ -74,13 +74,13 @@ def main() -> None:
     results = Results()
     with embedded_server() as dsn:
         results.facts["server"] = server_facts(dsn)
-        with contest(dsn, with_peers=options.peers) as ring:
-            names = [SYNK, FLOOR]
-            if options.peers:
-                results.facts["peers"] = installed_versions()
-                names[1:1] = ring.available(options.only or list(PEERS))
-            contestants = {name: idle(ring, name, options.jobs, results) for name in names}
-            interleaved(contestants, options.rounds, results)
+        ring = Contest(dsn)
+        names = [SYNK, FLOOR]
+        if options.peers:
+            results.facts["peers"] = installed_versions()
+            names[1:1] = ring.available(options.only or list(PEERS))
+        contestants = {name: idle(ring, name, options.jobs, results) for name in names}
+        interleaved(contestants, options.rounds, results)
         loaded = Loaded(dsn, results)
         interleaved({SYNK: lambda: loaded.measured(options)}, options.rounds, results)
     show_results("how long a job waits", results, TARGETS, ring.notes())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from common import CPUS, FLOOR, SYNK
+from peers.contract import URL_VARIABLE
 from peers.settings import PEERS, Broker, Setup
 
 if TYPE_CHECKING:
@@ -30,18 +32,18 @@ FOLDER: Final = Path(__file__).parent
 CACHE: Final = FOLDER.parent / ".cache" / "peers"
 """The environment that `setup` makes."""
 
+REDIS: Final = "redis-server"
+
 PATIENCE_S: Final = 180.0
 """Beyond the time that a run may take; one that takes longer is no figure but a fault."""
 
 FLOORS: Final = {
-    "burn": Setup(script="on_bare", package="", broker=Broker.NONE, settings={}, source=""),
-    "stamp": Setup(script="on_notify", package="", broker=Broker.POSTGRES, settings={}, source=""),
+    "burn": Setup(script="on_bare", package="", broker=Broker.NONE),
+    "stamp": Setup(script="on_notify", package="", broker=Broker.POSTGRES),
 }
 """By task."""
 
-ITSELF: Final = Setup(
-    script="on_synk", package="synk", broker=Broker.POSTGRES, settings={}, source=""
-)
+ITSELF: Final = Setup(script="on_synk", package="synk", broker=Broker.POSTGRES)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,9 @@ class Run:
 
 @dataclass
 class Contest:
-    """The contestants that can run here, and why others cannot."""
+    """The contestants that can run here on the server *dsn*, and why others cannot."""
 
     dsn: str
-    redis_port: int | None = None
     missing: dict[str, str] = field(default_factory=dict[str, str])
 
     def available(self, wanted: Sequence[str]) -> list[str]:
@@ -72,7 +73,7 @@ class Contest:
             peer = PEERS[name]
             if peer.package not in versions:
                 self.missing[name] = "not installed: run bench/peers/setup"
-            elif peer.broker is Broker.REDIS and self.redis_port is None:
+            elif peer.broker is Broker.REDIS and shutil.which(REDIS) is None:
                 self.missing[name] = "no redis-server: apt-get install redis-server"
             else:
                 found.append(name)
@@ -83,22 +84,22 @@ class Contest:
         setup = setup_of(name, run.task)
         python = sys.executable if name in (SYNK, FLOOR) else str(CACHE / "bin" / "python")
         with tempfile.TemporaryDirectory(prefix="synk-bench-") as folder, self._store(setup) as url:
-            done = subprocess.run(
-                [python, "-m", f"peers.{setup.script}", *_arguments(setup, run, url, folder)],
-                env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
-                capture_output=True,
-                text=True,
-                cwd=folder,
-                check=False,
-                timeout=run.seconds + PATIENCE_S,
-            )
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or ["no word"]
+            command = [python, "-m", f"peers.{setup.script}"]
+            command += _arguments(setup, run, url, folder)
+            try:
+                return self._answer(name, *_said(command, url, run.seconds + PATIENCE_S))
+            except subprocess.TimeoutExpired:
+                self.missing[name] = f"took longer than {run.seconds + PATIENCE_S:g} s"
+                return None
+
+    def _answer(self, name: str, code: int, said: str, errors: str) -> dict[str, Any] | None:
+        if code != 0:
+            lines = errors.strip().splitlines() or ["no word"]
             self.missing[name] = f"failed: {lines[-1][-300:]}"
             if os.environ.get("SYNK_BENCH_DEBUG"):
-                print(done.stderr, file=sys.stderr)
+                print(errors, file=sys.stderr)
             return None
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = json.loads(said.splitlines()[-1])
         if found.get("done") == 0 or found.get("latencies_ms") == []:
             self.missing[name] = "no job began in time"
             return None
@@ -110,12 +111,35 @@ class Contest:
             with fresh_database(self.dsn) as dsn:
                 yield _url(dsn) if setup.wants_url else dsn
         elif setup.broker is Broker.REDIS:
-            yield f"redis://127.0.0.1:{self.redis_port}/0"
+            with redis_server() as port:
+                yield f"redis://127.0.0.1:{port}/0"
         else:
             yield ""
 
     def notes(self) -> list[str]:
         return [f"without {name}: {why}" for name, why in self.missing.items()]
+
+
+def _said(command: list[str], url: str, seconds: float) -> tuple[int, str, str]:
+    """Runs *command* in a session of its own; gives its exit code, output and errors.
+
+    Whatever it has started and left behind is killed.
+    """
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parent), URL_VARIABLE: url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, errors = process.communicate(timeout=seconds)
+        return process.returncode, said, errors
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def setup_of(name: str, task: str) -> Setup:
@@ -124,21 +148,11 @@ def setup_of(name: str, task: str) -> Setup:
     return ITSELF if name == SYNK else PEERS[name]
 
 
-@contextmanager
-def contest(dsn: str, *, with_peers: bool) -> Generator[Contest]:
-    """Gives a contest on the server *dsn*, with a Redis of its own if there is one."""
-    if not with_peers:
-        yield Contest(dsn)
-        return
-    with redis_server() as port:
-        yield Contest(dsn, port)
-
-
 def _arguments(setup: Setup, run: Run, url: str, folder: str) -> list[str]:
     given = {
         "url": url,
         "folder": folder,
-        "settings": json.dumps(setup.settings),
+        "settings": json.dumps(setup.settings_for(run.task)),
         "task": run.task,
         "argument": run.argument,
         "jobs": run.jobs,
@@ -168,16 +182,12 @@ def fresh_database(dsn: str) -> Generator[str]:
 
 
 @contextmanager
-def redis_server() -> Generator[int | None]:
-    """Gives the port of a new Redis that writes nothing to disk; None: there is none here."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        yield None
-        return
+def redis_server() -> Generator[int]:
+    """Gives the port of a new Redis on loopback that writes nothing to disk."""
     with tempfile.TemporaryDirectory(prefix="synk-bench-redis-") as folder:
         port = _free_port()
         options = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "daemonize": "no"}
-        command = [binary]
+        command = [REDIS]
         for name, given in options.items():
             command += [f"--{name}", str(given)]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -14,18 +14,21 @@ handler returned.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peers import handlers
 from peers.times import STAMPS, Times
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
 
 POLL_S = 0.03
 STOP_S = 3.0
@@ -37,8 +40,8 @@ START_S = 60.0
 PAUSE_S = 0.03
 """Between two jobs whose latency is measured: each finds an idle system."""
 
-Payload = dict[str, Any]
-"""``task`` (noop, counted, burn, stamp) and its argument, ``ms`` or ``number``."""
+URL_VARIABLE = "SYNK_BENCH_URL"
+"""Where workers that are started as their own command find the database or broker."""
 
 
 def perform(task: str, argument: float) -> None:
@@ -56,8 +59,6 @@ def perform(task: str, argument: float) -> None:
 class Peer:
     """A queue under measurement."""
 
-    processes = 1
-    """How many times the script is started with ``work``."""
     can_tell_left = True
     """Whether the store knows what is left."""
 
@@ -66,7 +67,7 @@ class Peer:
         """Of the database or broker that is this run's own."""
         self.settings: dict[str, Any] = json.loads(options.settings)
         self.cpus: int = options.cpus
-        self.is_latency: bool = options.task == "stamp"
+        self._connection: Any = None
 
     def prepare(self) -> None:
         """Makes the tables or empties the broker."""
@@ -93,7 +94,33 @@ class Peer:
 
     def commands(self) -> list[list[str]]:
         """What is started as the peer's worker processes."""
-        return [[*itself(), "work", *sys.argv[2:]]] * self.processes
+        return [[*itself(), "work", *sys.argv[2:]]] * self.settings.get("processes", 1)
+
+    def value(self, text: str) -> Any:
+        """What one question to the database gives; for `is_done` and `left`."""
+        import psycopg  # noqa: PLC0415 - not all peers have it
+
+        if self._connection is None:
+            self._connection = psycopg.connect(self.url, autocommit=True)
+        row = self._connection.execute(text).fetchone()
+        return row[0] if row else None
+
+
+class AsyncPeer(Peer):
+    """A peer whose producer is asynchronous: it has one event loop."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options)
+        self._loop = asyncio.new_event_loop()
+
+    def run(self, awaited: Coroutine[Any, Any, Any]) -> Any:
+        return self._loop.run_until_complete(awaited)
+
+
+def chunks(count: int, size: int) -> Iterator[int]:
+    """The sizes of the parts of *count*, none above *size*."""
+    for start in range(0, count, size):
+        yield min(size, count - start)
 
 
 def itself() -> list[str]:
@@ -145,7 +172,7 @@ def _drain(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str, f
             done, over = _until_none_left(peer, options.jobs, deadline, check)
         else:
             _wait(lambda: times.count() >= options.jobs, deadline - time.monotonic(), check)
-            done, over = times.count(), times.last()
+            done, over = min(times.count(), options.jobs), times.last()
         elapsed_s = over - times.first()
     return {
         "insert_per_s": options.jobs / inserted_s,
@@ -198,8 +225,7 @@ def _working(peer: Peer, folder: Path) -> Any:
     log = folder / "workers.log"
     with log.open("wb") as file:
         running = [
-            subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
-            for command in peer.commands()
+            subprocess.Popen(command, stdout=file, stderr=file) for command in peer.commands()
         ]
 
     def check() -> None:
@@ -215,13 +241,13 @@ def _working(peer: Peer, folder: Path) -> Any:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a worker and what it has started, its whole session."""
-    process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    """Ends a worker; what it has started and left behind, the contest kills with this session."""
+    process.terminate()
+    try:
         process.wait(STOP_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait(fact: Any, seconds: float, check: Any) -> None:

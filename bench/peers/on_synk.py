@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import psycopg
+from typing import TYPE_CHECKING
 
 import synk
 from peers import contract
@@ -49,7 +47,6 @@ class Synk(contract.Peer):
             workers=[task, noop],
             processes=self.cpus,
         )
-        self._connection: psycopg.Connection[Any] | None = None
 
     def prepare(self) -> None:
         synk.PostgresStorage(self.url).migrate()
@@ -62,18 +59,12 @@ class Synk(contract.Peer):
 
     def is_done(self) -> bool:
         return not any(
-            self._value(f"SELECT EXISTS (SELECT FROM synk.job WHERE state = '{state}')")
+            self.value(f"SELECT EXISTS (SELECT FROM synk.job WHERE state = '{state}')")
             for state in ("available", "running")
         )
 
     def left(self) -> int:
-        return self._value("SELECT count(*) FROM synk.job WHERE finalized_at IS NULL")
-
-    def _value(self, text: str) -> Any:
-        if self._connection is None:
-            self._connection = psycopg.connect(self.url, autocommit=True)
-        row = self._connection.execute(text.encode()).fetchone()
-        return row[0] if row else None
+        return self.value("SELECT count(*) FROM synk.job WHERE finalized_at IS NULL")
 
     def work(self) -> None:
         logging.basicConfig(level=logging.WARNING)
