@@ -50,7 +50,7 @@ SIZES = {
 DRAIN = "drain, jobs/s"
 INSERT = "insert, rows/s"
 COMPUTING_MS = 20.0
-TARGETS = {DRAIN: 80_000, INSERT: 150_000, "20 ms jobs, share of the CPUs": 0.985}
+TARGETS = {DRAIN: 80_000, INSERT: 150_000, "20 ms jobs: share of the CPUs": 0.985}
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ SIZES = {
     "seconds": Size(2.0, 20.0, "of work on all CPUs for each measurement"),
     "rounds": Size(3, 7, "measurements of each"),
 }
-TARGETS = {"20 ms jobs, share of the CPUs": 0.985}
+TARGETS = {"20 ms jobs: share of the CPUs": 0.985}
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def measured(
         if found is None:
             return {}
         share = found["done"] * ms / 1000 / (CPUS * found["elapsed_s"])
-        return {f"{ms:g} ms jobs, share of the CPUs": share}
+        return {f"{ms:g} ms jobs: share of the CPUs": share}
 
     return measure
 

@@ -49,7 +49,7 @@ SIZES = {
     "rounds": Size(3, 7, "measurements of each"),
 }
 BATCHES = (1, 100, 10_000)
-BULK = "10,000 rows a call, rows/s"
+BULK = "10,000 rows a call: rows/s"
 TARGETS = {BULK: 150_000}
 AT_A_TIME = 10
 
@@ -103,7 +103,7 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
 
 
 def quantity_of(batch: int) -> str:
-    return BULK if batch == 10_000 else f"{batch} row{'s' if batch > 1 else ''} a call, rows/s"
+    return BULK if batch == 10_000 else f"{batch} rows a call: rows/s"
 
 
 class Producer:
