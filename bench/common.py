@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psutil
 import psycopg
@@ -209,7 +209,7 @@ class Results:
         return [mine / theirs for mine, theirs in pairs if theirs]
 
 
-Contestants = dict[str, "Callable[[], Mapping[str, float]]"]
+Contestants: TypeAlias = "Mapping[str, Callable[[], Mapping[str, float]]]"
 """Name -> a measurement, which gives a value for each quantity."""
 
 
