@@ -163,7 +163,7 @@ class Bench:
         self._post(kill.job)
         self._watch.wait_for("running")
         self._post(following)
-        time.sleep(random.uniform(0.08, 0.12))  # noqa: S311 - a moment like any other
+        time.sleep(random.uniform(0.08, 0.12))
         pid = self._watch.pids[kill.slot]
         if pid <= 0:
             raise SystemExit(f"slot {kill.slot} has no worker to kill")

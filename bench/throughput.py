@@ -1,6 +1,6 @@
 """How many no-op jobs a second synk drains through worker processes, beside the database's floor.
 
-    python bench/throughput.py [--jobs N] [--processes N] [--rounds N] [--json FILE]
+    python bench/throughput.py [--full] [--jobs N] [--processes N] [--rounds N] [--json FILE]
 
 Both are measured in the same run, in turn, on a fresh embedded PostgreSQL with its defaults (fsync
 and synchronous_commit on): a drain through synk, from the first claim to the last acknowledgement
@@ -28,7 +28,18 @@ import psutil
 import psycopg
 
 import synk
-from common import embedded_server, fresh_schema, show, value, write_json
+from common import (
+    FLOOR,
+    SYNK,
+    Results,
+    embedded_server,
+    fresh_schema,
+    server_facts,
+    settings_of,
+    show_results,
+    value,
+    write_results,
+)
 from synk.status import ClientStatus
 from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
@@ -41,6 +52,11 @@ Batch: TypeAlias = tuple[int, list[tuple[Any, ...]]]
 
 BATCH = 1_000
 """Jobs in a claim and in an acknowledgement of the floor: the size that synk uses."""
+
+DRAIN = "drain, jobs/s"
+INSERT = "insert_many, rows/s"
+MEMORY = "supervisor, MB (proportional)"
+TARGETS = {DRAIN: 80_000.0, INSERT: 150_000.0}
 
 
 @dataclass
@@ -68,17 +84,22 @@ class Round:
 def main() -> None:
     options = parsed()
     with embedded_server() as dsn:
+        facts = server_facts(dsn)
         rounds = [one_round(dsn, options.jobs, options.processes) for _ in range(options.rounds)]
-    report(rounds, options)
+    report(rounds, options, facts)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--jobs", type=int, default=100_000, help="jobs a drain (100000)")
+    parser.add_argument("--full", action="store_true", help="7 drains of 200,000 jobs")
+    parser.add_argument("--jobs", type=int, help="jobs a drain (100000)")
     parser.add_argument("--processes", type=int, default=2, help="worker processes (2)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each (3)")
+    parser.add_argument("--rounds", type=int, help="measurements of each (3)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.jobs = options.jobs or (200_000 if options.full else 100_000)
+    options.rounds = options.rounds or (7 if options.full else 3)
+    return options
 
 
 def one_round(dsn: str, jobs: int, processes: int) -> Round:
@@ -198,23 +219,17 @@ def floor_ack(claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
     return parameters
 
 
-def report(rounds: list[Round], options: argparse.Namespace) -> None:
-    figures = {
-        "synk, jobs/s": [one.synk_per_s for one in rounds],
-        "floor without workers, jobs/s": [one.floor_per_s for one in rounds],
-        "synk / floor": [one.ratio for one in rounds],
-        "insert_many, rows/s": [one.insert_per_s for one in rounds],
-        "supervisor, MB (proportional)": [one.supervisor_mb for one in rounds],
-    }
-    rows: list[list[str]] = []
-    for name, values in figures.items():
-        shape = "{:.2f}" if name == "synk / floor" else "{:,.0f}"
-        low, middle, high = min(values), statistics.median(values), max(values)
-        rows.append([name, *(shape.format(figure) for figure in (middle, low, high))])
+def report(rounds: list[Round], options: argparse.Namespace, facts: dict[str, object]) -> None:
+    results = Results(facts={"server": facts})
+    for one in rounds:
+        results.add(SYNK, {DRAIN: one.synk_per_s, INSERT: one.insert_per_s})
+        results.add(SYNK, {MEMORY: one.supervisor_mb})
+        results.add(FLOOR, {DRAIN: one.floor_per_s})
+    ratio = statistics.median(one.ratio for one in rounds)
     title = f"{options.jobs:,} no-op jobs, {options.processes} worker processes"
-    show(title, ("", "median", "lowest", "highest"), rows)
-    settings = {"jobs": options.jobs, "processes": options.processes, "batch": BATCH}
-    write_json(options.json, settings, figures)
+    show_results(title, results, TARGETS, [f"synk / floor: {ratio:.2f}; to reach: 0.85"])
+    settings = {**settings_of(options), "floor_batch": BATCH}
+    write_results(options.json, "throughput", results, settings, TARGETS)
 
 
 if __name__ == "__main__":
