@@ -46,12 +46,13 @@ from common import (
     write_results,
 )
 from synk.config import EngineConfig
-from synk.core.demand import CLAIM_JOBS, QueueLimits
+from synk.core.demand import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.job import ClaimedJob
 from synk.registry import Registry
 from synk.runtime.engine import Engine
+from synk.runtime.loops import CLAIM_JOBS
 
 if TYPE_CHECKING:
     import argparse
@@ -168,13 +169,13 @@ def engine_of(processes: int, settle: Callable[[Settle], None]) -> Generator[Eng
 
 def post(engine: Engine, first: int, count: int) -> None:
     """Gives the engine *count* jobs, in batches as claims bring them."""
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).timestamp()
     for start in range(first, first + count, CLAIM_JOBS):
         numbers = range(start, min(start + CLAIM_JOBS, first + count))
         engine.post(Claimed([job(number + 1, now) for number in numbers]))
 
 
-def job(number: int, now: datetime) -> ClaimedJob:
+def job(number: int, now: float) -> ClaimedJob:
     return ClaimedJob(
         id=number,
         attempt=1,
