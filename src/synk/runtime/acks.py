@@ -1,8 +1,9 @@
 """The thread that stores outcomes, in batches, again and again until each has its answer.
 
 A batch that the server refuses for what one of its outcomes says is halved until that one is alone;
-it is stored then without the texts that may be to blame. What was accepted lately is remembered, in
-case that the server loses it in a fail-over.
+it is stored then without the texts that may be to blame. After any other refusal batches are
+smaller for a while, so that one that cannot be stored at all stands in the way of none. What was
+accepted lately is remembered, in case that the server loses it in a fail-over.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from synk import telemetry
 from synk.core.ownership import fence_of
-from synk.errors import InvalidJob, StorageConflict, StorageError
+from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
 from synk.job import AckAnswer, JobState, Outcome
 from synk.retry import judge
@@ -183,7 +184,8 @@ class AckLoop:
         except InvalidJob as error:
             return self._acknowledge_refused(batch, error)
         except StorageError as error:
-            if isinstance(error, StorageConflict):
+            if not isinstance(error, (StorageUnavailable, SchemaMismatch)):
+                # It took too long, or one of them is to blame and the storage cannot tell which.
                 self._batch.was_too_much(len(batch))
             # Perhaps it was applied; to offer it again is safe.
             return list(batch), self._trouble.began(error)
