@@ -109,7 +109,7 @@ class AckAnswer(StrEnum):
     """The attempt is not this supervisor's any more; the row was left alone."""
     GONE = "gone"
     LOCKED = "locked"
-    """Somebody holds the row's lock: offer the outcome again."""
+    """Somebody holds the lock of the row, or of one that waits for it: offer the outcome again."""
 
 
 class JobArgs:

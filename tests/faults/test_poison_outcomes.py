@@ -19,6 +19,7 @@ from model import ModelStorage
 from supervising import DEADLINE_S, wait_until
 from synk import InvalidJob, JobState, telemetry
 from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.runtime import trouble
 from synk.runtime.acks import AckLoop
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
@@ -187,3 +188,32 @@ def test_d14_a_value_that_a_constraint_of_the_owner_refuses_is_stored_without(
 
     outputs = [row.output for row in storage.get([job.id for job in jobs])]
     assert outputs == ["x" * number if number < 5 else "" for number in range(10)]
+
+
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'not this one'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON synk.job FOR EACH ROW
+    WHEN (NEW.state = 'completed' AND NEW.id = 17) EXECUTE FUNCTION refuse();
+"""
+
+
+def test_d14_one_that_a_trigger_of_the_users_refuses_stands_in_the_way_of_none(
+    connection: psycopg.Connection, storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells which of them it is, nor that a value is to blame."""
+    monkeypatch.setattr(trouble, "PAUSE_MAX_S", 0.02)
+    outcomes = [outcome_of(job, result="1") for job in claimed(storage)]
+    connection.execute(REFUSE)
+    try:
+        with acknowledging(storage, outcomes) as (acks, facts):
+            wait_until(lambda: acks.unacknowledged == 1, what="the others to be stored")
+            running = [row.id for row in storage.jobs(state=JobState.RUNNING)]
+            connection.execute("DROP TRIGGER refuse ON synk.job")
+            wait_until(lambda: not acks.unacknowledged, what="it to be stored")
+    finally:
+        connection.execute("DROP FUNCTION refuse CASCADE")
+
+    assert running == [17]
+    assert all(row.result == 1 for row in storage.jobs(limit=100))
+    assert facts.of(telemetry.OutcomeReduced) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -13,9 +14,9 @@ from psycopg.types.json import Jsonb
 import handlers
 import synk
 from supervising import make_client, wait_until
-from synk import JobState
-from synk.job import AckAnswer, Outcome
-from synk.testing.making import register
+from synk import CancelReason, JobState
+from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.testing.making import acknowledge, register
 
 OWNER = uuid.uuid4()
 
@@ -166,11 +167,17 @@ def test_two_dependencies_that_complete_at_once_let_the_dependent_go(
     dsn: str, connection, storage
 ) -> None:
     """Whatever the order of their locks, one of the two sees that it is the last."""
+
+    def complete_at_last(job: ClaimedJob) -> None:
+        # While the other one has the dependent, it is to be offered again.
+        while complete(storage, job) == [AckAnswer.LOCKED]:
+            pass
+
     for _ in range(20):
         parents = [insert(connection), insert(connection)]
         child = insert(connection, *parents)
         jobs = claim(storage, 2)
-        threads = [threading.Thread(target=complete, args=(storage, job)) for job in jobs]
+        threads = [threading.Thread(target=complete_at_last, args=(job,)) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -205,11 +212,16 @@ def test_a_row_that_somebody_has_locked_holds_only_itself_up(dsn: str, connectio
     assert complete(storage, jobs[1]) == [AckAnswer.APPLIED]
 
 
-def notifications(dsn: str, connection, *statements: str) -> list[tuple[str, str]]:
+def notifications(
+    dsn: str, connection, *statements: str | Callable[[], object]
+) -> list[tuple[str, str]]:
     with psycopg.connect(dsn, autocommit=True) as listener:
         listener.execute('LISTEN """synk"".job"')
         for statement in statements:
-            connection.execute(statement.encode())
+            if isinstance(statement, str):
+                connection.execute(statement.encode())
+            else:
+                statement()
         connection.execute("SELECT pg_notify('\"synk\".job', 'end')")
         heard: list[tuple[str, str]] = []
         for hint in listener.notifies(timeout=10):
@@ -228,6 +240,35 @@ def test_a_thousand_rows_are_announced_once_a_queue(dsn: str, connection) -> Non
     )
 
     assert sorted(heard) == [('"synk".job', "q0"), ('"synk".job', "q1")]
+
+
+def test_d4_a_transaction_of_many_inserts_is_announced_once_a_queue(dsn: str, connection) -> None:
+    insert = "INSERT INTO synk.job (kind, name, queue) VALUES ('k', 'x', 'q');"
+
+    heard = notifications(dsn, connection, insert * 300)
+
+    assert heard == [('"synk".job', "q")]
+
+
+def test_d4_claims_and_acknowledgements_announce_nothing(dsn: str, connection, storage) -> None:
+    """Whoever announces something takes a lock at its commit that the whole server has once."""
+    for _ in range(4):
+        insert(connection)
+
+    def work() -> None:
+        done, failed, again, _ = claim(storage)
+        acknowledge(storage, done, owner=OWNER)
+        acknowledge(
+            storage,
+            failed,
+            owner=OWNER,
+            state=JobState.CANCELLED,
+            cancel_reason=CancelReason.FAILED,
+        )
+        acknowledge(storage, again, owner=OWNER, state=JobState.AVAILABLE, uncharged=True)
+        assert len(storage.rescue([OWNER], 10)) == 1
+
+    assert notifications(dsn, connection, work) == []
 
 
 def test_what_is_not_available_is_not_announced(dsn: str, connection) -> None:

@@ -1,8 +1,9 @@
 """The thread that stores outcomes, in batches, again and again until each has its answer.
 
 A batch that the server refuses for what one of its outcomes says is halved until that one is alone;
-it is stored then without the texts that may be to blame. What was accepted lately is remembered, in
-case that the server loses it in a fail-over.
+it is stored then without the texts that may be to blame. After any other refusal batches are
+smaller for a while, so that one that cannot be stored at all stands in the way of none. What was
+accepted lately is remembered, in case that the server loses it in a fail-over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec import structs
 
 from synk import telemetry
 from synk.core.ownership import fence_of
-from synk.errors import InvalidJob, StorageConflict, StorageError
+from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
 from synk.job import AckAnswer, JobState, Outcome
 from synk.retry import judge
@@ -50,6 +51,8 @@ ACCEPTED_WEIGHT: Final = 10_000
 texts counts once more for each kilobyte."""
 
 LOCKED_PAUSE_S: Final = 0.05
+"""At the most; by chance less, so that two that skip each other's rows do not keep step."""
+
 _NO_TEXTS: Final = (None, None, None, None)
 
 T = TypeVar("T")
@@ -185,7 +188,8 @@ class AckLoop:
         except InvalidJob as error:
             return self._acknowledge_refused(batch, error)
         except StorageError as error:
-            if isinstance(error, StorageConflict):
+            if not isinstance(error, (StorageUnavailable, SchemaMismatch)):
+                # It took too long, or one of them is to blame and the storage cannot tell which.
                 self._batch.was_too_much(len(batch))
             # Perhaps it was applied; to offer it again is safe.
             return list(batch), self._trouble.began(error)
@@ -197,7 +201,9 @@ class AckLoop:
                 again.append(outcome)
             elif answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
                 self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer))
-        return again, LOCKED_PAUSE_S if len(again) == len(batch) else 0.0
+        if len(again) < len(batch):
+            return again, 0.0
+        return again, LOCKED_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311 - as above
 
     def _acknowledge_refused(
         self, batch: Sequence[Outcome], error: InvalidJob
