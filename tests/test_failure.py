@@ -229,9 +229,9 @@ def test_p2_a_chain_of_ten_thousand_links_is_followed_ten_links_far(link: str) -
 
 
 def test_p2_groups_are_followed_five_levels_deep() -> None:
-    error = from_exception(_nested_group(500), attempt=1)
+    error = from_exception(_nested_group(10_000), attempt=1)
 
-    assert re.findall(r"level \d+", error.trace) == [f"level {499 - depth}" for depth in range(6)]
+    assert re.findall(r"level \d+", error.trace) == [f"level {9_999 - depth}" for depth in range(6)]
     assert "1 more linked or grouped exception(s) left out" in error.trace
 
 
