@@ -77,7 +77,7 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
     """Those of a name give all its quantities in one measurement."""
 
     def timed(batch: int, insert: Callable[[int], object]) -> Mapping[str, float]:
-        count = calls if batch == 1 else max(batch, rows // batch * batch)
+        count = calls if batch == 1 else rows // batch * batch
         producer.empty()
         began = time.perf_counter()
         for _ in range(0, count, batch):

@@ -15,6 +15,8 @@ While it measures, one more worker for each CPU runs a job that spins, so all CP
 without what is measured. After each kill all processes with the supervisor's tag are looked at:
 whatever is neither a worker nor the nursery nor its spare has survived.
 
+The floor is a small bare process that kills a child and forks the next one.
+
 Forking a process and tearing it down takes time by its size, so the nursery's is shown too. It is
 what this file imports, a database driver among it, as in programs that keep the client and its
 workers in one module.
@@ -26,7 +28,6 @@ import argparse
 import ctypes
 import json
 import logging
-import math
 import os
 import random
 import signal
@@ -43,7 +44,19 @@ from typing import TYPE_CHECKING
 import psutil
 
 import synk
-from common import embedded_server, fresh_schema, show, write_json
+from bare import BareProcesses
+from common import (
+    FLOOR,
+    SYNK,
+    Results,
+    embedded_server,
+    fresh_schema,
+    percentile,
+    settings_of,
+    show,
+    spread_of,
+    write_results,
+)
 from synk.config import EngineConfig
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
@@ -57,6 +70,9 @@ if TYPE_CHECKING:
 
 CPUS = len(os.sched_getaffinity(0))
 LONG_S = 3600.0
+TO_READY = "timeout to a ready worker"
+TO_NEXT = "SIGKILL to the next job"
+BARE = "floor: SIGKILL to a fresh bare process"
 TARGET_MS = (10.0, 50.0)
 """To be reached by the median and the 99th percentile."""
 
@@ -313,9 +329,13 @@ DEATH_STEPS = {
 
 def main() -> None:
     options = parsed()
-    with running_bench(options.spinning) as bench:
+    with running_bench(options.spinning) as bench, BareProcesses() as processes:
         timeouts = list(several(bench.time_out, tuple(TIMEOUTS_S), options.kills))
-        deaths = list(several(bench.kill_outside, DEATHS, options.kills))
+        deaths: list[Kill] = []
+        bare: list[float] = []
+        for kill in several(bench.kill_outside, DEATHS, options.kills):
+            deaths.append(kill)
+            bare.append(processes.kill_ms())
         nursery_mb = bench.nursery_mb
     stored = stored_kills(options.stored, options.spinning) if options.stored else []
     in_place = [kill for kill in timeouts if kill.was_in_place]
@@ -326,7 +346,7 @@ def main() -> None:
         f"To reach: {p50_ms:g} ms (p50), {p99_ms:g} ms (p99), a stack on 99 %, no survivor.",
         f"Left out, since the job was late itself: {len(timeouts) - len(in_place)}.",
     ]
-    report(list(lines(in_place, deaths, stored)), notes, options)
+    report(list(lines(in_place, deaths, stored, bare)), notes, options)
     if sum(kill.survivors for kill in (*timeouts, *deaths)):
         raise SystemExit("something survived its kill")
 
@@ -367,7 +387,7 @@ class Line:
         found = {
             "kills": len(ordered),
             "p50_ms": statistics.median(ordered),
-            "p99_ms": ordered[math.ceil(0.99 * len(ordered)) - 1],
+            "p99_ms": percentile(ordered, 0.99),
             "max_ms": ordered[-1],
         }
         if self.kills:
@@ -384,33 +404,42 @@ class Line:
         return [self.name, f"{found['kills']:,}", *times, stack, survivors]
 
 
-def lines(timeouts: list[Kill], deaths: list[Kill], stored: list[float]) -> Iterator[Line]:
-    yield Line("timeout to a ready worker", [kill.ms("ready") for kill in timeouts], timeouts)
+def lines(
+    timeouts: list[Kill], deaths: list[Kill], stored: list[float], bare: list[float]
+) -> Iterator[Line]:
+    yield Line(TO_READY, [kill.ms("ready") for kill in timeouts], timeouts)
     for how in TIMEOUTS_S:
         some = [kill for kill in timeouts if kill.how == how]
         yield Line(f"  {how}", [kill.ms("ready") for kill in some], some)
     for name, step in TIMEOUT_STEPS.items():
         yield Line(f"  until {name}", [kill.ms(step) for kill in timeouts])
     values = [kill.ms("next_began") for kill in deaths]
-    yield Line("SIGKILL to the next job", values, deaths, has_stacks=False)
+    yield Line(TO_NEXT, values, deaths, has_stacks=False)
     for name, step in DEATH_STEPS.items():
         yield Line(f"  until {name}", [kill.ms(step) for kill in deaths])
     if stored:
-        yield Line("stored: timeout to next job", stored)
+        yield Line("timeout to the next job, through PostgreSQL", stored)
+    yield Line(BARE, bare)
 
 
 def report(found: list[Line], notes: list[str], options: argparse.Namespace) -> None:
     headings = ("", "kills", "p50 ms", "p99", "max", "stack", "left")
     show("from kill to work", headings, [line.cells() for line in found], notes)
-    settings = {"kills": options.kills, "stored": options.stored, "spinning": options.spinning}
-    figures: dict[str, dict[str, float]] = {}
+    results = Results()
     heading = ""
     for line in found:
-        if not line.name.startswith(" "):
-            heading = line.name
-        name = heading if line.name == heading else f"{heading}: {line.name.strip()}"
-        figures[name] = line.figures()
-    write_json(options.json, settings, figures)
+        if line.name.startswith(" "):
+            results.facts[f"{heading}, {line.name.strip()}"] = line.figures()
+            continue
+        heading = line.name
+        of = FLOOR if heading == BARE else SYNK
+        results.facts[heading] = line.figures()
+        results.samples[f"{heading}, ms|{of}"] = line.values_ms
+        results.add(of, spread_of(heading, line.values_ms))
+    targets: dict[str, float] = {}
+    for name in (TO_READY, TO_NEXT):
+        targets |= {f"{name}: p50, ms": TARGET_MS[0], f"{name}: p99, ms": TARGET_MS[1]}
+    write_results(options.json, "kill", results, settings_of(options), targets)
 
 
 if __name__ == "__main__":

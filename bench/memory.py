@@ -1,24 +1,47 @@
 """What idle worker processes cost: memory of the supervisor and its workers, and CPU time.
 
-    python bench/memory.py [--processes N] [--seconds S] [--json FILE]
+    python bench/memory.py [--full] [--processes N] [--seconds S] [--rounds N] [--json FILE]
 
 Memory is the proportional share (PSS): what processes share is counted once, divided among them.
 CPU is the share of one core that the supervisor, the process that makes the workers, and the
-workers use while nothing runs.
+workers use while nothing runs. The floor is what bare Python processes take that import psycopg and
+sleep: one for the supervisor, and as many forked from it as there are workers.
 """
 
 from __future__ import annotations
 
-import argparse
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 import synk
-from common import embedded_server, fresh_schema, show, write_json
+from bare import sleepers_mb
+from common import (
+    FLOOR,
+    SYNK,
+    Results,
+    Size,
+    embedded_server,
+    fresh_schema,
+    interleaved,
+    parse,
+    parser_of,
+    server_facts,
+    settings_of,
+    show_results,
+    write_results,
+)
+
+SIZES = {
+    "processes": Size(16, 16, "worker processes"),
+    "seconds": Size(15.0, 60.0, "of idleness"),
+    "rounds": Size(2, 5, "measurements of each"),
+}
+SUPERVISOR = "supervisor, MB"
+WORKER = "a worker, MB"
+ALL = "all of it, MB"
 
 
 @dataclass
@@ -32,24 +55,26 @@ def noop(job: synk.Job[Noop]) -> None:
 
 
 def main() -> None:
-    options = parsed()
+    options = parse(parser_of(__doc__), SIZES)
+    targets = {ALL: 60.0 + 12.0 * options.processes}
+    results = Results()
     with embedded_server() as dsn:
+        results.facts["server"] = server_facts(dsn)
         fresh_schema(dsn)
-        figures = measured(dsn, options.processes, options.seconds)
-    show(
-        f"a supervisor with {options.processes} idle workers, for {options.seconds:g} s",
-        ["", "value"],
-        [[name, f"{figure:.3g}"] for name, figure in figures.items()],
-    )
-    write_json(options.json, {"processes": options.processes, "seconds": options.seconds}, figures)
+        contestants = {
+            SYNK: lambda: measured(dsn, options.processes, options.seconds),
+            FLOOR: lambda: dict(
+                zip((SUPERVISOR, WORKER, ALL), sleepers_mb(options.processes), strict=True)
+            ),
+        }
+        interleaved(contestants, options.rounds, results)
+    title = f"a supervisor with {options.processes} idle workers, for {options.seconds:g} s"
+    show_results(title, results, targets)
+    write_results(options.json, "memory", results, settings_of(options), targets)
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--processes", type=int, default=16, help="worker processes (16)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of idleness (20)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    return parser.parse_args()
+def bare(processes: int) -> dict[str, float]:
+    return dict(zip((SUPERVISOR, WORKER, ALL), sleepers_mb(processes), strict=True))
 
 
 def measured(dsn: str, processes: int, seconds: float) -> dict[str, float]:
@@ -91,10 +116,10 @@ def measured_idle(client: synk.Client, processes: int, seconds: float) -> dict[s
     used = [(later - earlier) / seconds for earlier, later in zip(before, after, strict=True)]
     pss = [each.memory_full_info().pss / 1e6 for each in (supervisor, *nursery, *workers)]
     return {
-        "supervisor, MB": pss[0],
+        SUPERVISOR: pss[0],
         "process that makes the workers, MB": pss[1],
-        "a worker, MB": sum(pss[2:]) / processes,
-        "all of it, MB": sum(pss),
+        WORKER: sum(pss[2:]) / processes,
+        ALL: sum(pss),
         "supervisor, % of a core": 100 * used[0],
         "all workers, % of a core": 100 * sum(used[1:]),
     }

@@ -149,7 +149,7 @@ def panels_of(figures: Figures) -> list[Panel]:
     lonely: dict[str, list[dict[str, Any]]] = {}
     waits = {name.partition("|")[0].removesuffix(", ms") for name in figures.content["samples"]}
     for quantity, found in figures.by_quantity.items():
-        if quantity.partition(":")[0] in waits:
+        if quantity.rpartition(": ")[0] in waits:
             continue
         if sized := SIZED.match(quantity):
             size, unit, what = sized.groups()
