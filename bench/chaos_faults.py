@@ -1,0 +1,202 @@
+"""What `chaos.py` does to its rig: one fault after the other, chosen by a seed."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from chaos_jobs import TTL_S
+from synk.runtime import linux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chaos_rig import Rig, Supervisor
+
+WEIGHTS: Final = {
+    "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 6,
+    "end a supervisor": 1, "kill a nursery": 2, "stop a nursery": 1, "reset connections": 3,
+    "hold the network": 4, "crash the server": 1, "restart the server": 1, "kill a backend": 1,
+}  # fmt: skip
+"""How often each happens, in relation to each other."""
+
+PAUSE_S: Final = (0.1, 1.5)
+AWAY_S: Final = ((0.1 * TTL_S, 0.8 * TTL_S), (TTL_S, 1.4 * TTL_S), (2.1 * TTL_S, 3.2 * TTL_S))
+"""For how long a supervisor stands still, or is cut off: it keeps its lease; or just loses it; or,
+every second time, comes back when its jobs were rescued, waited 4 s and are claimed by others."""
+ORPHANS_S: Final = 5.0
+"""After its supervisor's death nothing of what that started may live for longer."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A time in which a supervisor's process stood still; by the monotonic clock."""
+
+    pid: int
+    began: float
+    ended: float
+
+
+class Faults:
+    """Shakes a rig for a time, and puts right what can be put right."""
+
+    def __init__(self, rig: Rig, seed: int) -> None:
+        self._rig = rig
+        self._chance = Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.stopped: list[Stopped] = []
+        self._stopped: set[int] = set()
+        """Supervisors that stand still now."""
+        self.problems: list[str] = []
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = itertools.count()
+
+    def shake(self, seconds: float) -> None:
+        """Lets things go wrong for so long; afterwards all that was stopped runs again."""
+        deadline = time.monotonic() + seconds
+        names, weights = list(WEIGHTS), list(WEIGHTS.values())
+        while time.monotonic() < deadline:
+            self._wait(self._chance.uniform(*PAUSE_S))
+            name = self._chance.choices(names, weights)[0]
+            if getattr(self, "_" + name.replace(" a ", "_").replace(" ", "_"))():
+                self.counts[name] += 1
+        time.sleep(ORPHANS_S)
+        while self._later:
+            heapq.heappop(self._later)[2]()
+
+    def revive(self) -> None:
+        """Starts a supervisor again wherever one is gone."""
+        for supervisor in self._rig.supervisors:
+            supervisor.start_again()
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (now := time.monotonic()) < deadline:
+            while self._later and self._later[0][0] <= now:
+                heapq.heappop(self._later)[2]()
+            for supervisor in self._rig.supervisors:
+                if not supervisor.is_running and self._chance.random() < 0.05:
+                    supervisor.start_again()
+            time.sleep(0.02)
+
+    def _in(self, seconds: float, what: Callable[[], object]) -> None:
+        due = time.monotonic() + seconds
+        heapq.heappush(self._later, (due, next(self._numbers), what))
+
+    def _any_supervisor(self) -> Supervisor:
+        return self._chance.choice(self._rig.supervisors)
+
+    def _is_one_away(self) -> bool:
+        """One at a time: the others must be there to see it, and to do its work."""
+        return bool(self._stopped) or any(link.stands_still for link in self._rig.links)
+
+    def _away_s(self) -> float:
+        return self._chance.uniform(*self._chance.choices(AWAY_S, (1, 1, 2))[0])
+
+    # -- processes --------------------------------------------------------------------------------
+
+    def _kill_worker(self) -> bool:
+        return self._signal_one_of(self._any_supervisor().workers(), signal.SIGKILL)
+
+    def _stop_worker(self) -> bool:
+        """For good: to notice it is the supervisor's business."""
+        return self._signal_one_of(self._any_supervisor().workers(), signal.SIGSTOP)
+
+    def _kill_nursery(self) -> bool:
+        return self._signal_one_of(_listed(self._any_supervisor().nursery()), signal.SIGKILL)
+
+    def _stop_nursery(self) -> bool:
+        found = _listed(self._any_supervisor().nursery())
+        self._in(self._chance.uniform(0.5, 4.0), lambda: _signal(found, signal.SIGCONT))
+        return self._signal_one_of(found, signal.SIGSTOP)
+
+    def _signal_one_of(self, pids: list[int], number: signal.Signals) -> bool:
+        return bool(pids) and _signal([self._chance.choice(pids)], number)
+
+    def _kill_supervisor(self) -> bool:
+        supervisor = self._any_supervisor()
+        if not supervisor.is_running or supervisor.pid in self._stopped:
+            return False
+        tag = supervisor.tag()
+        supervisor.kill()
+        self._in(ORPHANS_S, lambda: self._look_for_orphans(tag))
+        return True
+
+    def _look_for_orphans(self, tag: str) -> None:
+        if tag and (left := linux.tagged_processes(tag)):
+            self.problems.append(f"I16 no orphans: of {tag} are left {left}")
+
+    def _stop_supervisor(self) -> bool:
+        supervisor = self._any_supervisor()
+        pid, process, began = supervisor.pid, supervisor.process, time.monotonic()
+        if not supervisor.is_running or self._is_one_away():
+            return False
+
+        def go_on() -> None:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+            self._stopped.discard(pid)
+            self.stopped.append(Stopped(pid, began, time.monotonic()))
+
+        supervisor.signal(signal.SIGSTOP)
+        self._stopped.add(pid)
+        self._in(self._away_s(), go_on)
+        return True
+
+    def _end_supervisor(self) -> bool:
+        supervisor = self._any_supervisor()
+        supervisor.signal(signal.SIGTERM)
+        return supervisor.is_running
+
+    # -- the network and the server ---------------------------------------------------------------
+
+    def _reset_connections(self) -> bool:
+        for link in self._rig.links:
+            if self._chance.random() < 0.5:
+                link.reset()
+        return True
+
+    def _hold_the_network(self) -> bool:
+        link = self._chance.choice(self._rig.links)
+        if self._is_one_away():
+            return False
+        link.stand_still()
+        self._in(self._away_s(), link.flow)
+        return True
+
+    def _crash_the_server(self) -> bool:
+        return self._begin_anew("immediate")
+
+    def _restart_the_server(self) -> bool:
+        # PostgreSQL 18 can wait for ever when it is told to stop while it recovers from a crash.
+        return self._rig.accepts_connections() and self._begin_anew("fast")
+
+    def _begin_anew(self, mode: str) -> bool:
+        self._rig.server.stop("immediate" if mode == "immediate" else "fast")
+        time.sleep(self._chance.uniform(0.0, 2.0))
+        self._rig.server.start()
+        return True
+
+    def _kill_backend(self) -> bool:
+        return self._signal_one_of(self._rig.backends(), signal.SIGKILL)
+
+
+def _listed(pid: int | None) -> list[int]:
+    return [] if pid is None else [pid]
+
+
+def _signal(pids: list[int], number: signal.Signals) -> bool:
+    sent = False
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            sent = True
+    return sent

@@ -1,0 +1,269 @@
+"""What `chaos.py` shakes: a PostgreSQL server, supervisors as processes, and the network between.
+
+Whatever is started here is ended here, by its process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import psutil
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+import chaos_jobs
+import synk
+from synk.runtime import linux
+from synk.storage.connecting import DSN_VARIABLE
+from synk.storage.embedded import EmbeddedServer
+from synk.storage.statements import client_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUPERVISORS: Final = 3
+STOP_S: Final = 30.0
+"""How long a supervisor may take to stop when it is told to and nothing is wrong."""
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time to linger: the other end gets a reset."""
+
+
+class Link:
+    """A TCP port that leads to the server, until it is shaken."""
+
+    def __init__(self, server_dsn: str) -> None:
+        server = conninfo_to_dict(server_dsn)
+        self._socket = f"{server['host']}/.s.PGSQL.{server['port']}"
+        self._flows = threading.Event()
+        self._flows.set()
+        self._lock = threading.Lock()
+        self._clients: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        host, port = self._listener.getsockname()
+        self.dsn = make_conninfo(
+            server_dsn, host=host, port=port, sslmode="disable", gssencmode="disable"
+        )
+        self._run(self._accept)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.flow()
+        self.reset()
+
+    def reset(self) -> None:
+        """Resets all connections that are there."""
+        with self._lock:
+            for client in self._clients:
+                with contextlib.suppress(OSError):
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    client.shutdown(socket.SHUT_RD)
+
+    def stand_still(self) -> None:
+        """Passes nothing on until `flow`."""
+        self._flows.clear()
+
+    @property
+    def stands_still(self) -> bool:
+        return not self._flows.is_set()
+
+    def flow(self) -> None:
+        self._flows.set()
+
+    def _run(self, function: Callable[..., None], *args: object) -> None:
+        threading.Thread(target=function, args=args, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._run(self._serve, client)
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+            self._flows.wait()
+            server.connect(self._socket)
+            with self._lock:
+                self._clients.add(client)
+            answers = threading.Thread(target=self._pass_on, args=(server, client), daemon=True)
+            answers.start()
+            self._pass_on(client, server)
+            answers.join()
+        with self._lock:
+            self._clients.discard(client)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._flows.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Supervisor:
+    """A process that runs `synk start`, and the next one in its place when it is gone."""
+
+    def __init__(self, link: Link, folder: Path) -> None:
+        self.link = link
+        self._folder = folder
+        self.starts = 0
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        env = {name: text for name, text in os.environ.items() if not name.startswith("SYNK_")}
+        env |= {DSN_VARIABLE: self.link.dsn, chaos_jobs.FOLDER: str(self._folder)}
+        command = ["-m", "synk", "start", "chaos_jobs:client", "--log-level", "WARNING"]
+        with (self._folder / "log").open("ab") as log, (self._folder / "output").open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, *command],
+                cwd=Path(__file__).parent,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def start_again(self) -> None:
+        if not self.is_running:
+            self.process = self._started()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.is_running:
+            self.process.send_signal(number)
+
+    def nursery(self) -> int | None:
+        """The process that makes its workers, if there is one at the moment."""
+        found = [pid for pid in linux.children(self.pid) if _name(pid) == "synk-nursery"]
+        return found[0] if found else None
+
+    def tag(self) -> str:
+        """Its present id, which all that it started carries; empty: nothing is started."""
+        nursery = self.nursery()
+        return "" if nursery is None else _tag_of(nursery)
+
+    def workers(self) -> list[int]:
+        nursery = self.nursery()
+        children = [] if nursery is None else linux.children(nursery)
+        return [pid for pid in children if _name(pid).startswith("synk-worker")]
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Rig:
+    """All of it, in a folder that goes afterwards."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="synk-chaos-"))
+        self.folder.chmod(0o755)  # the server may run as another user
+        self.server = EmbeddedServer(self.folder / "server")
+        self.supervisors: list[Supervisor] = []
+        self.links: list[Link] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.dsn = self.server.start()
+            storage = synk.PostgresStorage(self.dsn)
+            storage.migrate()
+            storage.close()
+            for _ in range(SUPERVISORS):
+                self.supervisors.append(Supervisor(self.new_link(), self.folder))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for supervisor in self.supervisors:
+            supervisor.kill()
+        for link in self.links:
+            link.close()
+        with contextlib.suppress(psycopg.Error, synk.SynkError):
+            self.server.start()
+            for owner in self.owners():
+                linux.kill_tagged(owner)
+        # At once, whatever it is in the middle of: nobody wants its data.
+        self.server.stop("immediate")
+        self.server.release()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def new_link(self) -> Link:
+        self.links.append(Link(self.dsn))
+        return self.links[-1]
+
+    def owners(self) -> dict[str, int]:
+        """Returns all supervisors that there ever were, by their ids, with their pids."""
+        with psycopg.connect(self.dsn) as connection:
+            rows = connection.execute("SELECT id, pid FROM synk.client").fetchall()
+        return {client_id_of(row[0]): row[1] for row in rows}
+
+    def accepts_connections(self) -> bool:
+        return pq.PGconn.ping(self.dsn.encode()) == pq.Ping.OK
+
+    def backends(self) -> list[int]:
+        """The server's processes that serve connections."""
+        server = self.server.pid
+        if server is None:
+            return []
+        found: list[int] = []
+        for process in psutil.Process(server).children():
+            with contextlib.suppress(psutil.Error):
+                if "[local]" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return found
+
+    def stop_all(self) -> list[str]:
+        """Tells all supervisors to stop; returns what is wrong with how they did."""
+        running = [each for each in self.supervisors if each.is_running]
+        for supervisor in running:
+            supervisor.signal(signal.SIGTERM)
+        return [problem for each in running if (problem := _problem_at_the_end(each.process))]
+
+
+def _problem_at_the_end(process: subprocess.Popen[bytes]) -> str:
+    try:
+        status = process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        return f"supervisor {process.pid} did not stop within {STOP_S:g} s"
+    return "" if status == 0 else f"supervisor {process.pid} stopped with status {status}"
+
+
+def _tag_of(pid: int) -> str:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    except OSError:
+        return ""
+    tags = [pair.removeprefix(f"{linux.TAG}=") for pair in environment if linux.TAG in pair]
+    return tags[0] if tags else ""
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
