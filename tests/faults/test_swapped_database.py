@@ -40,7 +40,8 @@ def test_p10_what_ran_before_says_nothing_of_a_new_job_with_the_same_id(
         name = str(client.id)
 
     assert (row.kind, row.state) == ("slow", JobState.COMPLETED)
-    assert (row.attempt, row.errors) == (1, [])
+    # A supervisor that still had the old job gives the new one back before it runs it.
+    assert (row.attempt - row.uncounted, row.errors) == (1, [])
     assert row.attempted_by[-1] == name
     assert log.read_text().split() == ["1"]
 
