@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -134,12 +135,12 @@ def inserted(client: synk.Client) -> int | None:
 
 
 @pytest.fixture
-def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cramped() -> Iterator[str]:
     """A database on a disk with room for little more than its tables."""
-    folder = tmp_path_factory.mktemp("disk")
-    for each in (folder, *folder.parents[:2]):  # as pytest makes them, only root may enter
-        each.chmod(0o755)
+    # The server may run as another user, who cannot enter the tests' own folders.
+    folder = Path(tempfile.mkdtemp(prefix="synk-disk-"))
     with ExitStack() as stack:
+        stack.callback(folder.rmdir)
         found: list[Server] = []
         with_small_disk(
             folder, "24m", lambda: found.append(stack.enter_context(servers.embedded_server()))
