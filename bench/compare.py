@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SIZES = {
     "jobs": Size(10_000, 200_000, "no-op jobs for each measurement"),
-    "seconds": Size(3.0, 30.0, "for a drain at most, and of work that computes"),
+    "seconds": Size(2.0, 30.0, "for a drain at most, and of work that computes"),
     "rounds": Size(1, 5, "measurements of each"),
 }
 DRAIN = "drain, jobs/s"

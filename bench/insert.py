@@ -78,6 +78,8 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
 
     def timed(batch: int, insert: Callable[[int], object]) -> Mapping[str, float]:
         count = calls if batch == 1 else rows // batch * batch
+        if insert == producer.with_dependency:
+            count = max(batch, count // 10)
         producer.empty()
         began = time.perf_counter()
         for _ in range(0, count, batch):

@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
 SIZES = {
-    "jobs": Size(150, 2000, "jobs on the idle system in each round"),
+    "jobs": Size(100, 2000, "jobs on the idle system in each round"),
     "rounds": Size(3, 5, "measurements of each"),
-    "stuck": Size(15.0, 30.0, "seconds for which a worker blocks"),
-    "noops": Size(60_000, 500_000, "no-op jobs in a drain"),
-    "burns": Size(400, 4000, "jobs of 20 ms in a drain"),
+    "stuck": Size(8.0, 30.0, "seconds for which a worker blocks"),
+    "noops": Size(40_000, 500_000, "no-op jobs in a drain"),
+    "burns": Size(250, 4000, "jobs of 20 ms in a drain"),
 }
 IDLE = "insert to start, idle"
 TARGETS = {f"{IDLE}: p50, ms": 1.5, f"{IDLE}: p99, ms": 3.0}

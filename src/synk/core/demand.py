@@ -124,6 +124,14 @@ class Demand:
         return min(len(moving), free + slots_using(moving, queue))
 
     def _expected_in(self, queue: str) -> float:
+        """Returns how long the jobs to come are expected to run.
+
+        At least as long as those of late: a short one at hand must not have hundreds of long ones
+        claimed, behind which the next urgent one would wait.
+        """
+        return max(self._expected_at_hand(queue), self._estimates.lately_in(queue))
+
+    def _expected_at_hand(self, queue: str) -> float:
         job = self._backlog.queues[queue].peek()
         if job is not None:
             return self._estimates.expected_s(job.kind)

@@ -1,4 +1,4 @@
-"""How long jobs take: a moving average by kind, which sizes windows and claims."""
+"""How long jobs take: moving averages by kind and by queue, which size windows and claims."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _OVERHEAD_S: Final = 10e-6
 class Estimates:
     """Expected wall times in seconds."""
 
-    __slots__ = ("_by_name",)
+    __slots__ = ("_by_name", "_by_queue")
 
     def __init__(self) -> None:
         self._by_name: dict[str, float] = {}
+        self._by_queue: dict[str, float] = {}
 
     def expected_s(self, name: str) -> float:
-        """Returns how long a job of this kind, or from this queue, is expected to run."""
+        """Returns how long a job of this kind is expected to run."""
         return self._by_name.get(name, UNKNOWN_S)
 
     def learn(self, name: str, seconds: float) -> None:
@@ -32,3 +33,12 @@ class Estimates:
         known = self._by_name.get(name)
         seconds += _OVERHEAD_S
         self._by_name[name] = seconds if known is None else known + (seconds - known) * _WEIGHT
+
+    def lately_in(self, queue: str) -> float:
+        """Returns how long the jobs of this queue, of whatever kind, ran of late; 0: none did."""
+        return self._by_queue.get(queue, 0.0)
+
+    def learn_of_queue(self, queue: str, seconds: float) -> None:
+        """Takes the mean of some jobs that ran into account."""
+        known = self._by_queue.get(queue, seconds)
+        self._by_queue[queue] = known + (seconds - known) * _WEIGHT

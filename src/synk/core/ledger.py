@@ -94,7 +94,10 @@ class Ledger:
         learn = self._estimates.learn
         replies = report.replies
         number = slot.done
-        for measure in report.measures[-finished:]:
+        measures = report.measures[-finished:]
+        ran_us = sum(measure[0] for measure in measures)
+        self._estimates.learn_of_queue(slot.in_flight[0].queue, ran_us / 1e6 / finished)
+        for measure in measures:
             number += 1
             job = slot.in_flight.popleft()
             slot.backlog_s -= job.expected_s
