@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from chaos_rig import Rig, Supervisor
 
 WEIGHTS: Final = {
-    "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 6,
+    "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 5,
     "end a supervisor": 1, "kill a nursery": 2, "stop a nursery": 1, "reset connections": 3,
-    "hold the network": 4, "crash the server": 1, "restart the server": 1, "kill a backend": 1,
+    "hold the network": 5, "crash the server": 1, "restart the server": 1, "kill a backend": 1,
 }  # fmt: skip
 """How often each happens, in relation to each other."""
 
