@@ -8,7 +8,10 @@ repetitions counts. One that is more than 15 % below the one in ratios.json is m
 with twice as many repetitions; if it still is, the guard fails. Ratios that rose as much are named,
 to be recorded anew, on a quiet machine, with --record.
 
-The ratios depend on the number of CPUs: on a machine with another number nothing is compared.
+A machine that is busy with something else in the second before or after is no judge, since the
+ratios of waits suffer most then: what fell is named, and the guard passes. Of waits the tenth that
+was disturbed least counts. The ratios depend on the number of CPUs too: on a machine with another
+number nothing is compared.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 import pool
 from common import (
@@ -48,6 +53,9 @@ if TYPE_CHECKING:
 
 RECORDED = Path(__file__).parent / "ratios.json"
 TOLERANCE = 0.15
+BUSY_PERCENT = 20.0
+"""Of all CPUs, used by something else."""
+
 SIZES = {
     "rounds": Size(3, 9, "repetitions of each"),
     "scale": Size(1, 5, "times the work of each repetition"),
@@ -106,6 +114,7 @@ class Verdict:
 def main() -> None:
     options = parsed()
     recorded = {} if options.record else recorded_ratios()
+    busy = psutil.cpu_percent(interval=1.0)
     with embedded_server() as dsn:
         fresh_schema(dsn)
         verdicts = [
@@ -116,8 +125,12 @@ def main() -> None:
     headings = ("", "to", "ratio", "recorded", "change", "")
     show("synk's ratios", headings, [verdict.cells() for verdict in verdicts])
     keep(verdicts, options)
+    busy = max(busy, psutil.cpu_percent(interval=1.0))
     if slower := [verdict.check.name for verdict in verdicts if verdict.has_fallen]:
-        raise SystemExit(f"slower by more than {TOLERANCE:.0%}, twice: {', '.join(slower)}")
+        found = f"slower by more than {TOLERANCE:.0%}, twice: {', '.join(slower)}"
+        if busy <= BUSY_PERCENT:
+            raise SystemExit(found)
+        print(f"{found}; but something else used {busy:.0f} % of the CPUs, so this does not count")
 
 
 def parsed() -> argparse.Namespace:
@@ -179,8 +192,8 @@ def checks(dsn: str, scale: int) -> list[Check]:
         Check(
             "latency",
             "a bare notification",
-            lambda: 1 / median_latency(ring, SYNK, latencies),
-            lambda: 1 / median_latency(ring, FLOOR, latencies),
+            lambda: 1 / short_latency(ring, SYNK, latencies),
+            lambda: 1 / short_latency(ring, FLOOR, latencies),
         ),
         Check(
             "insert",
@@ -205,11 +218,11 @@ def share(ring: Contest, name: str, scale: int) -> float:
     return found["per_s"]
 
 
-def median_latency(ring: Contest, name: str, jobs: int) -> float:
+def short_latency(ring: Contest, name: str, jobs: int) -> float:
     found = ring.measure(name, Run("stamp", jobs=jobs, seconds=60))
     if found is None:
         raise SystemExit(ring.missing[name])
-    return percentile(found["latencies_ms"], 0.5)
+    return percentile(found["latencies_ms"], 0.1)
 
 
 def insert_rate(dsn: str, name: str, rows: int) -> float:

@@ -37,7 +37,7 @@ mpl.use("svg")
 
 BLUE, GREY, ORANGE, TEXT = "#2f80c8", "#9aa0a6", "#d9822b", "#7d8287"
 OTHERS = ("#6a8f5f", "#a0679b", "#b08d3c", "#5f9ea0", "#b5655a", "#7a7fb5", "#8a8a5c", "#5c8a74")
-WIDTH_IN, LEFT_IN, RIGHT_IN = 9.8, 2.5, 2.1
+WIDTH_IN, LEFT_IN, RIGHT_IN = 10.0, 2.5, 2.3
 BETWEEN_IN = 0.75
 BAR_IN = 0.23
 FAR_ABOVE = 4.0
