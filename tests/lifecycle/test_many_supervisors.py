@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -46,13 +45,21 @@ def test_m1_two_supervisors_run_each_job_once(
     client: synk.Client, dsn: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with SupervisorProcess(dsn), SupervisorProcess(dsn):
-        client.insert_many([("x", handlers.Write(str(log), str(n))) for n in range(3000)])
-        wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 3000})
-        by = Counter(row.attempted_by[0] for row in client.storage.jobs(limit=3000))
+    ids: list[int] = []
+    by: set[str] = set()
 
-    assert sorted(map(int, log.read_text().split())) == list(range(3000))
-    assert len(by) == 2
+    def insert_more() -> bool:
+        numbers = range(len(ids), len(ids) + 300)
+        ids.extend(client.insert_many([("x", handlers.Write(str(log), str(n))) for n in numbers]))
+        done = client.storage.jobs(state=JobState.COMPLETED, limit=300)
+        by.update(row.attempted_by[0] for row in done)
+        return len(by) == 2 and len(ids) >= 3000
+
+    with SupervisorProcess(dsn), SupervisorProcess(dsn):
+        wait_until(insert_more)
+        wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: len(ids)})
+
+    assert sorted(map(int, log.read_text().split())) == list(range(len(ids)))
 
 
 def test_m2_a_supervisor_that_stood_still_for_half_its_lease_keeps_its_jobs(
