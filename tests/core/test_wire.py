@@ -106,8 +106,8 @@ def test_measures_survive_the_turn_of_the_ring() -> None:
 
     report = wire.read_page(memory, wire.RING_JOBS - 6, most=2 * wire.RING_JOBS, done=last)
 
-    assert report.measures[0] == [(wire.RING_JOBS - 5) * 10, wire.RING_JOBS - 5, 0, 0]
-    assert report.measures[-1] == [last * 10, last, 0, 0]
+    assert report.measures[0] == ((wire.RING_JOBS - 5) * 10, wire.RING_JOBS - 5, 0, 0)
+    assert report.measures[-1] == (last * 10, last, 0, 0)
     assert len(report.measures) == 11
 
 
@@ -117,7 +117,7 @@ def test_a_reply_ahead_of_the_page_counts_as_done() -> None:
 
     report = wire.read_page(memory, 2, most=4, done=3, replies={3: Reply(error="{}")})
 
-    assert (report.done, report.running, list(report.measures)) == (3, 0, [[30, 3, 0, 0]])
+    assert (report.done, report.running, list(report.measures)) == (3, 0, [(30, 3, 0, 0)])
 
 
 def test_what_is_done_since_the_replies_were_read_is_not_told_yet() -> None:

@@ -28,6 +28,8 @@ from synk.job import ClaimedJob
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from synk.core.messages import Measure
+
 # -- the page: sixteen 64-bit words, a ring of measures, what the job notes, room for stacks ------
 
 RUNNING: Final = 0
@@ -153,10 +155,9 @@ def read_page(
     if done > most or running > most:
         raise ValueError(f"the page tells of job {max(done, running)} of {most}")
     done = max(done, after)
-    places = [ring_place(number) for number in range(after + 1, done + 1)]
     return Report(
         done=done,
-        measures=[words[place : place + RING_WORDS].tolist() for place in places],
+        measures=_measures(words, after, done),
         replies=replies or {},
         running=running if running > done else 0,
         started_s=started_ns / 1e9,
@@ -164,6 +165,19 @@ def read_page(
         soft_s=soft_ns / 1e9 if soft_ns else None,
         rss_max=rss_max or None,
     )
+
+
+def _measures(words: memoryview, after: int, done: int) -> list[Measure]:
+    """Returns the measures of the jobs after number *after* up to *done*, the oldest first."""
+    if done == after:
+        return []
+    first, last = ring_place(after + 1), ring_place(done) + RING_WORDS
+    if first < last:
+        flat = words[first:last].tolist()
+    else:
+        flat = words[first : RING + RING_WORDS * RING_JOBS].tolist() + words[RING:last].tolist()
+    each = iter(flat)
+    return list(zip(each, each, each, each, strict=True))
 
 
 def decode_frame(packet: bytes) -> tuple[int, list[msgspec.Raw]]:
