@@ -1,14 +1,21 @@
 """Whether anything is lost, doubled or left behind while everything goes wrong at random.
 
-    python bench/chaos.py [--seconds N] [--full] [--seed N] [--logs FOLDER] [--json FILE]
+    python bench/chaos.py [--seconds S | --minutes M | --full] [--seed S] [--logs D] [--json FILE]
 
 A PostgreSQL server of its own, three supervisors of four workers each, producers that
 insert steadily (some jobs with idempotency keys, some that depend on others), and somebody who
 cancels. Jobs run, fail, crash, hang with and without the GIL, use memory, and leave processes
-behind; each notes what it does in a file outside the database. For the given time workers, their
-nurseries and supervisors are killed and stopped, the server is restarted and crashed, connections
-are reset and held. Then there is calm, everything is done that is left to do, and what is promised
-is checked on every change of every row (a trigger keeps them) and on every execution.
+behind; each notes what it does in a file outside the database. After some calm seconds, for the
+given time workers, their nurseries and supervisors are killed and stopped, the server is restarted
+and crashed, connections are reset and held; once a run the server dies for good, and a standby that
+has all it confirmed is promoted. Then there is calm again, everything is done that is left to do,
+and what is promised is checked on every change of every row (a trigger keeps them) and on every
+execution.
+
+The times: a rescue takes from what was done to a supervisor until another one took a job from it.
+After each fault, recovery takes until the first job completes whose execution began since; any
+supervisor may run it. Jobs completed a second are as many as were inserted, no capacity; the
+time of the chaos ends when all that was stopped runs again.
 
 The exit status is 1 if a promise was broken, and the logs are kept then. The seed repeats what is
 chosen, but not the moment at which it hits.
@@ -23,35 +30,33 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-import synk
-from chaos_check import Found, Told, checked, keep_history
+from chaos_check import CAUSES, Found, Pauses, checked, keep_history
 from chaos_faults import Faults
-from chaos_jobs import PROCESSES, TTL_S, WEIGHTS, Act, duration_s
+from chaos_jobs import PROCESSES, TTL_S
 from chaos_rig import Rig
-from common import show, value, write_json
-from synk import Change, InsertOptions, Priority
+from chaos_times import completed_a_second, recovery_s, rescue_s
+from chaos_users import Users
+from common import percentile, show, value, write_json
 from synk.runtime import linux
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Generator, Sequence
 
 FULL_S: Final = 30 * 60.0
 CALM_S: Final = 120.0
 """How long the rest may take: a few retries with their pauses."""
 
-BATCH_MAX: Final = 10
-PRODUCE_S: Final = (0.2, 1.2)
-CANCEL_S: Final = (0.2, 1.5)
+CALM_PHASE_S: Final = 5.0
+"""How long nothing goes wrong before, and is inserted afterwards, for the rates to compare."""
+
 UNDECODABLE: Final = """
 INSERT INTO synk.job (name, kind, args, max_attempts) VALUES ('raw', 'act', '{"how": 5}', 1)
 """
@@ -80,106 +85,19 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=90.0, help="how long it goes wrong (90)")
-    parser.add_argument("--full", action="store_true", help="half an hour of it")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=90.0, help="how long it goes wrong (90)")
+    length.add_argument("--minutes", type=float, help="the same in minutes")
+    length.add_argument("--full", action="store_true", help="half an hour of it")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of what happens")
     parser.add_argument("--logs", type=Path, help="also copy all logs to this folder")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     if options.full:
         options.seconds = FULL_S
+    if options.minutes is not None:
+        options.seconds = 60.0 * options.minutes
     return options
-
-
-# -- who uses it ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Users:
-    """Producers and one who cancels, in threads, and what they were told."""
-
-    dsn: str
-    seed: int
-    inserted: list[int] = field(default_factory=list)
-    unknown: int = 0
-    cancelled_at: dict[int, float] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        runs = (self._produce, self._produce, self._cancel)
-        self._threads = [
-            threading.Thread(target=self._guard, args=(run, random.Random(f"{self.seed} {number}")))
-            for number, run in enumerate(runs)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def told(self) -> Told:
-        return Told(set(self.inserted), self.unknown, self.cancelled_at)
-
-    def _guard(self, run: Callable[..., None], chance: random.Random) -> None:
-        with synk.Client(storage=synk.PostgresStorage(self.dsn)) as client:
-            try:
-                run(client, chance)
-            except Exception as error:  # noqa: BLE001 - told in the report
-                self.problems.append(f"a user of synk got {error!r}")
-
-    # -- producing --------------------------------------------------------------------------------
-
-    def _produce(self, client: synk.Client, chance: random.Random) -> None:
-        while not self._stop.wait(chance.uniform(*PRODUCE_S)):
-            has_keys = chance.random() < 0.6
-            count = chance.randint(1, BATCH_MAX)
-            jobs = [self._new_job(chance, has_keys=has_keys) for _ in range(count)]
-            self._insert(client, jobs, has_keys=has_keys)
-
-    def _new_job(self, chance: random.Random, *, has_keys: bool) -> tuple[str, Act, InsertOptions]:
-        how = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        args = Act(how, duration_s(how, chance))
-        later = datetime.now(UTC) + timedelta(seconds=chance.uniform(0.0, 3.0))
-        needed = [chance.choice(self.inserted[-50:])] if self.inserted else []
-        options = InsertOptions(
-            priority=Priority(chance.randint(1, 4)),
-            max_retries=3 if how == "outlive_a_lease" else chance.choice((0, 1, 1, 1, 2)),
-            scheduled_at=later if chance.random() < 0.15 else None,
-            depends_on=tuple(needed) if chance.random() < 0.2 else (),
-            idempotency_key=f"{chance.getrandbits(64):x}" if has_keys else None,
-        )
-        return how, args, options
-
-    def _insert(self, client: synk.Client, jobs: list[Any], *, has_keys: bool) -> None:
-        """Inserts; again and again if no answer comes and that is safe."""
-        while True:
-            try:
-                self.inserted += client.insert_many(jobs)
-            except synk.StorageUnavailable:
-                if has_keys and not self._stop.wait(0.2):
-                    continue
-                # Without a key it might be stored twice.
-                self.unknown += len(jobs)
-            return
-
-    # -- cancelling -------------------------------------------------------------------------------
-
-    def _cancel(self, client: synk.Client, chance: random.Random) -> None:
-        while not self._stop.wait(chance.uniform(*CANCEL_S)):
-            if not self.inserted:
-                continue
-            job_id = chance.choice(self.inserted[-20:])
-            try:
-                answer = client.cancel(job_id)
-            except synk.StorageUnavailable:
-                continue
-            if answer is Change.APPLIED:
-                self.cancelled_at[job_id] = time.monotonic()
-            elif answer is Change.GONE:
-                self.problems.append(f"job {job_id} was inserted and is gone")
 
 
 # -- the run --------------------------------------------------------------------------------------
@@ -195,16 +113,33 @@ class Run:
         self.problems: list[str] = []
         self.owners: dict[str, int] = {}
         """All supervisors that there ever were, and their pids."""
+        self.phases: dict[str, tuple[float, float]] = {}
+        """When what was done to it began and ended."""
         self.drain_s = 0.0
         self.postgres = ""
 
     def shake(self, seconds: float) -> None:
         try:
-            self.faults.shake(seconds)
+            self._calm_phase("before")
+            with self._phase("during"):
+                self.faults.shake(seconds)
+            self.faults.revive()
+            self._calm_phase("after")
         finally:
             for link in self._rig.links:
                 link.flow()
             self.users.stop()
+
+    def _calm_phase(self, name: str) -> None:
+        self._rig.wait_for_workers()
+        with self._phase(name):
+            time.sleep(CALM_PHASE_S)
+
+    @contextmanager
+    def _phase(self, name: str) -> Generator[None]:
+        began = time.monotonic()
+        yield
+        self.phases[name] = (began, time.monotonic())
 
     def calm_down(self) -> None:
         """Waits until everything is done, and has all processes stop."""
@@ -229,7 +164,7 @@ class Run:
             self._rig.dsn,
             self._rig.folder,
             self.users.told(),
-            self.faults.stopped,
+            Pauses(self.faults.stopped, self.faults.fail_overs),
             self.owners,
         )
         self.problems += self.faults.problems + self.users.problems
@@ -255,6 +190,13 @@ def report(run: Run, found: Found, options: argparse.Namespace) -> None:
         [[name, f"{figure:g}"] for name, figure in figures.items()],
         run.problems[:50],
     )
+    times = times_of(run, found)
+    show(
+        "how long it took",
+        ["", "times", "p50, s", "max, s"],
+        [[name, *spread(values)] for name, values in times.items()],
+        run.faults.notes,
+    )
     settings = {
         "seconds": options.seconds,
         "seed": options.seed,
@@ -263,22 +205,48 @@ def report(run: Run, found: Found, options: argparse.Namespace) -> None:
         "postgres": run.postgres,
     }
     plain = {name.strip(): figure for name, figure in figures.items()}
-    write_json(options.json, settings, {**plain, "problems": run.problems})
+    write_json(options.json, settings, {**plain, "times_s": times, "problems": run.problems})
 
 
 def figures_of(run: Run, found: Found) -> dict[str, float]:
-    states = Counter(image.state for image in found.images.values())
-    jobs = len({each.job_id for each in found.executions})
-    facts = found.facts
-    faults = {f"  {name}": count for name, count in sorted(run.faults.counts.items())}
     return {
+        **figures_of_jobs(run, found),
+        **figures_of_executions(found),
+        **figures_of_faults(run, found),
+        **figures_of_phases(run, found),
+        "seconds until all was done": round(run.drain_s, 1),
+        "promises broken": len(run.problems),
+    }
+
+
+def figures_of_jobs(run: Run, found: Found) -> dict[str, float]:
+    states = Counter(image.state for image in found.images.values())
+    return {
+        "inserted": len(run.users.inserted),
+        "  without an answer": run.users.unknown,
         "jobs": len(found.images),
         **{f"  {state}": count for state, count in sorted(states.items())},
+        "  cancelled before they ran": len(run.users.cancelled_at),
+        "lost": found.broken_of("I1 nothing is lost", "I2 every job ends"),
+        "two accepted outcomes for one attempt": found.broken_of("I7 one outcome"),
+    }
+
+
+def figures_of_executions(found: Found) -> dict[str, float]:
+    jobs = len({each.job_id for each in found.executions})
+    return {
         "executions": len(found.executions),
-        "  of jobs that had one before": len(found.executions) - jobs,
-        "  beside another, after a stop": found.overlaps,
+        "  more than one of a job": len(found.executions) - jobs,
+        "overlapping executions": found.overlaps.total(),
+        **{f"  {cause}": found.overlaps[cause] for cause in CAUSES},
+    }
+
+
+def figures_of_faults(run: Run, found: Found) -> dict[str, float]:
+    facts = found.facts
+    return {
         "faults": run.faults.counts.total(),
-        **faults,
+        **{f"  {name}": count for name, count in sorted(run.faults.counts.items())},
         "supervisors begun": len(run.owners),
         "  declared dead": facts["SupervisorLost"],
         "  fenced by themselves": facts["LeaseOver"],
@@ -286,11 +254,28 @@ def figures_of(run: Run, found: Found) -> dict[str, float]:
         "outcomes refused": facts["fenced"] + facts["gone"],
         "claims given back whose answer was lost": facts["ghosts"],
         "outcomes sent again": facts["sent again"],
-        "inserts without an answer": run.users.unknown,
-        "cancelled before they ran": len(run.users.cancelled_at),
-        "seconds until all was done": round(run.drain_s, 1),
-        "promises broken": len(run.problems),
     }
+
+
+def figures_of_phases(run: Run, found: Found) -> dict[str, float]:
+    return {
+        f"completed a second {name} the chaos": round(completed_a_second(found.changes, phase), 1)
+        for name, phase in run.phases.items()
+    }
+
+
+def times_of(run: Run, found: Found) -> dict[str, list[float]]:
+    recovered = recovery_s(found.changes, found.executions, run.faults.log)
+    return {
+        "fault to rescue": rescue_s(found.changes, run.faults.log, run.owners),
+        **{f"recovery: {name}": values for name, values in sorted(recovered.items())},
+    }
+
+
+def spread(values: Sequence[float]) -> list[str]:
+    if not values:
+        return ["0", "", ""]
+    return [str(len(values)), f"{percentile(values, 0.5):.2f}", f"{max(values):.2f}"]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ the same transaction. What may be said of the changes and of the executions is i
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from chaos_jobs import PROCESSES, timeout_s
+from common import value
 from synk.job import JobState
 from synk.storage.statements import client_id_of
 from synk.testing import checking
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
     from chaos_faults import Stopped
 
+CAUSES: Final = ("its supervisor stood still", "a fail-over", "without a cause")
+"""Of overlapping executions."""
+NO_CAUSE: Final = CAUSES[-1]
+
 SLACK_S: Final = 5.0
 """For the kill, and for a machine that is busy."""
 
@@ -34,7 +40,8 @@ CREATE SCHEMA chaos;
 CREATE TABLE chaos.change (
     number bigserial PRIMARY KEY, id bigint NOT NULL, state text, attempt int, uncounted int,
     max_attempts int, owner uuid, claim_seq bigint, scheduled_at timestamptz,
-    attempted_at timestamptz, finalized_at timestamptz, failed int[]
+    attempted_at timestamptz, finalized_at timestamptz, failed int[],
+    lost int, at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE FUNCTION chaos.keep() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -45,10 +52,10 @@ BEGIN
     END IF;
     INSERT INTO chaos.change (
         id, state, attempt, uncounted, max_attempts, owner, claim_seq, scheduled_at, attempted_at,
-        finalized_at, failed
+        finalized_at, lost, failed
     )
     SELECT NEW.id, NEW.state, NEW.attempt, NEW.uncounted, NEW.max_attempts, NEW.owner,
-        NEW.claim_seq, NEW.scheduled_at, NEW.attempted_at, NEW.finalized_at,
+        NEW.claim_seq, NEW.scheduled_at, NEW.attempted_at, NEW.finalized_at, NEW.lost,
         array(SELECT (e.error ->> 'attempt')::int FROM unnest(NEW.errors) AS e (error));
     RETURN NEW;
 END $$;
@@ -58,7 +65,7 @@ CREATE TRIGGER a_change AFTER INSERT OR UPDATE OR DELETE ON synk.job
 """
 _CHANGES: Final = """
 SELECT id, state, attempt, uncounted, max_attempts, owner, claim_seq, scheduled_at, attempted_at,
-    finalized_at, failed
+    finalized_at, failed, extract(epoch FROM at)::float8, lost
 FROM chaos.change ORDER BY number
 """
 _COLUMNS: Final = (
@@ -78,15 +85,48 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Pauses:
+    """When something could keep a supervisor from stopping its own work in time."""
+
+    stopped: Sequence[Stopped]
+    """Which processes stood still."""
+    fail_overs: Sequence[tuple[float, float]]
+    """From when to when another server took the place of the one before."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What became of a row, and when by the monotonic clock."""
+
+    before: Image | None
+    after: Image | None
+    at: float
+    is_rescue: bool
+    """Whether another supervisor took the job from a lost one."""
+
+    @property
+    def completes(self) -> bool:
+        was = None if self.before is None else self.before.state
+        return was is JobState.RUNNING and self.after_is(JobState.COMPLETED)
+
+    def after_is(self, state: JobState) -> bool:
+        return self.after is not None and self.after.state is state
+
+
+@dataclass(frozen=True)
 class Found:
     """What became of all jobs."""
 
     images: dict[int, Image]
     executions: Sequence[Execution]
     broken: Sequence[Broken]
-    overlaps: int
-    """Executions beside another one of a supervisor that stood still."""
+    overlaps: Counter[str]
+    """How often two executions of one job ran at one time, by the cause."""
     facts: Counter[str]
+    changes: Sequence[Changed]
+
+    def broken_of(self, *rules: str) -> int:
+        return sum(each.rule in rules for each in self.broken)
 
 
 def keep_history(dsn: str) -> None:
@@ -95,27 +135,29 @@ def keep_history(dsn: str) -> None:
         connection.execute(_HISTORY)
 
 
-def checked(
-    dsn: str, folder: Path, told: Told, stopped: Sequence[Stopped], pids: dict[str, int]
-) -> Found:
+def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, int]) -> Found:
     """Looks at everything.
 
     Args:
         dsn: of the database.
         folder: where the logs are.
         told: what the producers know.
-        stopped: when which processes stood still.
+        pauses: when which processes stood still, and the server was replaced.
         pids: of the supervisors, by their ids.
     """
-    history, images = _history(dsn)
+    history, images, changes = _history(dsn)
     names = _names(dsn)
     executions = executions_in(folder / "executions")
-    pauses = [(owner, each) for owner, pid in pids.items() for each in stopped if each.pid == pid]
-    overlaps = checking.i14_overlaps(executions)
-    forbidden = [each for each in overlaps if not _may_overlap(each, pauses)]
+    stopped = [
+        (owner, each) for owner, pid in pids.items() for each in pauses.stopped if each.pid == pid
+    ]
+    overlaps = [
+        (_cause(each, stopped, pauses.fail_overs), each)
+        for each in checking.i14_overlaps(executions)
+    ]
 
     def longest_s(execution: Execution) -> float:
-        own = [pause for owner, pause in pauses if owner == execution.owner]
+        own = [pause for owner, pause in stopped if owner == execution.owner]
         bound_s = timeout_s(names[execution.job_id]) + SLACK_S
         return bound_s + sum(pause.ended - pause.began for pause in own)
 
@@ -128,26 +170,37 @@ def checked(
         ),
         *history.i13_invented(executions),
         *checking.i13_repeated(executions),
-        *(Broken("I14 one at a time", each.first.job_id, str(each)) for each in forbidden),
+        *(
+            Broken("I14 one at a time", each.first.job_id, str(each))
+            for cause, each in overlaps
+            if cause == NO_CAUSE
+        ),
         *checking.i15_too_long(executions, longest_s),
         *_about_places(executions),
         *checking.i22_begun_later(told.cancelled_at, executions),
     ]
-    allowed = len(overlaps) - len(forbidden)
-    return Found(images, executions, broken, allowed, _facts(folder / "facts"))
+    causes = Counter(cause for cause, _ in overlaps)
+    return Found(images, executions, broken, causes, _facts(folder / "facts"), changes)
 
 
-def _history(dsn: str) -> tuple[History, dict[int, Image]]:
+def _history(dsn: str) -> tuple[History, dict[int, Image], list[Changed]]:
     history = History()
     images: dict[int, Image] = {}
+    changes: list[Changed] = []
+    losses: Counter[int] = Counter()
     with psycopg.connect(dsn) as connection:
-        for row in connection.execute(_CHANGES):
-            image = _image(dict(zip(_COLUMNS, row, strict=True)))
-            history.take(images.get(row[0]), image)
-            images.pop(row[0], None)
+        epoch = value(connection, "SELECT extract(epoch FROM clock_timestamp())::float8")
+        clock = epoch - time.monotonic()
+        for *columns, at, lost in connection.execute(_CHANGES):
+            image = _image(dict(zip(_COLUMNS, columns, strict=True)))
+            job_id = columns[0]
+            before = images.pop(job_id, None)
+            history.take(before, image)
+            is_rescue = (lost or 0) > losses[job_id]
+            changes.append(Changed(before, image, at - clock, is_rescue))
             if image is not None:
-                images[row[0]] = image
-    return history, images
+                images[job_id], losses[job_id] = image, lost
+    return history, images, changes
 
 
 def _names(dsn: str) -> dict[int, str]:
@@ -181,13 +234,19 @@ def _about_inserts(told: Told, images: dict[int, Image]) -> list[Broken]:
     return broken
 
 
-def _may_overlap(overlap: checking.Overlap, pauses: Iterable[tuple[str, Stopped]]) -> bool:
-    """Whether the first one's supervisor stood still: it could not stop its own work."""
+def _cause(
+    overlap: checking.Overlap,
+    stopped: Iterable[tuple[str, Stopped]],
+    fail_overs: Iterable[tuple[float, float]],
+) -> str:
+    """Why the first one's supervisor may not have stopped its own work before the second began."""
     first, second = overlap.first, overlap.second
-    return any(
-        owner == first.owner and pause.began < second.began and pause.ended > first.began
-        for owner, pause in pauses
-    )
+    times = [(pause.began, pause.ended) for owner, pause in stopped if owner == first.owner]
+    if any(began < second.began and ended > first.began for began, ended in times):
+        return CAUSES[0]
+    if any(first.began < ended and second.began > began for began, ended in fail_overs):
+        return CAUSES[1]
+    return NO_CAUSE
 
 
 def _about_places(executions: Iterable[Execution]) -> list[Broken]:
@@ -207,14 +266,14 @@ def executions_in(file: Path) -> list[Execution]:
     places: dict[tuple[str, ...], int] = {}
     """Where the latest execution of each process under a claim is."""
     for line in file.read_text().splitlines():
-        what, *key, time = line.split()
+        what, *key, seen = line.split()
         if what == "began":
             places[tuple(key)] = len(found)
-            found.append(_begun(key, float(time)))
+            found.append(_begun(key, float(seen)))
         else:
             place = places[tuple(key)]
             is_whole = what == "ended"
-            found[place] = replace(found[place], seen=float(time), is_whole=is_whole)
+            found[place] = replace(found[place], seen=float(seen), is_whole=is_whole)
     return found
 
 

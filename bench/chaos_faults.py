@@ -14,6 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from chaos_jobs import TTL_S
+from chaos_standby import NoStandbyError, follow
 from synk.runtime import linux
 
 if TYPE_CHECKING:
@@ -32,8 +33,20 @@ PAUSE_S: Final = (0.1, 1.5)
 AWAY_S: Final = ((0.1 * TTL_S, 0.8 * TTL_S), (TTL_S, 1.4 * TTL_S), (2.1 * TTL_S, 3.2 * TTL_S))
 """For how long a supervisor stands still, or is cut off: it keeps its lease; or just loses it; or,
 every second time, comes back when its jobs were rescued, waited 4 s and are claimed by others."""
+FAIL_OVER_PART: Final = (0.3, 0.6)
+"""After which part of the time the one fail-over comes."""
 ORPHANS_S: Final = 5.0
 """After its supervisor's death nothing of what that started may live for longer."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What was done, and when by the monotonic clock."""
+
+    name: str
+    at: float
+    pid: int
+    """The supervisor that was struck whole, or cut off; 0: none was."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +64,45 @@ class Faults:
     def __init__(self, rig: Rig, seed: int) -> None:
         self._rig = rig
         self._chance = Random(seed)
-        self.counts: Counter[str] = Counter()
+        self.log: list[Fault] = []
+        self._struck = 0
+        """The pid of the supervisor that the present fault strikes."""
         self.stopped: list[Stopped] = []
         self._stopped: set[int] = set()
         """Supervisors that stand still now."""
+        self.fail_overs: list[tuple[float, float]] = []
+        """From when to when another server took the place of the one before."""
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self._later: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
 
     def shake(self, seconds: float) -> None:
         """Lets things go wrong for so long; afterwards all that was stopped runs again."""
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
+        fail_over_at = began + self._chance.uniform(*FAIL_OVER_PART) * seconds
         names, weights = list(WEIGHTS), list(WEIGHTS.values())
-        while time.monotonic() < deadline:
+        while time.monotonic() < began + seconds:
             self._wait(self._chance.uniform(*PAUSE_S))
-            name = self._chance.choices(names, weights)[0]
-            if getattr(self, "_" + name.replace(" a ", "_").replace(" ", "_"))():
-                self.counts[name] += 1
+            if time.monotonic() > fail_over_at:
+                fail_over_at = float("inf")
+                self._strike("fail over")
+            else:
+                self._strike(self._chance.choices(names, weights)[0])
         time.sleep(ORPHANS_S)
         while self._later:
             heapq.heappop(self._later)[2]()
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(each.name for each in self.log)
+
+    def _strike(self, name: str) -> None:
+        self._struck, at = 0, time.monotonic()
+        if getattr(self, "_" + name.replace(" a ", "_").replace(" ", "_"))():
+            # A fail-over begins with the server's end, not with what must be there before.
+            at = self.fail_overs[-1][0] if name == "fail over" else at
+            self.log.append(Fault(name, at, self._struck))
 
     def revive(self) -> None:
         """Starts a supervisor again wherever one is gone."""
@@ -125,7 +157,7 @@ class Faults:
         supervisor = self._any_supervisor()
         if not supervisor.is_running or supervisor.pid in self._stopped:
             return False
-        tag = supervisor.tag()
+        tag, self._struck = supervisor.tag(), supervisor.pid
         supervisor.kill()
         self._in(ORPHANS_S, lambda: self._look_for_orphans(tag))
         return True
@@ -147,6 +179,7 @@ class Faults:
             self.stopped.append(Stopped(pid, began, time.monotonic()))
 
         supervisor.signal(signal.SIGSTOP)
+        self._struck = pid
         self._stopped.add(pid)
         self._in(self._away_s(), go_on)
         return True
@@ -154,6 +187,7 @@ class Faults:
     def _end_supervisor(self) -> bool:
         supervisor = self._any_supervisor()
         supervisor.signal(signal.SIGTERM)
+        self._struck = supervisor.pid
         return supervisor.is_running
 
     # -- the network and the server ---------------------------------------------------------------
@@ -169,6 +203,7 @@ class Faults:
         if self._is_one_away():
             return False
         link.stand_still()
+        self._struck = next((each.pid for each in self._rig.supervisors if each.link is link), 0)
         self._in(self._away_s(), link.flow)
         return True
 
@@ -183,6 +218,17 @@ class Faults:
         self._rig.server.stop("immediate" if mode == "immediate" else "fast")
         time.sleep(self._chance.uniform(0.0, 2.0))
         self._rig.server.start()
+        return True
+
+    def _fail_over(self) -> bool:
+        try:
+            follow(self._rig.server, self._rig.standby)
+        except NoStandbyError as error:
+            self.notes.append(f"no fail-over: {error}")
+            return False
+        began = time.monotonic()
+        self._rig.fail_over()
+        self.fail_overs.append((began, time.monotonic()))
         return True
 
     def _kill_backend(self) -> bool:

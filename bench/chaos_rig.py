@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import chaos_jobs
 import synk
+from chaos_standby import promote
 from synk.runtime import linux
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import EmbeddedServer
@@ -45,8 +47,7 @@ class Link:
     """A TCP port that leads to the server, until it is shaken."""
 
     def __init__(self, server_dsn: str) -> None:
-        server = conninfo_to_dict(server_dsn)
-        self._socket = f"{server['host']}/.s.PGSQL.{server['port']}"
+        self.lead_to(server_dsn)
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
@@ -57,6 +58,11 @@ class Link:
             server_dsn, host=host, port=port, sslmode="disable", gssencmode="disable"
         )
         self._run(self._accept)
+
+    def lead_to(self, server_dsn: str) -> None:
+        """Has new connections end there."""
+        server = conninfo_to_dict(server_dsn)
+        self._socket = f"{server['host']}/.s.PGSQL.{server['port']}"
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -182,6 +188,8 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="synk-chaos-"))
         self.folder.chmod(0o755)  # the server may run as another user
         self.server = EmbeddedServer(self.folder / "server")
+        self.standby = EmbeddedServer(self.folder / "standby")
+        self._servers = [self.server, self.standby]
         self.supervisors: list[Supervisor] = []
         self.links: list[Link] = []
 
@@ -208,13 +216,28 @@ class Rig:
             for owner in self.owners():
                 linux.kill_tagged(owner)
         # At once, whatever it is in the middle of: nobody wants its data.
-        self.server.stop("immediate")
-        self.server.release()
+        for server in self._servers:
+            server.stop("immediate")
+            server.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def new_link(self) -> Link:
         self.links.append(Link(self.dsn))
         return self.links[-1]
+
+    def wait_for_workers(self) -> None:
+        """Waits until each supervisor has made its workers, for a while at the most."""
+        deadline = time.monotonic() + STOP_S
+        while time.monotonic() < deadline and not all(each.workers() for each in self.supervisors):
+            time.sleep(0.05)
+
+    def fail_over(self) -> None:
+        """Ends the server for good; everything leads to the standby from now on."""
+        self.server.stop("immediate")
+        promote(self.standby)
+        self.server, self.dsn = self.standby, self.standby.conninfo
+        for link in self.links:
+            link.lead_to(self.dsn)
 
     def owners(self) -> dict[str, int]:
         """Returns all supervisors that there ever were, by their ids, with their pids."""
