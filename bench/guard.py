@@ -6,7 +6,7 @@ Rates depend on the machine and on what else it does, so only ratios are compare
 is compared with run in turn, every other time backwards, and the median of the ratios of all
 repetitions counts. One that is more than 15 % below the one in ratios.json is measured once more
 with twice as many repetitions; if it still is, the guard fails. Ratios that rose as much are named,
-to be recorded anew, on a quiet machine, with --record.
+to be recorded anew on a quiet machine, with --record. Those now there are a little below the first.
 
 A machine that is busy with something else in the second before or after is no judge, since the
 ratios of waits suffer most then: what fell is named, and the guard passes. Of waits the tenth that
