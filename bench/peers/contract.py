@@ -57,7 +57,13 @@ def perform(task: str, argument: float) -> None:
 
 
 class Peer:
-    """A queue under measurement."""
+    """A queue under measurement.
+
+    Each has only what its runs ask of it: `is_done` and `left` where the store can tell, `work`
+    where its workers are no command of their own, one of the inserts where it is measured in one
+    way only, as a floor is. What is asked of it and is not there ends the run with an error, and
+    the table says so.
+    """
 
     can_tell_left = True
     """Whether the store knows what is left."""
