@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -23,7 +25,7 @@ from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.retry import Verdict
 from synk.runtime.engine import Engine
-from synk.runtime.nursery import Started
+from synk.runtime.nursery import Ended, Started
 
 
 def made(
@@ -127,3 +129,78 @@ def test_an_engine_that_cannot_do_the_next_thing_loses_no_outcome() -> None:
 
     (ended,) = settled.get_nowait().ended
     assert (ended.job.id, ended.verdict) == (1, Verdict.FAILED)
+
+
+class LateBurial(Engine):
+    """Hears of an end only once the slot's next process is there, as when a big one dies slowly."""
+
+    late: Ended | None = None
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.successors: list[int] = []
+
+    def _on_started(self, news: Started) -> None:
+        super()._on_started(news)
+        if news.slot in self._successors:
+            self.successors.append(news.pid)
+            self._go_on()
+
+    def _on_ended(self, news: Ended) -> None:
+        if any(not each.pid for each in self._successors.values()):
+            self.late = news
+        else:
+            super()._on_ended(news)
+
+    def _go_on(self) -> None:
+        if self.late is not None:
+            late, self.late = self.late, None
+            self._on_ended(late)
+
+
+class ShortLivedSuccessor(LateBurial):
+    """The first process that is made ahead dies before it takes over."""
+
+    is_over = False
+
+    def _go_on(self) -> None:
+        if self.is_over:
+            super()._go_on()
+        else:
+            os.kill(self.successors[0], signal.SIGKILL)
+
+    def _on_ended(self, news: Ended) -> None:
+        self.is_over = self.is_over or news.pid in self.successors
+        if not self.is_over:
+            self.late = news
+            return
+        super()._on_ended(news)
+        self._go_on()
+
+
+def crash_and_go_on(engine: Engine, settled: queue.SimpleQueue[Settle]) -> int:
+    """Returns the pid of the process that ran a job after the one that had crashed."""
+    crashing = job(1, kind="misbehave")
+    crashing.args = '{"how": "os_exit"}'
+    engine.post(Claimed([crashing]))
+    (ended,) = settled.get(timeout=DEADLINE_S).ended
+    assert (ended.job.id, ended.verdict) == (1, Verdict.FAILED)
+    engine.post(Claimed([job(2, kind="noop")]))
+    [(_, _, pid)] = settled.get(timeout=DEADLINE_S).successes
+    assert pid
+    return pid
+
+
+def test_the_next_process_of_a_slot_begins_while_the_last_one_dies() -> None:
+    with running(LateBurial) as (engine, settled):
+        pid = crash_and_go_on(engine, settled)
+
+        assert engine.successors == [pid]
+
+
+def test_a_successor_that_dies_before_its_time_is_missed_by_nobody() -> None:
+    with running(ShortLivedSuccessor) as (engine, settled):
+        pid = crash_and_go_on(engine, settled)
+
+        assert len(engine.successors) == 1
+        assert pid not in engine.successors

@@ -125,6 +125,9 @@ class Engine:
         self._settle = settle
         self._on_change = on_change
         self._processes: dict[int, WorkerProcess] = {}
+        self._successors: dict[int, WorkerProcess] = {}
+        """Made ahead, for slots whose process is dying: it takes as long to die as these to begin.
+        Nothing is heard of them until they take over."""
         self._kill_at: dict[int, float] = {}
         self._dead_since: dict[int, float] = {}
         """Slots whose process is dead and not buried yet."""
@@ -338,6 +341,13 @@ class Engine:
         self._handle(Tick())
 
     def _on_started(self, news: Started) -> None:
+        successor = self._successors.get(news.slot)
+        if successor is not None and not successor.pid:
+            if news.problem:
+                self._drop_successor(news.slot)
+            else:
+                successor.born(news.pid, news.pidfd)
+            return
         process = self._processes.get(news.slot)
         if process is None or news.problem:
             if news.pidfd >= 0:
@@ -360,11 +370,17 @@ class Engine:
         if process is not None and process.pidfd == pidfd:
             self._unwatch(pidfd)
             self._dead_since[slot] = time.monotonic()
+            if process.is_ready:
+                self._make_successor(slot)
 
     def _on_ended(self, news: Ended) -> None:
         for slot, process in self._processes.items():
             if process.pid == news.pid:
                 self._bury(slot, news)
+                return
+        for slot, process in self._successors.items():
+            if process.pid == news.pid:
+                self._drop_successor(slot)
                 return
 
     def _bury(
@@ -398,6 +414,8 @@ class Engine:
         was_loaded = self._nursery.is_loaded
         self._nursery.close()
         linux.kill_tagged(self._client_id)
+        for slot in list(self._successors):
+            self._drop_successor(slot)
         problem = "the process that makes the workers died"
         if not was_loaded:
             self._problem = f"{problem} while it imported the handlers' modules"
@@ -457,6 +475,7 @@ class Engine:
         if has_job and process.running:
             process.kill_with_stack()
             wait_s = STACK_WAIT_S
+            self._make_successor(command.slot)
         else:
             process.kill()
         self._kill_at[command.slot] = time.monotonic() + wait_s
@@ -499,20 +518,44 @@ class Engine:
             self._selector.unregister(fd)
 
     def _spawn(self, slot: int) -> None:
+        process = self._successors.pop(slot, None)
+        if process is None:
+            try:
+                process = self._requested(slot)
+            except OSError as error:
+                problem = f"the process that makes the workers does not answer: {error}"
+                self.post(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
+                return
+        self._processes[slot] = process
+        self._watch_channel(slot, process)
+        self._watch_output(slot, process)
+        if process.pid:
+            self._watch(process.pidfd, "death", slot)
+
+    def _make_successor(self, slot: int) -> None:
+        """Has the next process of a slot begin while the present one dies.
+
+        If it comes to nothing, the slot gets its process in the usual way, and the trouble is told.
+        """
+        if not self.pool.draining and slot not in self._successors:
+            with contextlib.suppress(OSError):
+                self._successors[slot] = self._requested(slot)
+
+    def _drop_successor(self, slot: int) -> None:
+        process = self._successors.pop(slot)
+        process.kill()
+        process.close()
+
+    def _requested(self, slot: int) -> WorkerProcess:
         nursery = self._nursery
         assert nursery is not None  # noqa: S101 - for the type checker
         process = WorkerProcess(self._setup, self._passer)
-        self._processes[slot] = process
         try:
             nursery.request(slot, process.descriptors)
-        except OSError as error:
-            problem = f"the process that makes the workers does not answer: {error}"
-            del self._processes[slot]
+        except OSError:
             process.close()
-            self.post(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
-            return
-        self._watch_channel(slot, process)
-        self._watch_output(slot, process)
+            raise
+        return process
 
     def give_back(self) -> None:
         """Settles, uncharged, what is held though no process is left.
@@ -534,6 +577,8 @@ class Engine:
 
     def _kill_everything(self) -> None:
         """Leaves no process behind, however the loop ended."""
+        for slot in list(self._successors):
+            self._drop_successor(slot)
         for process in self._processes.values():
             process.kill()
         if self._nursery is not None:
