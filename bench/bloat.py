@@ -4,9 +4,10 @@
 
 As long as one transaction has its snapshot, no vacuum removes what others have finished with: each
 claim may have to step over all rows that were ever claimed. Jobs are inserted at a steady rate,
-claimed and acknowledged through the storage, without workers; each part of the run tells how many
-jobs were claimed in a second of claiming. Both runs are on a fresh embedded PostgreSQL with its
-defaults. What to compare is how much the last part is slowed by the open transaction.
+claimed and acknowledged through the storage, without workers, and with a supervisor's marks of how
+far it has read; each part of the run tells how many jobs were claimed in a second of claiming. Both
+runs are on a fresh embedded PostgreSQL with its defaults. What to compare is how much the last part
+is slowed by the open transaction.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import psycopg
 
 import synk
 from common import embedded_server, fresh_schema, show, value, write_json
+from synk.core.marks import Marks
 from synk.job import InsertOptions, NewJob, Outcome
 from synk.status import ClientStatus
 
@@ -79,6 +81,7 @@ class Load:
         job = NewJob(name="noop", kind="noop", args="{}", options=InsertOptions())
         self._jobs = [job] * round(rate * TICK_S)
         self._claims = 0
+        self._marks = Marks(["default"])
         self._storage.register_client(
             ClientStatus(
                 id=OWNER, host="bench", pid=1, version="0", processes=1, queues=("default",)
@@ -103,11 +106,18 @@ class Load:
 
     def _claim(self, part: Part) -> list[ClaimedJob]:
         self._claims += 1
-        began = time.perf_counter()
+        began = time.monotonic()
         claimed = self._storage.get_job_available(
-            "default", LIMIT, kinds=["noop"], owner=OWNER, claim_seq=self._claims
+            "default",
+            LIMIT,
+            kinds=["noop"],
+            owner=OWNER,
+            claim_seq=self._claims,
+            after=self._marks.of("default", began),
         )
-        part.claims_ms.append((time.perf_counter() - began) * 1000)
+        now = time.monotonic()
+        self._marks.claimed("default", claimed, limit=LIMIT, began=began, now=now)
+        part.claims_ms.append((now - began) * 1000)
         part.jobs += len(claimed)
         return claimed
 

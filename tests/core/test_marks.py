@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.world import job
 from synk.core.marks import LOOK_BACK_S, Marks
 from synk.job import ClaimedJob
@@ -44,6 +46,45 @@ def test_a_claim_that_found_less_than_it_wanted_leaves_none() -> None:
     marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=0.1, now=0.1)
 
     assert marks.of(QUEUE, 0.2) == {}
+
+
+def test_a_claim_that_passed_over_something_perhaps_is_repeated_at_once() -> None:
+    marks = marks_after(due(3, at=5.0), limit=1)
+
+    assert marks.claimed(QUEUE, [], limit=1, began=0.1, now=0.2) == 0.2
+    assert marks.of(QUEUE, 0.2) == {}
+    assert marks.claimed(QUEUE, [], limit=1, began=0.2, now=0.201) is None
+
+
+def test_a_long_way_to_few_jobs_is_not_gone_again_at_once() -> None:
+    marks = marks_after(due(7, at=1.0, priority=1), due(3, at=5.0), limit=2)
+    marks.claimed(QUEUE, [], limit=2, began=0.1, now=0.1)
+
+    assert marks.claimed(QUEUE, [due(4, at=6.0)], limit=2, began=0.2, now=0.3) is None
+
+    assert marks.of(QUEUE, 0.4) == {1: (1.0, 7), 3: (6.0, 4)}
+    marks.announced()
+    assert marks.of(QUEUE, 1.2) == {1: (1.0, 7), 3: (6.0, 4)}
+    assert marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=1.2, now=1.2) == pytest.approx(1.3)
+    assert marks.of(QUEUE, 1.29) == {1: (1.0, 7), 3: (7.0, 5)}
+    assert marks.of(QUEUE, 1.3) == {}
+
+
+def test_what_was_given_back_sets_no_mark_back_once_all_is_read() -> None:
+    marks = marks_after(due(9, at=9.0), limit=1, took=1.0)
+    assert marks.of(QUEUE, 11.0) == {}
+
+    marks.claimed(QUEUE, [due(2, at=2.0)], limit=2, began=11.0, now=11.1)
+
+    assert marks.of(QUEUE, 11.2) == {3: (9.0, 9)}
+
+
+def test_the_time_that_many_jobs_take_is_no_long_way() -> None:
+    jobs = [due(number, at=1.0) for number in range(1000)]
+
+    marks = marks_after(*jobs, limit=1001, took=0.02)
+
+    assert marks.of(QUEUE, 0.02) == {}
 
 
 def test_what_lies_before_the_marks_is_looked_for_soon() -> None:

@@ -6,12 +6,13 @@ put off for hours. So a claim that found as many jobs as it wanted leaves a mark
 for each priority, and the next one begins there.
 
 What lies before a mark is passed over then: jobs that were given back, were locked, or whose
-transaction committed late. They are found by a claim without marks, which comes soon, and at once
-when nothing is left behind the marks.
+transaction committed late. They are found by a claim without marks, a look from the beginning,
+which comes soon: at once when nothing is left behind the marks, unless the way there is long.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,31 +21,47 @@ if TYPE_CHECKING:
     from synk.job import ClaimedJob, Mark
 
 LOOK_BACK_S: Final = 0.25
-"""How long marks are used, at the least."""
+"""How long marks are used, at the least, as long as claims find all that they want."""
 
 _LOOK_BACK_SHARE: Final = 10
-"""A claim without marks that takes long is made so much more rarely."""
+"""A look that takes long is made so much more rarely."""
+
+_LONG_S: Final = 0.005
+_LONG_ROW_S: Final = 2e-5
+"""A look that takes longer than this, and this for each job it brings, had a long way."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How far one queue is read."""
+
+    marks: dict[int, Mark] = field(default_factory=dict["int", "Mark"])
+    """Where the next claim begins, by priority; empty: it looks from the beginning."""
+    furthest: dict[int, Mark] = field(default_factory=dict["int", "Mark"])
+    """The last job of each priority that was ever claimed here."""
+    stopped_at: int = 0
+    """The priority at which the last claim stopped."""
+    look_back_at: float = 0.0
+    is_long: bool = False
+    """Whether the last look had a long way: then the marks are kept until `look_back_at`."""
 
 
 class Marks:
     """The marks of several queues."""
 
     def __init__(self, queues: Iterable[str]) -> None:
-        self._marks: dict[str, dict[int, Mark]] = {queue: {} for queue in queues}
-        self._last: dict[str, int] = {}
-        """The priority at which the last claim of a queue stopped."""
-        self._look_back_at: dict[str, float] = {}
+        self._readings = {queue: _Reading() for queue in queues}
 
     def of(self, queue: str, now: float) -> Mapping[int, Mark]:
         """Returns where the next claim begins, by priority; a priority without a mark: anywhere."""
-        marks = self._marks[queue]
-        if marks and now >= self._look_back_at[queue]:
-            marks.clear()
-        return dict(marks)
+        reading = self._readings[queue]
+        if reading.marks and now >= reading.look_back_at:
+            reading.marks.clear()
+        return dict(reading.marks)
 
     def claimed(
         self, queue: str, jobs: Sequence[ClaimedJob], *, limit: int, began: float, now: float
-    ) -> None:
+    ) -> float | None:
         """Takes what a claim brought that began with the marks of that moment.
 
         Args:
@@ -53,22 +70,38 @@ class Marks:
             limit: how many it wanted.
             began: when it was asked.
             now: when it was answered; both monotonic.
+
+        Returns:
+            When to claim again at the latest, for what this claim may have passed over; None: it
+            passed over nothing, or has not come to the end.
         """
-        marks = self._marks[queue]
-        if len(jobs) < limit:
-            marks.clear()
-            return
-        if not marks:
-            self._look_back_at[queue] = now + max(LOOK_BACK_S, _LOOK_BACK_SHARE * (now - began))
-        marks.update((job.priority, (job.scheduled_at, job.id)) for job in jobs)
-        self._last[queue] = jobs[-1].priority
+        reading = self._readings[queue]
+        found = {job.priority: (job.scheduled_at, job.id) for job in jobs}
+        is_look = not reading.marks
+        if is_look:
+            took_s = now - began
+            reading.is_long = took_s > _LONG_S + _LONG_ROW_S * len(jobs)
+            least_s = LOOK_BACK_S if len(jobs) >= limit else 0.0
+            reading.look_back_at = now + max(least_s, _LOOK_BACK_SHARE * took_s)
+        for priority, mark in found.items():
+            reading.furthest[priority] = max(mark, reading.furthest.get(priority, mark))
+        if len(jobs) >= limit:
+            reading.marks |= found
+            reading.stopped_at = jobs[-1].priority
+            return None
+        # All that there was is read.
+        reading.marks = dict(reading.furthest) if reading.is_long else {}
+        if is_look:
+            return None
+        return reading.look_back_at if reading.marks else now
 
     def announced(self) -> None:
         """There are new jobs: the more urgent ones of them are looked for from the beginning.
 
         Those of the priority that is being read lie behind its mark, unless their transaction began
-        long ago.
+        long ago. Where the way from the beginning is long, none are looked for there.
         """
-        for queue, marks in self._marks.items():
-            for priority in [each for each in marks if each != self._last[queue]]:
-                del marks[priority]
+        for reading in self._readings.values():
+            if not reading.is_long:
+                kept = reading.stopped_at
+                reading.marks = {kept: reading.marks[kept]} if kept in reading.marks else {}

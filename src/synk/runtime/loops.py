@@ -183,7 +183,9 @@ class ClaimLoop:
             self._trouble.ended()
             with self._condition:
                 now = time.monotonic()
-                self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
+                again_at = self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
+                if again_at is not None:
+                    self._due[queue] = min(self._due[queue], again_at)
             self._empty[queue] = 0 if jobs else self._empty[queue] + 1
         if pause_s or len(jobs) >= limit:
             with self._condition:
