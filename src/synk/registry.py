@@ -234,6 +234,11 @@ class Registry:
         return list(self._handlers)
 
     @property
+    def limited_kinds(self) -> frozenset[str]:
+        """Those whose worker may name limits of its own for a job."""
+        return frozenset(kind for kind, each in self._handlers.items() if each.names_limits)
+
+    @property
     def workers(self) -> list[Worker[Any]]:
         """The workers, as they were given."""
         return [handler.worker for handler in self._handlers.values()]

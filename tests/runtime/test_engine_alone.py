@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -27,10 +28,10 @@ from synk.retry import Verdict
 from synk.runtime.engine import Engine
 from synk.runtime.nursery import Ended, Started
 
+E = TypeVar("E", bound=Engine)
 
-def made(
-    engine_type: type[Engine] = Engine, pool_type: type[Pool] = Pool
-) -> tuple[Engine, queue.SimpleQueue[Settle]]:
+
+def made(engine_type: type[E], pool_type: type[Pool] = Pool) -> tuple[E, queue.SimpleQueue[Settle]]:
     settled: queue.SimpleQueue[Settle] = queue.SimpleQueue()
     engine = engine_type(
         pool_type(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
@@ -45,7 +46,7 @@ def made(
 
 
 @contextmanager
-def running(engine_type: type[Engine]) -> Iterator[tuple[Engine, queue.SimpleQueue[Settle]]]:
+def running(engine_type: type[E]) -> Iterator[tuple[E, queue.SimpleQueue[Settle]]]:
     engine, settled = made(engine_type)
     thread = threading.Thread(target=engine.run)
     thread.start()
@@ -93,7 +94,7 @@ class FailsOnSuccess(Pool):
 
 
 def test_a_pool_that_fails_loses_no_outcome_that_it_has_taken_in() -> None:
-    engine, settled = made(pool_type=FailsOnSuccess)
+    engine, settled = made(Engine, FailsOnSuccess)
     engine.post(Claimed([job(1, kind="noop"), job(2, kind="noop")]))
 
     with pytest.raises(AssertionError, match="a bug"):

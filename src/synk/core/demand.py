@@ -30,11 +30,15 @@ PREFETCH_S: Final = 0.1
 """Up to this duration one job may wait at the worker behind the running one. For longer jobs the
 turn-around does not matter, and another supervisor might begin the job at once."""
 
-BUFFER_S: Final = 0.05
-"""Work that is claimed ahead, to cover a round of claiming with short jobs."""
+BUFFER_S: Final = 0.1
+"""Work that is claimed ahead, to cover a round of claiming. An urgent job waits for half of it at
+the most, since that much is claimed at once."""
 
 BACKLOG_JOBS: Final = 3_000
 """Jobs claimed ahead at most."""
+
+_CLAIM_JOBS_MIN: Final = BACKLOG_JOBS // 4
+"""So many are worth a claim, however many more there is room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,7 @@ class Demand:
             moving = self._moving_for(queue, slots)
             target = min(BACKLOG_JOBS, int(moving * BUFFER_S / expected_s))
             ahead = target - held
-            if ahead < target // 4:
+            if ahead < min(target // 2, _CLAIM_JOBS_MIN):
                 # Not worth a claim yet: few large claims cost the database less than many small.
                 ahead = 0
         return max(at_once, ahead)

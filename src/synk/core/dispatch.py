@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from synk.core.demand import has_room, slots_using
-from synk.core.ledger import GLANCE_S
+from synk.core.ledger import glance_at
 from synk.core.messages import Send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from synk.core.backlog import Backlog
     from synk.core.demand import QueueLimits
@@ -30,8 +30,10 @@ class Dispatch:
         queues: Mapping[str, QueueLimits],
         backlog: Backlog,
         estimates: Estimates,
+        limited: Container[str] | None,
     ) -> None:
         self._slots = slots
+        self._limited = limited
         self._queues = queues
         self._backlog = backlog
         self._estimates = estimates
@@ -68,7 +70,7 @@ class Dispatch:
         slot.sent += len(jobs)
         if len(slot.in_flight) == len(jobs):
             slot.progress_at = now
-            slot.glance_at = now + GLANCE_S
+            slot.glance_at = glance_at(jobs[0], now, self._limited)
             slot.deadline = now + self._queues[jobs[0].queue].timeout_s
         return Send(slot.number, first, jobs)
 

@@ -16,7 +16,7 @@ from synk.core.verdicts import (
 from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from synk.core.demand import QueueLimits
     from synk.core.estimates import Estimates
@@ -25,15 +25,26 @@ if TYPE_CHECKING:
     from synk.job import ClaimedJob
 
 GLANCE_S: Final = 0.005
-"""A worker that was given a job is looked at after this time, and then ever more rarely, since its
-page tells of a timeout that the job's own worker named."""
+"""A worker that was given a job is looked at after this time, and then ever more rarely, where its
+page may tell of a limit that the job's own worker named."""
+
+
+def glance_at(job: ClaimedJob, now: float, limited: Container[str] | None) -> float | None:
+    """Returns when to look at the page of a worker that begins *job*; None: there is no need."""
+    return now + GLANCE_S if limited is None or job.kind in limited else None
 
 
 class Ledger:
     """Takes the attempts that are over; `settled` gives them out, each once."""
 
-    def __init__(self, queues: Mapping[str, QueueLimits], estimates: Estimates) -> None:
+    def __init__(
+        self,
+        queues: Mapping[str, QueueLimits],
+        estimates: Estimates,
+        limited: Container[str] | None,
+    ) -> None:
         self._queues = queues
+        self._limited = limited
         self._estimates = estimates
         self._successes: list[tuple[ClaimedJob, Measure, int | None]] = []
         self._ended: list[Ended] = []
@@ -84,7 +95,7 @@ class Ledger:
         elif finished > 0:
             slot.deadline = now + timeout
         if finished > 0:
-            slot.glance_at = now + GLANCE_S
+            slot.glance_at = glance_at(head, now, self._limited)
         elif slot.running and report.timeout_s is not None:
             slot.glance_at = None
         elif slot.glance_at is not None and now >= slot.glance_at:

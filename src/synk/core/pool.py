@@ -51,7 +51,7 @@ from synk.core.ownership import fence_of
 from synk.core.slot import Slot, SlotInput, SlotState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from synk.core.demand import QueueLimits
     from synk.core.messages import Exit
@@ -114,18 +114,31 @@ class Wear:
 
 
 class Pool:
-    """All slots of one supervisor."""
+    """All slots of one supervisor.
+
+    Args:
+        slots: how many.
+        queues: what holds for each queue.
+        wear: when processes are replaced.
+        limited: the kinds whose workers may name limits of their own, which are on the pages of
+            the workers that run them; None: all.
+    """
 
     def __init__(
-        self, *, slots: int, queues: Mapping[str, QueueLimits], wear: Wear | None = None
+        self,
+        *,
+        slots: int,
+        queues: Mapping[str, QueueLimits],
+        wear: Wear | None = None,
+        limited: Container[str] | None = None,
     ) -> None:
         self._wear = wear or Wear()
         self.slots = [Slot(number, self._wear.jobs_max) for number in range(slots)]
         self.queues = dict(queues)
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
-        self._ledger = Ledger(self.queues, self.estimates)
-        self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates)
+        self._ledger = Ledger(self.queues, self.estimates, limited)
+        self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates, limited)
         self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
         self.draining = False
         self.fenced = False

@@ -39,8 +39,10 @@ than many small; beyond this the gain is small, and the rows are locked for long
 
 ENOUGH_JOBS: Final = 125
 ACK_LINGER_S: Final = 0.002
+BUSY_LINGER_S: Final = 0.02
 """Fewer outcomes than that wait this long for company: one statement for many costs the database
-far less."""
+far less. The longer time holds where jobs wait for workers: what depends on an outcome then could
+hardly begin sooner."""
 
 UNSTORED_MAX: Final = 10_000
 """With so many outcomes that wait to be stored no more jobs are claimed: they would all run again
@@ -73,6 +75,8 @@ class AckLoop:
         self._accepted_weight = 0
         self._arrived = threading.Event()
         self._give_up_at: float | None = None
+        self.is_busy = False
+        """Whether more outcomes are sure to come."""
 
     @property
     def unacknowledged(self) -> int:
@@ -164,7 +168,7 @@ class AckLoop:
     def _gather(self) -> None:
         self._judge_settled()
         if 0 < len(self._outcomes) < ENOUGH_JOBS and self._give_up_at is None:
-            time.sleep(ACK_LINGER_S)
+            time.sleep(BUSY_LINGER_S if self.is_busy else ACK_LINGER_S)
             self._judge_settled()
 
     def _acknowledge_some(self) -> float:

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from synk.core.messages import Command, Event
     from synk.core.pool import Pool
     from synk.registry import Registry
+    from synk.runtime.output import Pipe
 
 STACK_WAIT_S: Final = 0.1
 """From the request for a stack to the SIGKILL, where the stack does not end the process before. A
@@ -217,6 +218,7 @@ class Engine:
         self._finish_kills(now)
         self._resume_outputs(now)
         for sampled in self._gauge.due(now, self._processes, self.pool):
+            self._handle(Reported(sampled.slot, self._report_of(sampled.slot)))
             self._handle(sampled)
         deadline = self._pool_deadline()
         if deadline is not None and deadline <= time.monotonic():
@@ -278,9 +280,11 @@ class Engine:
     def _hear(self, slot: int, ask: Callable[[], T]) -> T:
         """Returns what a process says. It may close pipes, whose numbers others get then."""
         process = self._processes[slot]
-        self._unwatch_output(process)
+        before = process.outputs
         answer = ask()
-        self._watch_output(slot, process)
+        if process.outputs != before:
+            self._unwatch_outputs(before)
+            self._watch_output(slot, process)
         if process.is_garbled:
             self._unwatch(process.channel.fileno())
             process.kill()
@@ -292,9 +296,9 @@ class Engine:
         process = self._processes.get(slot)
         if process is None:
             return
-        self._unwatch_output(process)
+        self._unwatch_outputs(process.outputs)
         process.read_output()
-        if process.output_fds:
+        if process.outputs:
             self._output_at[slot] = time.monotonic() + OUTPUT_PAUSE_S
 
     def _resume_outputs(self, now: float) -> None:
@@ -306,12 +310,12 @@ class Engine:
 
     def _watch_output(self, slot: int, process: WorkerProcess) -> None:
         if slot not in self._output_at:
-            for fd in process.output_fds:
-                self._watch(fd, "output", slot)
+            for pipe in process.outputs:
+                self._watch(pipe.fd, "output", slot)
 
-    def _unwatch_output(self, process: WorkerProcess) -> None:
-        for fd in process.output_fds:
-            self._unwatch(fd)
+    def _unwatch_outputs(self, outputs: list[Pipe]) -> None:
+        for pipe in outputs:
+            self._unwatch(pipe.fd)
 
     # -- births and deaths ------------------------------------------------------------------------
 
@@ -389,8 +393,9 @@ class Engine:
         process = self._processes.pop(slot)
         for times in (self._kill_at, self._dead_since, self._output_at):
             times.pop(slot, None)
-        for fd in (process.channel.fileno(), process.pidfd, *process.output_fds):
+        for fd in (process.channel.fileno(), process.pidfd):
             self._unwatch(fd)
+        self._unwatch_outputs(process.outputs)
         self._gauge.forget(slot)
         report, taken = process.recall()
         exit_ = process.bury(ended, problem=problem)

@@ -262,9 +262,9 @@ class WorkerProcess:
                 old.close()
 
     @property
-    def output_fds(self) -> list[int]:
+    def outputs(self) -> list[output.Pipe]:
         """Pipes that may bring more. A report may close some, and bring another."""
-        return [pipe.fd for pipe in (self.output, *self._old_outputs) if not pipe.is_at_end]
+        return [pipe for pipe in (self.output, *self._old_outputs) if not pipe.is_at_end]
 
     def _turn(self, fds: list[int]) -> str:
         """The pipe belongs to a job that is over; the next one came with the news."""

@@ -93,7 +93,7 @@ class Supervisor:
         self._was_fenced = False
         self._status = _status(owner, engine, queues)
         self._lease = OwnLease(engine.lease_ttl_s)
-        self.pool = _pool(engine, queues)
+        self.pool = _pool(engine, queues, registry)
         self._acks = AckLoop(storage, owner, facts)
         self._engine = Engine(
             self.pool,
@@ -267,6 +267,7 @@ class Supervisor:
             self._was_fenced = self.pool.fenced
             self._facts.emit(telemetry.LeaseOver() if self._was_fenced else telemetry.LeaseBack())
         self._tell_given_back()
+        self._acks.is_busy = self.pool.backlog.count > 0
         # Asked again at the latest when the loop is asked for its next sign of life.
         demand = {} if self._acks.is_full else self.pool.demand()
         self._claims.set_demand(demand, self.pool.claims)
@@ -299,7 +300,7 @@ class Supervisor:
         self._engine.post(DrainRequested(time.monotonic()))
 
 
-def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig]) -> Pool:
+def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry) -> Pool:
     return Pool(
         slots=engine.processes,
         queues={
@@ -315,6 +316,7 @@ def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig]) -> Pool:
             rss_max=engine.max_worker_rss,
             cancel_grace_s=engine.cancel_grace_s,
         ),
+        limited=registry.limited_kinds,
     )
 
 
