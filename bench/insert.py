@@ -3,8 +3,9 @@
     python bench/insert.py [--full] [--calls N] [--rows N] [--rounds N] [--json FILE]
 
 One producer on one connection: `insert` one by one, `insert_many` with 1, 100 and 10,000 rows a
-call, these with options, with a dependency each and with an idempotency key each, and the verbs of
-`AsyncClient`, also ten at a time. Each measurement finds an empty table.
+call, these with options, with a dependency (all on one job, or each on another) and with an
+idempotency key each, and the verbs of `AsyncClient`, also ten at a time. Each measurement finds an
+empty table, but for the jobs that others depend on.
 
 The floor is a bare INSERT of as many rows, prepared, with its arguments made beforehand and nothing
 asked back. COPY is the fastest way into the table: it gives no ids back, and takes no part in the
@@ -78,9 +79,7 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
 
     def timed(batch: int, insert: Callable[[int], object]) -> Mapping[str, float]:
         count = calls if batch == 1 else rows // batch * batch
-        if insert == producer.with_dependency:
-            count = max(batch, count // 10)
-        producer.empty()
+        producer.empty(parents=count if insert == producer.with_dependency_each else 1)
         began = time.perf_counter()
         for _ in range(0, count, batch):
             insert(batch)
@@ -96,6 +95,7 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
         "insert()": each(producer.insert, (1,)),
         "with options": each(producer.with_options),
         "with a dependency": each(producer.with_dependency),
+        "with a dependency each": each(producer.with_dependency_each),
         "with a unique key": each(producer.with_key),
         "AsyncClient": each(producer.async_many),
         f"AsyncClient, {AT_A_TIME} at a time": lambda: {quantity_of(1): producer.async_rate(calls)},
@@ -116,7 +116,7 @@ class Producer:
         self._async_client = synk.AsyncClient(storage=synk.PostgresStorage(dsn))
         self._loop = asyncio.new_event_loop()
         self._connection = psycopg.connect(dsn, autocommit=True)
-        self._parent = 0
+        self._parents: list[int] = []
         self._keys = self._new_keys()
         self._texts = {batch: args_texts(batch) for batch in BATCHES}
 
@@ -131,9 +131,9 @@ class Producer:
         self._client.close()
         self._connection.close()
 
-    def empty(self) -> None:
+    def empty(self, parents: int = 1) -> None:
         self._connection.execute("TRUNCATE synk.job")
-        self._parent = self._client.insert("parent", Noop())
+        self._parents = self._client.insert_many([("parent", Noop())] * parents)
 
     def insert(self, _count: int) -> None:
         self._client.insert("noop", Noop(1))
@@ -151,8 +151,14 @@ class Producer:
         self._client.insert_many(("noop", Noop(n), options) for n in range(count))
 
     def with_dependency(self, count: int) -> None:
-        options = synk.InsertOptions(depends_on=(self._parent,))
+        options = synk.InsertOptions(depends_on=(self._parents[0],))
         self._client.insert_many(("noop", Noop(n), options) for n in range(count))
+
+    def with_dependency_each(self, count: int) -> None:
+        self._client.insert_many(
+            ("noop", Noop(n), synk.InsertOptions(depends_on=(self._parents.pop(),)))
+            for n in range(count)
+        )
 
     def with_key(self, count: int) -> None:
         self._client.insert_many(

@@ -234,3 +234,68 @@ def test_d11_what_was_planned_when_the_table_was_empty_reads_no_table_from_end_t
         ).fetchone()
 
     assert read == (0, 0)
+
+
+def test_d11_an_insert_of_dependents_reads_what_they_depend_on_and_no_more(
+    loaded: psycopg.Connection,
+) -> None:
+    with loaded.transaction(force_rollback=True):
+        before = touched(loaded)
+        ids = put_a_tree(loaded)
+        loaded.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        after = touched(loaded)
+
+    # Whether each is there, its lock, its mark and its state.
+    assert after["rows_read"] - before["rows_read"] <= 5 * len(ids)
+
+
+def test_a_job_that_waits_is_written_once(connection: psycopg.Connection) -> None:
+    with connection.transaction(force_rollback=True):
+        (parent,) = put_a_tree(connection)[:1]
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        connection.execute("SET CONSTRAINTS ALL DEFERRED")
+        before = touched(connection)
+        put_dependents(connection, parent, 1000)
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        after = touched(connection)
+
+    assert after["rows_updated"] - before["rows_updated"] == 0
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.CANCELLED])
+def test_the_end_of_a_job_with_a_thousand_dependents_is_one_update(
+    connection: psycopg.Connection, state: JobState
+) -> None:
+    reason = CancelReason.FAILED if state is JobState.CANCELLED else None
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL track_functions = 'pl'")
+        (parent,) = put_a_tree(connection)[:1]
+        put_dependents(connection, parent, 1000)
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        before = touched(connection)
+        run(connection, STATEMENTS.ack(OWNER, [Outcome(parent, 1, 1, state, cancel_reason=reason)]))
+        after = touched(connection)
+
+    assert after["rows_updated"] - before["rows_updated"] == 1 + 1 + 1000
+    assert after["calls"] - before["calls"] == 2
+    # None of them has dependents of its own: job_waiting is not asked for each.
+    assert after["rows_read"] - before["rows_read"] <= 8 * 1000
+
+
+def touched(connection: psycopg.Connection) -> dict[str, int]:
+    """What this transaction has done to the table, and the calls of functions that it took."""
+    row = connection.execute(
+        "SELECT seq_tup_read + idx_tup_fetch, n_tup_upd,"
+        " (SELECT coalesce(sum(f.calls), 0) FROM pg_stat_xact_user_functions AS f)"
+        " FROM pg_stat_xact_user_tables WHERE relid = 'synk.job'::regclass"
+    ).fetchone()
+    assert row is not None
+    return dict(zip(("rows_read", "rows_updated", "calls"), row, strict=True))
+
+
+def put_dependents(connection: psycopg.Connection, parent: int, count: int) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (kind, name, depends_on) SELECT 'k', 'x', ARRAY[%s::bigint]"
+        " FROM generate_series(1, %s)",
+        (parent, count),
+    )

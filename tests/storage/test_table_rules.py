@@ -88,6 +88,11 @@ def test_a_plain_update_to_completed_lets_dependents_go(connection) -> None:
             "(id, kind, name, depends_on) VALUES (50, 'k', 'x', '{51}'), (51, 'k', 'y', '{50}')",
             "not an existing job",
         ),
+        (
+            "(id, kind, name, depends_on) VALUES (51, 'k', 'x', '{}'), (50, 'k', 'y', '{51}')",
+            "not an existing job",
+        ),
+        ("(kind, name, depends_on) VALUES ('k', 'x', '{}'), ('k', 'y', '{99}')", 'job "y" dep'),
         ("(kind, name) VALUES ('k', repeat('x', 128))", "name_length"),
         ("(kind, name) VALUES ('', 'x')", "kind_length"),
         ("(kind, name, queue) VALUES ('k', 'x', '')", "queue_length"),
@@ -186,6 +191,46 @@ def test_two_dependencies_that_complete_at_once_let_the_dependent_go(
         connection.execute("DELETE FROM synk.job WHERE id = %s", (child,))
 
 
+@pytest.mark.parametrize("end", [JobState.COMPLETED, JobState.CANCELLED])
+def test_dependents_that_are_inserted_while_their_dependencies_end_all_follow(
+    dsn: str, connection, storage, end: JobState
+) -> None:
+    """Two producers and two that acknowledge, on connections of their own, on the same rows."""
+    parents = [insert(connection) for _ in range(40)]
+    jobs = claim(storage, len(parents))
+    reason = CancelReason.FAILED if end is JobState.CANCELLED else None
+    start = threading.Barrier(4, timeout=20)
+
+    def produce(order: int) -> None:
+        with psycopg.connect(dsn, autocommit=True) as producer:
+            start.wait()
+            for parent in parents[::order]:
+                producer.execute(
+                    "INSERT INTO synk.job (kind, name, depends_on)"
+                    " SELECT 'k', 'x', ARRAY[%s::bigint] FROM generate_series(1, 25)",
+                    (parent,),
+                )
+
+    def acknowledge_all(part: list[ClaimedJob]) -> None:
+        start.wait()
+        for job in part:
+            outcome = Outcome(job.id, job.attempt, job.claim_seq, end, cancel_reason=reason)
+            while storage.update_job_state(OWNER, [outcome]) == [AckAnswer.LOCKED]:
+                pass
+
+    threads = [threading.Thread(target=produce, args=(order,)) for order in (1, -1)]
+    threads += [threading.Thread(target=acknowledge_all, args=(jobs[n::2],)) for n in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    followed = JobState.AVAILABLE if end is JobState.COMPLETED else JobState.CANCELLED
+    expected = {end: 40}
+    expected[followed] = expected.get(followed, 0) + 2 * 40 * 25
+    assert storage.counts() == expected
+
+
 def test_a_long_chain_is_cancelled_as_a_whole(connection, storage) -> None:
     connection.execute(
         "INSERT INTO synk.job (id, kind, name, depends_on)"
@@ -229,6 +274,70 @@ def notifications(
                 break
             heard.append((hint.channel, hint.payload))
         return heard
+
+
+def test_jobs_of_one_insert_are_each_settled_by_what_they_depend_on(connection, storage) -> None:
+    completed, cancelled, running, cleaned = (insert(connection) for _ in range(4))
+    storage.cancel(cancelled)
+    complete(storage, *(job for job in claim(storage) if job.id != running))
+    connection.execute(
+        "WITH gone AS (DELETE FROM synk.job WHERE id = %s RETURNING id)"
+        " UPDATE synk.cleaned SET cleaned_up_to = gone.id FROM gone",
+        (cleaned,),
+    )
+    wanted = {
+        (completed,): ("available", []),
+        (cleaned,): ("available", []),
+        (running,): ("pending", [running]),
+        (cancelled,): ("cancelled", []),
+        (completed, cleaned): ("available", []),
+        (completed, running, cleaned): ("pending", [running]),
+        (completed, cancelled, running): ("cancelled", []),
+        (running, running): ("pending", [running, running]),
+    }
+
+    rows = connection.execute(
+        "INSERT INTO synk.job (kind, name, depends_on)"
+        " SELECT 'k', 'x', d::bigint[] FROM unnest(%s::text[]) AS d RETURNING id",
+        ([str(list(ids)).replace("[", "{").replace("]", "}") for ids in wanted],),
+    ).fetchall()
+
+    jobs = storage.get([job_id for (job_id,) in rows])
+    assert {tuple(job.depends_on): (job.state.value, job.waiting_on) for job in jobs} == wanted
+
+
+def test_within_an_insert_jobs_depend_on_lower_ids_in_any_order(connection) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (id, kind, name, depends_on)"
+        " VALUES (51, 'k', 'y', '{50}'), (50, 'k', 'x', '{}')"
+    )
+    connection.execute(
+        "INSERT INTO synk.job (id, kind, name, depends_on) VALUES (7, 'k', 'z', '{51}')"
+    )
+
+    assert [state_of(connection, job_id) for job_id in (50, 51, 7)] == [
+        "available",
+        "pending",
+        "pending",
+    ]
+
+
+def test_what_a_transaction_noted_for_its_commit_does_not_stay(dsn: str, connection) -> None:
+    first = insert(connection)
+    with psycopg.connect(dsn) as producer:
+        with producer.transaction():
+            insert(producer, first)
+        with producer.transaction(force_rollback=True):
+            insert(producer, first)
+
+    assert connection.execute("SELECT count(*) FROM synk.link").fetchone() == (0,)
+    assert counts_of(connection) == {"available": 1, "pending": 1}
+
+
+def counts_of(connection) -> dict[str, int]:
+    return dict(
+        connection.execute("SELECT state, count(*) FROM synk.job GROUP BY state").fetchall()
+    )
 
 
 def test_a_thousand_rows_are_announced_once_a_queue(dsn: str, connection) -> None:
