@@ -25,13 +25,14 @@ import psycopg
 
 import synk
 from common import embedded_server, fresh_schema, show, value, write_json
-from synk.job import InsertOptions, NewJob, Outcome
+from synk.claim import Outcome
+from synk.insertion import InsertOptions, NewJob
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synk.job import ClaimedJob
+    from synk.claim import ClaimedJob
 
 TICK_S = 0.1
 """How often jobs are inserted, claimed and acknowledged."""

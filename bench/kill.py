@@ -57,10 +57,10 @@ from common import (
     spread_of,
     write_results,
 )
+from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.job import ClaimedJob
 from synk.registry import Registry
 from synk.runtime import linux
 from watching import PATIENCE_S, Kill, Watch, WatchedEngine, WatchedPool

@@ -45,11 +45,11 @@ from common import (
     show_results,
     write_results,
 )
+from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core.demand import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
-from synk.job import ClaimedJob
 from synk.registry import Registry
 from synk.runtime.engine import Engine
 from synk.runtime.loops import CLAIM_JOBS

@@ -43,7 +43,7 @@ from common import (
 )
 from jobs import Noop
 from peers.contest import fresh_database
-from synk.job import Outcome
+from synk.claim import Outcome
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:

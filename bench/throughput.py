@@ -45,7 +45,7 @@ from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
-    from synk.job import Mark
+    from synk.claim import Mark
 
 Batch: TypeAlias = tuple[int, list[tuple[Any, ...]]]
 """The number of a claim, and its rows."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core.world import job
+from synk.claim import ClaimedJob
 from synk.core.marks import LOOK_BACK_S, Marks
-from synk.job import ClaimedJob
 
 QUEUE = "default"
 
