@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 import synk
-from common import embedded_server, fresh_schema, show, value, write_json
+from server import embedded_server, fresh_schema, value
+from showing import show, write_json
 from synk.claim import Outcome
 from synk.insertion import InsertOptions, NewJob
 from synk.status import ClientStatus

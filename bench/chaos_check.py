@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from chaos_jobs import PROCESSES, timeout_s
-from common import value
+from server import value
 from synk.row import JobState
 from synk.storage.statements import client_id_of
 from synk.testing import checking

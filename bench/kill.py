@@ -45,18 +45,9 @@ import psutil
 
 import synk
 from bare import BareProcesses
-from common import (
-    FLOOR,
-    SYNK,
-    Results,
-    embedded_server,
-    fresh_schema,
-    percentile,
-    settings_of,
-    show,
-    spread_of,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, percentile, spread_of
+from server import embedded_server, fresh_schema
+from showing import show, write_results
 from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core import messages as m
@@ -439,7 +430,7 @@ def report(found: list[Line], notes: list[str], options: argparse.Namespace) -> 
     targets: dict[str, float] = {}
     for name in (TO_READY, TO_NEXT):
         targets |= {f"{name}: p50, ms": TARGET_MS[0], f"{name}: p99, ms": TARGET_MS[1]}
-    write_results(options.json, "kill", results, settings_of(options), targets)
+    write_results(options, "kill", results, targets)
 
 
 if __name__ == "__main__":
