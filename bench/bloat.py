@@ -25,15 +25,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 import synk
-from common import embedded_server, fresh_schema, show, value, write_json
+from server import embedded_server, fresh_schema, value
+from showing import show, write_json
+from synk.claim import Outcome
 from synk.core.marks import Marks
-from synk.job import InsertOptions, NewJob, Outcome
+from synk.insertion import InsertOptions, NewJob
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synk.job import ClaimedJob
+    from synk.claim import ClaimedJob
 
 TICK_S = 0.1
 """How often jobs are inserted, claimed and acknowledged."""

@@ -44,7 +44,9 @@ from chaos_jobs import PROCESSES, TTL_S
 from chaos_rig import Rig
 from chaos_times import completed_a_second, recovery_s, rescue_s
 from chaos_users import Users
-from common import percentile, show, value, write_json
+from figures import percentile
+from server import value
+from showing import show, write_json
 from synk.runtime import linux
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from chaos_jobs import PROCESSES, timeout_s
-from common import value
-from synk.job import JobState
+from server import value
+from synk.row import JobState
 from synk.storage.statements import client_id_of
 from synk.testing import checking
 from synk.testing.checking import Broken, Execution, History, Image

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import pq
 
-from common import value
+from server import value
 from synk.storage.embedded_host import make_private, reachable_binaries, server_user
 
 if TYPE_CHECKING:

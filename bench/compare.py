@@ -19,23 +19,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common import (
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    interleaved,
-    parse,
-    parser_of,
-    server_facts,
-    settings_of,
-    show_results,
-    write_results,
-)
 from cpu import measured as measured_cpu
+from figures import FLOOR, SYNK, Results, interleaved
+from options import Size, parse, parser_of
 from peers.contest import Contest, Run, installed_versions
 from peers.settings import PEERS
+from server import embedded_server, server_facts
+from showing import publish
 from throughput import floor_rate
 
 if TYPE_CHECKING:
@@ -70,8 +60,7 @@ def main() -> None:
             name: measured_cpu(ring, name, COMPUTING_MS, options.seconds) for name in names
         }
         interleaved(computing, options.rounds, results)
-    show_results("synk and its peers", results, TARGETS, ring.notes())
-    write_results(options.json, "compare", results, settings_of(options), TARGETS)
+    publish(options, "compare", "synk and its peers", results, TARGETS, ring.notes())
 
 
 def parsed() -> argparse.Namespace:

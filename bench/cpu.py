@@ -15,23 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common import (
-    CPUS,
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    interleaved,
-    parse,
-    parser_of,
-    server_facts,
-    settings_of,
-    show_results,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, interleaved
+from machine import CPUS
+from options import Size, parse, parser_of
 from peers.contest import Contest, Run, installed_versions
 from peers.settings import PEERS
+from server import embedded_server, server_facts
+from showing import publish
 
 if TYPE_CHECKING:
     import argparse
@@ -58,8 +48,7 @@ def main() -> None:
             contestants = {name: measured(ring, name, ms, options.seconds) for name in names}
             interleaved(contestants, options.rounds, results)
     title = f"CPU time in jobs, by the time of {CPUS} CPUs"
-    show_results(title, results, TARGETS, ring.notes())
-    write_results(options.json, "cpu", results, settings_of(options), TARGETS)
+    publish(options, "cpu", title, results, TARGETS, ring.notes())
 
 
 def parsed() -> argparse.Namespace:

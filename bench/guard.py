@@ -25,26 +25,14 @@ from typing import TYPE_CHECKING
 import psutil
 
 import pool
-from common import (
-    CPUS,
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    fresh_schema,
-    machine,
-    number,
-    parse,
-    parser_of,
-    percentile,
-    settings_of,
-    show,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, percentile
 from insert import Producer, quantity_of
 from insert import contestants as inserting
+from machine import CPUS, machine
+from options import Size, parse, parser_of
 from peers.contest import Contest, Run
+from server import embedded_server, fresh_schema
+from showing import number, show, write_results
 from throughput import floor_rate, synk_rates
 
 if TYPE_CHECKING:
@@ -167,7 +155,7 @@ def keep(verdicts: list[Verdict], options: argparse.Namespace) -> None:
         RECORDED.write_text(json.dumps(content, indent=2) + "\n")
     results = Results()
     results.add(SYNK, {f"{name}, ratio": ratio for name, ratio in ratios.items()})
-    write_results(options.json, "guard", results, settings_of(options), {})
+    write_results(options, "guard", results, {})
 
 
 # -- what is checked ------------------------------------------------------------------------------

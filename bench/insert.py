@@ -22,27 +22,16 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 
 import synk
-from common import (
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    fresh_schema,
-    interleaved,
-    parse,
-    parser_of,
-    server_facts,
-    settings_of,
-    show_results,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, interleaved
 from jobs import Noop
+from options import Size, parse, parser_of
+from server import embedded_server, fresh_schema, server_facts
+from showing import publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from common import Contestants
+    from figures import Contestants
 
 SIZES = {
     "calls": Size(400, 5000, "calls of one row, for each measurement"),
@@ -70,8 +59,7 @@ def main() -> None:
         fresh_schema(dsn)
         with Producer(dsn) as producer:
             interleaved(contestants(producer, options.calls, options.rows), options.rounds, results)
-    show_results("rows stored by one producer", results, TARGETS)
-    write_results(options.json, "insert", results, settings_of(options), TARGETS)
+    publish(options, "insert", "rows stored by one producer", results, TARGETS)
 
 
 def contestants(producer: Producer, calls: int, rows: int) -> Contestants:

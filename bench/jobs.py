@@ -1,6 +1,6 @@
 """The jobs of the benchmarks that serve them from a process of its own, as users do.
 
-`common.serving` starts ``synk start jobs:client`` with these variables.
+`server.serving` starts ``synk start jobs:client`` with these variables.
 """
 
 from __future__ import annotations

@@ -23,30 +23,16 @@ from typing import TYPE_CHECKING
 import psycopg
 
 import synk
-from common import (
-    CPUS,
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    fresh_schema,
-    interleaved,
-    parse,
-    parser_of,
-    server_facts,
-    serving,
-    settings_of,
-    show_results,
-    spread_of,
-    value,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, interleaved, spread_of
 from jobs import Block, Burn, Noop, Stamp
+from machine import CPUS
+from options import Size, parse, parser_of
 from peers.contest import Contest, Run, installed_versions
 from peers.handlers import TIMES_VARIABLE
 from peers.settings import PEERS
 from peers.times import STAMPS, Times
+from server import embedded_server, fresh_schema, server_facts, serving, value
+from showing import publish
 
 if TYPE_CHECKING:
     import argparse
@@ -83,8 +69,7 @@ def main() -> None:
         interleaved(contestants, options.rounds, results)
         loaded = Loaded(dsn, results)
         interleaved({SYNK: lambda: loaded.measured(options)}, options.rounds, results)
-    show_results("how long a job waits", results, TARGETS, ring.notes())
-    write_results(options.json, "latency", results, settings_of(options), TARGETS)
+    publish(options, "latency", "how long a job waits", results, TARGETS, ring.notes())
 
 
 def parsed() -> argparse.Namespace:

@@ -18,21 +18,10 @@ import psutil
 
 import synk
 from bare import sleepers_mb
-from common import (
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    fresh_schema,
-    interleaved,
-    parse,
-    parser_of,
-    server_facts,
-    settings_of,
-    show_results,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, interleaved
+from options import Size, parse, parser_of
+from server import embedded_server, fresh_schema, server_facts
+from showing import publish
 
 SIZES = {
     "processes": Size(16, 16, "worker processes"),
@@ -63,14 +52,11 @@ def main() -> None:
         fresh_schema(dsn)
         contestants = {
             SYNK: lambda: measured(dsn, options.processes, options.seconds),
-            FLOOR: lambda: dict(
-                zip((SUPERVISOR, WORKER, ALL), sleepers_mb(options.processes), strict=True)
-            ),
+            FLOOR: lambda: bare(options.processes),
         }
         interleaved(contestants, options.rounds, results)
     title = f"a supervisor with {options.processes} idle workers, for {options.seconds:g} s"
-    show_results(title, results, targets)
-    write_results(options.json, "memory", results, settings_of(options), targets)
+    publish(options, "memory", title, results, targets)
 
 
 def bare(processes: int) -> dict[str, float]:

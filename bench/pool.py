@@ -32,24 +32,15 @@ from typing import TYPE_CHECKING, Any
 
 import jobs
 import synk
-from common import (
-    CPUS,
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    interleaved,
-    parse,
-    parser_of,
-    settings_of,
-    show_results,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, interleaved
+from machine import CPUS
+from options import Size, parse, parser_of
+from showing import publish
+from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core.demand import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
-from synk.job import ClaimedJob
 from synk.registry import Registry
 from synk.runtime.engine import Engine
 from synk.runtime.loops import CLAIM_JOBS
@@ -83,8 +74,7 @@ def main() -> None:
     )
     notes = [f"without {name}: not installed" for name in missing]
     title = f"{options.tasks:,} tasks through {options.processes} processes"
-    show_results(title, results, TARGETS, notes)
-    write_results(options.json, "pool", results, settings_of(options), TARGETS)
+    publish(options, "pool", title, results, TARGETS, notes)
 
 
 def measured(

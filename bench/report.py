@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import FLOOR, SYNK, number, percentile
+from figures import FLOOR, SYNK, percentile
+from showing import number
 
 try:
     import matplotlib as mpl

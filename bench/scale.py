@@ -23,33 +23,19 @@ from typing import TYPE_CHECKING
 import psycopg
 
 import synk
-from common import (
-    FLOOR,
-    SYNK,
-    Results,
-    Size,
-    embedded_server,
-    fresh_schema,
-    interleaved,
-    parse,
-    parser_of,
-    percentile,
-    server_facts,
-    serving,
-    settings_of,
-    show_results,
-    value,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results, interleaved, percentile
 from jobs import Noop
+from options import Size, parse, parser_of
 from peers.contest import fresh_database
-from synk.job import Outcome
+from server import embedded_server, fresh_schema, server_facts, serving, value
+from showing import publish
+from synk.claim import Outcome
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from common import Contestants
+    from figures import Contestants
 
 SIZES = {
     "finished": Size(1_000_000, 10_000_000, "finished rows; a tenth scheduled, a tenth pending"),
@@ -96,8 +82,7 @@ def main() -> None:
         f"Loaded {options.finished * 12 // 10:,} rows in {load_s:.0f} s.",
         f"Claims with them / without them: {ratio:.2f}; to reach: 1.20",
     ]
-    show_results("a large table, many supervisors", results, {}, notes)
-    write_results(options.json, "scale", results, settings_of(options), {})
+    publish(options, "scale", "a large table, many supervisors", results, {}, notes)
 
 
 def claim_ratios(results: Results) -> list[list[float]]:

@@ -11,7 +11,6 @@ machine and on what else it does.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import queue
 import statistics
@@ -21,31 +20,24 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psutil
 import psycopg
 
 import synk
-from common import (
-    FLOOR,
-    SYNK,
-    Results,
-    embedded_server,
-    fresh_schema,
-    server_facts,
-    settings_of,
-    show_results,
-    value,
-    write_results,
-)
+from figures import FLOOR, SYNK, Results
+from options import Size, parse, parser_of
+from server import embedded_server, fresh_schema, server_facts, value
+from showing import publish
 from synk.status import ClientStatus
 from synk.storage.connecting import connect_options
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
-    from synk.job import Mark
+    import argparse
+
+    from synk.claim import Mark
 
 Batch: TypeAlias = tuple[int, list[tuple[Any, ...]]]
 """The number of a claim, and its rows."""
@@ -53,6 +45,11 @@ Batch: TypeAlias = tuple[int, list[tuple[Any, ...]]]
 BATCH = 1_000
 """Jobs in a claim and in an acknowledgement of the floor: the size that synk uses."""
 
+SIZES = {
+    "jobs": Size(100_000, 200_000, "jobs a drain"),
+    "processes": Size(2, 2, "worker processes"),
+    "rounds": Size(3, 7, "measurements of each"),
+}
 DRAIN = "drain, jobs/s"
 INSERT = "insert_many, rows/s"
 MEMORY = "supervisor, MB (proportional)"
@@ -82,24 +79,11 @@ class Round:
 
 
 def main() -> None:
-    options = parsed()
+    options = parse(parser_of(__doc__), SIZES)
     with embedded_server() as dsn:
         facts = server_facts(dsn)
         rounds = [one_round(dsn, options.jobs, options.processes) for _ in range(options.rounds)]
     report(rounds, options, facts)
-
-
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--full", action="store_true", help="7 drains of 200,000 jobs")
-    parser.add_argument("--jobs", type=int, help="jobs a drain (100000)")
-    parser.add_argument("--processes", type=int, default=2, help="worker processes (2)")
-    parser.add_argument("--rounds", type=int, help="measurements of each (3)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    options = parser.parse_args()
-    options.jobs = options.jobs or (200_000 if options.full else 100_000)
-    options.rounds = options.rounds or (7 if options.full else 3)
-    return options
 
 
 def one_round(dsn: str, jobs: int, processes: int) -> Round:
@@ -220,16 +204,15 @@ def floor_ack(claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
 
 
 def report(rounds: list[Round], options: argparse.Namespace, facts: dict[str, object]) -> None:
-    results = Results(facts={"server": facts})
+    results = Results(facts={"server": facts, "floor_batch": BATCH})
     for one in rounds:
         results.add(SYNK, {DRAIN: one.synk_per_s, INSERT: one.insert_per_s})
         results.add(SYNK, {MEMORY: one.supervisor_mb})
         results.add(FLOOR, {DRAIN: one.floor_per_s})
     ratio = statistics.median(one.ratio for one in rounds)
     title = f"{options.jobs:,} no-op jobs, {options.processes} worker processes"
-    show_results(title, results, TARGETS, [f"synk / floor: {ratio:.2f}; to reach: 0.85"])
-    settings = {**settings_of(options), "floor_batch": BATCH}
-    write_results(options.json, "throughput", results, settings, TARGETS)
+    notes = [f"synk / floor: {ratio:.2f}; to reach: 0.85"]
+    publish(options, "throughput", title, results, TARGETS, notes)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from synk.runtime.engine import Engine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synk.job import ClaimedJob
+    from synk.claim import ClaimedJob
     from synk.runtime.nursery import Started
 
 PATIENCE_S = 30.0

@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec import structs
 
 from model import ModelStorage
-from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.status import Lease
 
 

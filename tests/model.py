@@ -15,19 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, UnknownDependency
 from synk.failure import AttemptError, Cause
-from synk.job import (
-    AckAnswer,
-    CancelReason,
-    Change,
-    ClaimedJob,
-    Fence,
-    JobRow,
-    JobState,
-    KindSummary,
-)
 from synk.retry import POISON_CRASHES
+from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
 from synk.status import Backlog, Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
 from synk.storage.statements import client_id_of, progress_of
@@ -36,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from synk.job import Mark, NewJob, Outcome
+    from synk.claim import Mark, Outcome
+    from synk.insertion import NewJob
     from synk.status import ClientStatus, JobNotes
 
 ERRORS_KEPT: Final = 20

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from core.world import job
 from synk.failure import AttemptError, Cause
-from synk.job import CancelReason, JobState
 from synk.retry import BACKOFF_MAX_S, Ended, Verdict, backoff_s, judge
+from synk.row import CancelReason, JobState
 
 LATER = dt.datetime(2026, 6, 1, tzinfo=dt.timezone.utc)
 

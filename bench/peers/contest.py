@@ -21,7 +21,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from common import CPUS, FLOOR, SYNK
+from figures import FLOOR, SYNK
+from machine import CPUS
 from peers.contract import URL_VARIABLE
 from peers.settings import PEERS, Broker, Setup
 

@@ -31,42 +31,42 @@ if TYPE_CHECKING:
     from synk.errors import WorkerStartError as WorkerStartError
     from synk.failure import AttemptError as AttemptError
     from synk.failure import Cause as Cause
-    from synk.job import CancelReason as CancelReason
-    from synk.job import Change as Change
-    from synk.job import InsertOptions as InsertOptions
+    from synk.insertion import InsertOptions as InsertOptions
+    from synk.insertion import JobArgs as JobArgs
     from synk.job import Job as Job
-    from synk.job import JobArgs as JobArgs
-    from synk.job import JobRow as JobRow
-    from synk.job import JobState as JobState
-    from synk.job import Priority as Priority
-    from synk.job import Progress as Progress
     from synk.registry import Worker as Worker
     from synk.registry import worker as worker
+    from synk.row import CancelReason as CancelReason
+    from synk.row import Change as Change
+    from synk.row import JobRow as JobRow
+    from synk.row import JobState as JobState
+    from synk.row import Priority as Priority
+    from synk.row import Progress as Progress
     from synk.storage.base import Storage as Storage
     from synk.storage.postgres import PostgresStorage as PostgresStorage
 
 _HOME = {
     "AsyncClient": "client",
     "AttemptError": "failure",
-    "CancelReason": "job",
+    "CancelReason": "row",
     "Cause": "failure",
-    "Change": "job",
+    "Change": "row",
     "CleanerConfig": "config",
     "Client": "client",
     "ConfigurationError": "errors",
-    "InsertOptions": "job",
+    "InsertOptions": "insertion",
     "InvalidJob": "errors",
     "InvalidValue": "errors",
     "Job": "job",
-    "JobArgs": "job",
+    "JobArgs": "insertion",
     "JobCancelled": "errors",
-    "JobRow": "job",
-    "JobState": "job",
+    "JobRow": "row",
+    "JobState": "row",
     "LeaseLost": "errors",
     "OutcomeUnknown": "errors",
     "PostgresStorage": "storage.postgres",
-    "Priority": "job",
-    "Progress": "job",
+    "Priority": "row",
+    "Progress": "row",
     "QueueConfig": "config",
     "RemoteError": "errors",
     "SchemaMismatch": "errors",

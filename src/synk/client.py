@@ -20,7 +20,7 @@ from ulid import ULID
 from synk import cpus
 from synk.config import CleanerConfig, EngineConfig, QueueConfig
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
-from synk.job import InsertOptions, NewJob, check_id, check_label
+from synk.insertion import InsertOptions, NewJob, check_id, check_label
 from synk.log_thread import LogThread
 from synk.registry import Registry, encode_args
 from synk.runtime import place
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from synk.config import StartMethod
-    from synk.job import Change, JobRow
+    from synk.row import Change, JobRow
     from synk.status import SlotStatus
     from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.base import Storage

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from synk.errors import ConfigurationError
-from synk.job import JobState
+from synk.row import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -22,7 +22,8 @@ import msgspec
 from synk.attempt import holds_nul
 from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
-from synk.job import ARGS_BYTES_MAX, Job, check_label
+from synk.insertion import ARGS_BYTES_MAX, check_label
+from synk.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from synk.claim import Outcome
 from synk.failure import AttemptError
-from synk.job import CancelReason, JobState, Outcome
+from synk.row import CancelReason, JobState
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    from synk.job import ClaimedJob
+    from synk.claim import ClaimedJob
 
 BACKOFF_BASE: Final = 4.0
 """Seconds before the second attempt; each later wait is this many times as long."""

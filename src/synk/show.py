@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from synk.job import JobState
+from synk.row import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.failure import AttemptError
-    from synk.job import JobRow, KindSummary, Progress
+    from synk.row import JobRow, KindSummary, Progress
 
 STYLES: Final[Mapping[JobState, str]] = {
     JobState.AVAILABLE: "cyan",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from synk.job import Progress
+    from synk.row import Progress
     from synk.status import Backlog, ClientRow, SlotStatus
 
 _ERRORS_SHOWN = 5

@@ -6,13 +6,14 @@ import datetime as dt  # noqa: TC003 - msgspec reads it
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from synk.job import Progress  # noqa: TC001 - as above
+from synk.row import Progress  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from synk.job import Fence, JobState
+    from synk.claim import Fence
+    from synk.row import JobState
 
 BACKLOG_COUNTED: Final = 100_000
 """How far jobs that wait are counted: beyond that the number says nothing new, and costs time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from synk.status import Rescued
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True)
 class Fact:
-    """Something that happened."""
+    """Something that happened. Each kind of fact is a frozen dataclass, and has a level."""
 
-    level: ClassVar[int] = logging.INFO
+    level: ClassVar[int]
+
+    def __init_subclass__(cls, *, level: int = logging.INFO) -> None:
+        dataclass(frozen=True)(cls)
+        cls.level = level
 
 
-@dataclass(frozen=True, slots=True)
 class SupervisorStarted(Fact):
     """The supervisor begins to claim."""
 
@@ -42,11 +45,9 @@ class SupervisorStarted(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DrainTooLong(Fact):
+class DrainTooLong(Fact, level=logging.WARNING):
     """The platform, by all that is known of it, kills this process before a drain is over."""
 
-    level: ClassVar[int] = logging.WARNING
     drain_s: float
     platform: str
     setting: str
@@ -67,7 +68,6 @@ class DrainTooLong(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class SupervisorDraining(Fact):
     """It was told to stop; running jobs have *seconds* left."""
 
@@ -77,7 +77,6 @@ class SupervisorDraining(Fact):
         return f"draining: claims no more; running jobs have {self.seconds:.0f} s to finish"
 
 
-@dataclass(frozen=True, slots=True)
 class JobsGivenBack(Fact):
     """Jobs that had not begun went back, uncharged, for others to run."""
 
@@ -87,11 +86,9 @@ class JobsGivenBack(Fact):
         return f"gave back {self.count} jobs that had not begun"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptInterrupted(Fact):
+class AttemptInterrupted(Fact, level=logging.WARNING):
     """A running attempt was ended for no fault of its job, which goes back uncharged."""
 
-    level: ClassVar[int] = logging.WARNING
     ended: Ended
 
     def __str__(self) -> str:
@@ -102,7 +99,6 @@ class AttemptInterrupted(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class SupervisorFlushing(Fact):
     """All of its processes have ended; *count* outcomes wait to be stored."""
 
@@ -112,18 +108,15 @@ class SupervisorFlushing(Fact):
         return f"all workers have ended; {self.count} outcomes are still to be stored"
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomesUnstored(Fact):
+class OutcomesUnstored(Fact, level=logging.ERROR):
     """Outcomes could not be stored before the supervisor had to stop."""
 
-    level: ClassVar[int] = logging.ERROR
     count: int
 
     def __str__(self) -> str:
         return f"{self.count} outcomes could not be stored; those jobs run again"
 
 
-@dataclass(frozen=True, slots=True)
 class SupervisorStopped(Fact):
     """It has stopped; *unacknowledged* outcomes could not be stored."""
 
@@ -133,11 +126,9 @@ class SupervisorStopped(Fact):
         return "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded(Fact):
+class AttemptEnded(Fact, level=logging.WARNING):
     """An attempt failed or was cancelled (plain successes are not reported)."""
 
-    level: ClassVar[int] = logging.WARNING
     ended: Ended
     outcome_state: str
 
@@ -149,11 +140,9 @@ class AttemptEnded(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeRefused(Fact):
+class OutcomeRefused(Fact, level=logging.WARNING):
     """An outcome was not applied: the job belongs to somebody else by now, or is gone."""
 
-    level: ClassVar[int] = logging.WARNING
     job_id: int
     attempt: int
     answer: str
@@ -162,11 +151,9 @@ class OutcomeRefused(Fact):
         return f"outcome of job {self.job_id} attempt {self.attempt} was refused: {self.answer}"
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeReduced(Fact):
+class OutcomeReduced(Fact, level=logging.ERROR):
     """The storage refuses what an outcome says; it is stored without the job's texts."""
 
-    level: ClassVar[int] = logging.ERROR
     job_id: int
     attempt: int
     problem: str
@@ -178,11 +165,8 @@ class OutcomeReduced(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseOver(Fact):
+class LeaseOver(Fact, level=logging.ERROR):
     """The lease could not be renewed in time: no job runs until it is."""
-
-    level: ClassVar[int] = logging.ERROR
 
     def __str__(self) -> str:
         return (
@@ -191,7 +175,6 @@ class LeaseOver(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class LeaseBack(Fact):
     """The lease is renewed after all; the supervisor goes on."""
 
@@ -199,33 +182,27 @@ class LeaseBack(Fact):
         return "the lease is renewed: claiming again"
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGone(Fact):
+class LeaseGone(Fact, level=logging.ERROR):
     """The lease can never be renewed again: the supervisor begins anew under another id."""
 
-    level: ClassVar[int] = logging.ERROR
     reason: str
 
     def __str__(self) -> str:
         return f"the lease is lost: {self.reason}; beginning anew"
 
 
-@dataclass(frozen=True, slots=True)
-class SupervisorLost(Fact):
+class SupervisorLost(Fact, level=logging.WARNING):
     """Another supervisor did not renew its lease, and was declared dead."""
 
-    level: ClassVar[int] = logging.WARNING
     owner: str
 
     def __str__(self) -> str:
         return f"supervisor {self.owner} is declared dead: its lease ran out"
 
 
-@dataclass(frozen=True, slots=True)
-class JobsRescued(Fact):
+class JobsRescued(Fact, level=logging.WARNING):
     """Jobs were taken from supervisors that will never act again."""
 
-    level: ClassVar[int] = logging.WARNING
     rescued: Sequence[Rescued]
 
     def __str__(self) -> str:
@@ -234,11 +211,9 @@ class JobsRescued(Fact):
         return f"took {len(self.rescued)} jobs from supervisors that are gone: {ids}{more}"
 
 
-@dataclass(frozen=True, slots=True)
-class JobsReconciled(Fact):
+class JobsReconciled(Fact, level=logging.WARNING):
     """The storage and this supervisor disagreed about what it runs."""
 
-    level: ClassVar[int] = logging.WARNING
     again: int
     """Outcomes that the storage had lost: sent again."""
     ghosts: int
@@ -256,22 +231,18 @@ class JobsReconciled(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StorageClockStepped(Fact):
+class StorageClockStepped(Fact, level=logging.WARNING):
     """The storage's clock was set, by so many seconds, as far as this machine's can tell."""
 
-    level: ClassVar[int] = logging.WARNING
     seconds: float
 
     def __str__(self) -> str:
         return f"the storage's clock was set by {self.seconds:+.1f} s"
 
 
-@dataclass(frozen=True, slots=True)
-class StorageTrouble(Fact):
+class StorageTrouble(Fact, level=logging.ERROR):
     """The storage cannot be used by one of the supervisor's loops; told once when it begins."""
 
-    level: ClassVar[int] = logging.ERROR
     loop: str
     problem: str
 
@@ -279,7 +250,6 @@ class StorageTrouble(Fact):
         return f"{self.loop}: {self.problem}; trying again"
 
 
-@dataclass(frozen=True, slots=True)
 class StorageRecovered(Fact):
     """It can again, after *seconds*."""
 
@@ -290,11 +260,9 @@ class StorageRecovered(Fact):
         return f"{self.loop}: the storage is back after {self.seconds:.1f} s"
 
 
-@dataclass(frozen=True, slots=True)
-class LoopStalled(Fact):
+class LoopStalled(Fact, level=logging.ERROR):
     """The supervisor's loop has not turned for *seconds*: what is over its time is killed late."""
 
-    level: ClassVar[int] = logging.ERROR
     seconds: float
     place: str
     """Where in the code it is."""
@@ -307,18 +275,15 @@ class LoopStalled(Fact):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LoopResumed(Fact):
+class LoopResumed(Fact, level=logging.WARNING):
     """It turns again, after *seconds*."""
 
-    level: ClassVar[int] = logging.WARNING
     seconds: float
 
     def __str__(self) -> str:
         return f"the supervisor's loop turns again after {self.seconds:.1f} s"
 
 
-@dataclass(frozen=True, slots=True)
 class JobsCleaned(Fact):
     """The cleaner removed finished jobs."""
 

@@ -10,8 +10,8 @@ from synk.core.demand import QueueLimits
 from synk.core.pool import Wear
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
-from synk.job import CancelReason
 from synk.retry import Verdict, judge
+from synk.row import CancelReason
 
 CANCELLED = m.Reply(error='{"error": "x"}', cancelled=True)
 MIB = 1024 * 1024

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.world import job
+from synk.claim import ClaimedJob
 from synk.core.marks import LOOK_BACK_S, Marks
-from synk.job import ClaimedJob
 
 QUEUE = "default"
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from core.world import fence, job
+from synk.claim import Outcome
 from synk.core.ownership import BEATS_A_TTL, OwnLease, Reconciliation, SecondOpinion, reconcile
-from synk.job import Outcome
 from synk.status import Lease
 
 TTL_S = 30.0

@@ -10,11 +10,11 @@ import datetime as dt
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from synk.claim import ClaimedJob, Fence
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 from synk.core.pool import Pool, Wear
 from synk.core.slot import SlotState
-from synk.job import ClaimedJob, Fence
 from synk.retry import Ended, Verdict
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc).timestamp()

@@ -8,7 +8,7 @@ import pytest
 import handlers
 from supervising import ended, supervised
 from synk import CancelReason, Cause, JobState
-from synk.job import AckAnswer
+from synk.claim import AckAnswer
 from synk.retry import Ended, Verdict, judge
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import acknowledge, claim

@@ -16,7 +16,7 @@ from faults.typed import Everything
 from servers import Server
 from supervising import ended, make_client, supervised, wait_until
 from synk import CancelReason, Cause, JobState, telemetry
-from synk.job import ARGS_BYTES_MAX
+from synk.insertion import ARGS_BYTES_MAX
 from synk.registry import encode_args
 from synk.storage.postgres import PostgresStorage
 

@@ -19,7 +19,7 @@ from faults.facts import Facts
 from servers import Server
 from supervising import DEADLINE_S, ended, is_running, supervised, wait_until
 from synk import JobState, telemetry
-from synk.job import AckAnswer, ClaimedJob
+from synk.claim import AckAnswer, ClaimedJob
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import (
     OTHER,

@@ -16,7 +16,7 @@ import synk
 from proxy import Proxy
 from supervising import wait_until
 from synk import Change, JobState
-from synk.job import AckAnswer
+from synk.claim import AckAnswer
 from synk.storage.connecting import is_alive
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, job_in, outcome_of, register, state_of

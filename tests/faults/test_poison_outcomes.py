@@ -18,7 +18,7 @@ from faults.facts import Facts
 from model import ModelStorage
 from supervising import DEADLINE_S, wait_until
 from synk import InvalidJob, JobState, telemetry
-from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.runtime import trouble
 from synk.runtime.acks import AckLoop
 from synk.storage.base import Storage

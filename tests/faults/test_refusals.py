@@ -17,7 +17,7 @@ from proxy import Proxy
 from servers import Server
 from supervising import supervised, wait_until
 from synk import JobState, telemetry
-from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.runtime import trouble
 from synk.storage.postgres import PostgresStorage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from synk.failure import AttemptError
-from synk.job import JobState
+from synk.row import JobState
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import acknowledge, claim, fail, get, insert
 

@@ -15,8 +15,10 @@ from uuid import UUID
 import psycopg
 
 from model import ModelStorage
+from synk.claim import ClaimedJob
 from synk.errors import SynkError
-from synk.job import ClaimedJob, InsertOptions, JobRow, NewJob
+from synk.insertion import InsertOptions, NewJob
+from synk.row import JobRow
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
 from synk.storage.statements import client_id_of

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from synk.job import JobState
+from synk.row import JobState
 from synk.testing import checking
 from synk.testing.checking import Execution, History, Image
 

@@ -31,9 +31,10 @@ import broken
 from invariants.sides import KeptInModel, KeptInPostgres, Side, agreed
 from model import ModelStorage
 from servers import Server
+from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.failure import AttemptError, Cause
-from synk.job import AckAnswer, Change, ClaimedJob, Fence, JobRow, JobState, Outcome, Priority
 from synk.retry import Ended, Verdict, judge
+from synk.row import Change, JobRow, JobState, Priority
 from synk.status import JobNotes, Lease
 from synk.storage.postgres import PostgresStorage
 from synk.storage.statements import client_id_of

@@ -12,7 +12,8 @@ import synk
 from lifecycle.payments import Pay, Payer
 from supervising import ended, supervised, wait_until
 from synk import JobState
-from synk.job import ClaimedJob, Job
+from synk.claim import ClaimedJob
+from synk.job import Job
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from supervising import (
     wait_until,
 )
 from synk import CancelReason, Cause, Change, JobState, telemetry
-from synk.job import AckAnswer
+from synk.claim import AckAnswer
 from synk.status import Rescued
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OTHER, OWNER, acknowledge, claim, get, insert, register, status_of

@@ -12,7 +12,7 @@ import pytest
 
 from model import ModelStorage
 from supervising import DEADLINE_S
-from synk.job import AckAnswer, Fence, Outcome
+from synk.claim import AckAnswer, Fence, Outcome
 from synk.runtime.acks import AckLoop
 from synk.telemetry import Telemetry
 

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from model import Entry, ModelStorage
 from simulation.schedule import Schedule
-from synk.job import AckAnswer, Change, JobState, Outcome
+from synk.claim import AckAnswer, Outcome
+from synk.row import Change, JobState
 from synk.storage.statements import client_id_of
 from synk.testing.checking import History, Image, image_of
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
+from synk.claim import Outcome
 from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
-from synk.job import Outcome
 from synk.runtime import loops
 from synk.runtime.acks import AckLoop
 from synk.status import Lease

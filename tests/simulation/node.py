@@ -19,12 +19,12 @@ from simulation.line import Line
 from simulation.schedule import Schedule
 from simulation.workers import Workers
 from synk import telemetry
+from synk.claim import Fence
 from synk.config import QueueConfig
 from synk.core import messages as m
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import StorageError
-from synk.job import Fence
 from synk.retry import Ended, Verdict
 from synk.runtime.acks import ACK_LINGER_S, AckLoop
 from synk.runtime.heart import HeartLoop

@@ -19,7 +19,7 @@ from simulation.schedule import Schedule
 from synk import telemetry
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.errors import StorageUnavailable, UnknownDependency
-from synk.job import InsertOptions, NewJob
+from synk.insertion import InsertOptions, NewJob
 from synk.storage.statements import client_id_of
 from synk.testing.checking import (
     Execution,

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from servers import Server
-from synk.job import CancelReason, JobState, Outcome
+from synk.claim import Outcome
+from synk.row import CancelReason, JobState
 from synk.runtime.acks import ACK_JOBS
 from synk.storage.connecting import connect_options
 from synk.storage.statements import Statement, Statements

@@ -15,7 +15,7 @@ import handlers
 import synk
 from supervising import make_client, wait_until
 from synk import CancelReason, JobState
-from synk.job import AckAnswer, ClaimedJob, Outcome
+from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.testing.making import acknowledge, register
 
 OWNER = uuid.uuid4()

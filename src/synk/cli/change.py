@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from synk.cli.options import DEFAULT_SCHEMA, IdsArgument, SchemaOption, StorageOption, client_of
-from synk.job import Change
+from synk.row import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable

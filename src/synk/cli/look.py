@@ -17,12 +17,12 @@ from synk.cli.options import (
     client_of,
 )
 from synk.failure import AttemptError
-from synk.job import JobState
+from synk.row import JobState
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from synk.job import JobRow
+    from synk.row import JobRow
 
 
 def add_to(app: typer.Typer) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from synk.job import Priority
+from synk.row import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from synk.job import ClaimedJob
+    from synk.claim import ClaimedJob
 
 
 class QueueBacklog:

@@ -11,11 +11,11 @@ from synk.core.messages import Send
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
+    from synk.claim import ClaimedJob
     from synk.core.backlog import Backlog
     from synk.core.demand import QueueLimits
     from synk.core.estimates import Estimates
     from synk.core.slot import Slot
-    from synk.job import ClaimedJob
 
 STEAL_S: Final = 0.002
 """What waits at a busy worker is taken back for an idle one if it is at least this much work."""

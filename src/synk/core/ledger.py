@@ -18,11 +18,11 @@ from synk.retry import Ended, Verdict
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
+    from synk.claim import ClaimedJob
     from synk.core.demand import QueueLimits
     from synk.core.estimates import Estimates
     from synk.core.messages import Exit, Measure, Report
     from synk.core.slot import Slot
-    from synk.job import ClaimedJob
 
 GLANCE_S: Final = 0.005
 """A worker that was given a job is looked at after this time, and then ever more rarely, where its

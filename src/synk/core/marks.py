@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from synk.job import ClaimedJob, Mark
+    from synk.claim import ClaimedJob, Mark
 
 LOOK_BACK_S: Final = 0.25
 """How long marks are used, at the least, as long as claims find all that they want."""

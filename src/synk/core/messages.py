@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
-from synk.job import ClaimedJob, Fence
+from synk.claim import ClaimedJob, Fence
 from synk.retry import Ended
 
 

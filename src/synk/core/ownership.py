@@ -18,13 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from synk.job import Fence
+from synk.claim import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
-    from synk.job import ClaimedJob, Outcome
+    from synk.claim import ClaimedJob, Outcome
     from synk.status import Lease
 
 BEATS_A_TTL: Final = 6

@@ -53,9 +53,9 @@ from synk.core.slot import Slot, SlotInput, SlotState
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
+    from synk.claim import ClaimedJob, Fence
     from synk.core.demand import QueueLimits
     from synk.core.messages import Exit
-    from synk.job import ClaimedJob, Fence
 
 DISPATCH_S: Final = 5.0
 """A worker that is given a job and has nothing else to do has this long to begin it. One that does

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from synk.errors import SynkError
 
 if TYPE_CHECKING:
+    from synk.claim import ClaimedJob
     from synk.core.messages import KillReason
-    from synk.job import ClaimedJob
     from synk.retry import Ended
 
 

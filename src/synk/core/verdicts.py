@@ -11,8 +11,8 @@ from synk.failure import AttemptError, Cause, with_output
 from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
+    from synk.claim import ClaimedJob
     from synk.core.messages import Exit, Measure, Reply
-    from synk.job import ClaimedJob
 
 _FRAME: Final = re.compile(
     r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE

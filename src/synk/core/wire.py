@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from synk.claim import ClaimedJob
 from synk.core.messages import Reply, Report
 from synk.core.notes import Cell
-from synk.job import ClaimedJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

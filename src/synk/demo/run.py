@@ -29,7 +29,7 @@ from synk.storage.embedded import is_embedded
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from synk.job import JobRow
+    from synk.row import JobRow
 
 DRAIN: Final = dt.timedelta(seconds=2)
 """What running jobs get after Ctrl-C."""

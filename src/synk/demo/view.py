@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from synk.client import Client
-    from synk.job import JobState
+    from synk.row import JobState
 
 REFRESH_S: Final = 0.25
 PLAIN_REFRESH_S: Final = 2.0

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from msgspec import structs
 
 from synk import telemetry
+from synk.claim import AckAnswer, Outcome
 from synk.core.ownership import fence_of
 from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
-from synk.job import AckAnswer, JobState, Outcome
 from synk.retry import judge
+from synk.row import JobState
 from synk.runtime.trouble import BatchLimit, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from synk.claim import Fence
     from synk.core.messages import Settle
-    from synk.job import Fence
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 

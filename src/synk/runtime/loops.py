@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from uuid import UUID
 
+    from synk.claim import ClaimedJob, Fence
     from synk.config import QueueConfig
-    from synk.job import ClaimedJob, Fence
     from synk.runtime.acks import AckLoop
     from synk.runtime.engine import Engine
     from synk.storage.base import Storage

@@ -28,8 +28,8 @@ from synk.runtime.restore import STACK_SIGNAL
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from synk.claim import ClaimedJob
     from synk.core.messages import Reply, Request
-    from synk.job import ClaimedJob
     from synk.runtime.nursery import Ended
     from synk.runtime.setup import Setup
 

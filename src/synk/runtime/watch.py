@@ -15,8 +15,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
+from synk.claim import Fence
 from synk.errors import SynkError
-from synk.job import Fence, Progress
+from synk.row import Progress
 from synk.runtime import linux
 from synk.runtime.sampling import sampled_stack
 from synk.runtime.spread import spread
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
+    from synk.claim import ClaimedJob
     from synk.core.pool import Pool
     from synk.core.slot import Slot
-    from synk.job import ClaimedJob
     from synk.runtime.engine import Engine
     from synk.runtime.process import WorkerProcess
     from synk.storage.base import Storage

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from synk.claim import ClaimedJob
     from synk.core.messages import Measure
-    from synk.job import ClaimedJob
     from synk.registry import Handler
     from synk.runtime.noting import OutputEnd
     from synk.runtime.setup import Setup

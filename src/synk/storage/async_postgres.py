@@ -23,7 +23,8 @@ from synk.storage.postgres import insert_statements, may_be_repeated, pauses_bef
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from synk.job import Change, JobRow, NewJob
+    from synk.insertion import NewJob
+    from synk.row import Change, JobRow
     from synk.storage.postgres import PostgresStorage
     from synk.storage.statements import Statement
 

@@ -23,18 +23,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from uuid import UUID
 
-    from synk.job import (
-        AckAnswer,
-        Change,
-        ClaimedJob,
-        Fence,
-        JobRow,
-        JobState,
-        KindSummary,
-        Mark,
-        NewJob,
-        Outcome,
-    )
+    from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
+    from synk.insertion import NewJob
+    from synk.row import Change, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
         Beat,

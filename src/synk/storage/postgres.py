@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
+from synk.claim import AckAnswer
 from synk.errors import (
     ConfigurationError,
     OutcomeUnknown,
@@ -27,7 +28,6 @@ from synk.errors import (
     StorageConflict,
     StorageUnavailable,
 )
-from synk.job import AckAnswer
 from synk.storage import migrate, sql
 from synk.storage.connecting import Connector
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated, was_rolled_back
@@ -40,17 +40,9 @@ if TYPE_CHECKING:
 
     import psycopg_pool
 
-    from synk.job import (
-        Change,
-        ClaimedJob,
-        Fence,
-        JobRow,
-        JobState,
-        KindSummary,
-        Mark,
-        NewJob,
-        Outcome,
-    )
+    from synk.claim import ClaimedJob, Fence, Mark, Outcome
+    from synk.insertion import NewJob
+    from synk.row import Change, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
         Beat,

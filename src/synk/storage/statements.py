@@ -13,20 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
+from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.failure import AttemptError
-from synk.job import (
-    AckAnswer,
-    CancelReason,
-    Change,
-    ClaimedJob,
-    Fence,
-    JobRow,
-    JobState,
-    KindSummary,
-    Priority,
-    Progress,
-)
 from synk.retry import POISON_CRASHES
+from synk.row import CancelReason, Change, JobRow, JobState, KindSummary, Priority, Progress
 from synk.status import (
     BACKLOG_COUNTED,
     Backlog,
@@ -44,7 +34,8 @@ if TYPE_CHECKING:
     from typing import LiteralString
     from uuid import UUID
 
-    from synk.job import InsertOptions, Mark, NewJob, Outcome
+    from synk.claim import Mark, Outcome
+    from synk.insertion import InsertOptions, NewJob
     from synk.status import ClientStatus, JobNotes
 
 _BEGINNING: Final[Mark] = (float("-inf"), 0)

@@ -6,12 +6,8 @@ import datetime as dt
 import time
 from typing import TYPE_CHECKING
 
-from synk.job import (
-    AckAnswer,
-    CancelReason,
-    JobState,
-    Outcome,
-)
+from synk.claim import AckAnswer, Outcome
+from synk.row import CancelReason, JobState
 from synk.testing.making import (
     AN_HOUR,
     FUTURE,

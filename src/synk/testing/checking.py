@@ -48,13 +48,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synk.job import JobState
+from synk.row import JobState
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from synk.job import JobRow
+    from synk.row import JobRow
 
 _A, _S, _P = JobState.AVAILABLE, JobState.SCHEDULED, JobState.PENDING
 _R, _DONE, _OFF = JobState.RUNNING, JobState.COMPLETED, JobState.CANCELLED

@@ -9,12 +9,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from synk.errors import UnknownDependency
-from synk.job import (
-    CancelReason,
-    InsertOptions,
-    JobState,
-    Priority,
-)
+from synk.insertion import InsertOptions
+from synk.row import CancelReason, JobState, Priority
 from synk.storage.statements import client_id_of
 from synk.testing.making import (
     FUTURE,

@@ -6,21 +6,17 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
+from synk.claim import AckAnswer, Outcome
 from synk.failure import AttemptError
-from synk.job import (
-    AckAnswer,
-    InsertOptions,
-    JobState,
-    NewJob,
-    Outcome,
-    Priority,
-)
+from synk.insertion import InsertOptions, NewJob
+from synk.row import JobState, Priority
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from synk.job import ClaimedJob, JobRow, Mark
+    from synk.claim import ClaimedJob, Mark
+    from synk.row import JobRow
     from synk.storage.base import Storage
 
 

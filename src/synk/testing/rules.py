@@ -5,13 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from synk.job import (
-    AckAnswer,
-    CancelReason,
-    Change,
-    Fence,
-    JobState,
-)
+from synk.claim import AckAnswer, Fence
+from synk.row import CancelReason, Change, JobState
 from synk.testing.making import (
     CHAIN_LENGTH,
     FUTURE,
@@ -35,7 +30,7 @@ from synk.testing.making import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synk.job import ClaimedJob
+    from synk.claim import ClaimedJob
     from synk.storage.base import Storage
 
 

@@ -6,13 +6,9 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
+from synk.claim import AckAnswer, Fence
 from synk.failure import Cause
-from synk.job import (
-    AckAnswer,
-    CancelReason,
-    Fence,
-    JobState,
-)
+from synk.row import CancelReason, JobState
 from synk.status import JobNotes, Lease, RecentError, SlotStatus
 from synk.storage.statements import client_id_of
 from synk.testing.making import (
