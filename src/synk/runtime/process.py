@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _STACK_BYTES_MAX: Final = 32 * 1024
 
-_STACKS_BYTES_MAX: Final = 256 * 1024
-"""Read of what a worker wrote at its end, which may be of a hundred threads."""
+_STACKS_BYTES_MAX: Final = 128 * 1024
+"""Read of the end of what a worker wrote as it died, which may be of a hundred threads."""
 
 _OLD_PIPES_MAX: Final = 8
 """Pipes of finished jobs that something still writes to, which a worker may have at a time."""
