@@ -98,8 +98,9 @@ class AttemptError:
     error: str
     """One line, as ``ValueError: text``; at most 4096 characters once stored."""
     trace: str = ""
-    """The formatted traceback; for a process that was killed, its Python stack of that moment. At
-    most 32 Ki characters once stored."""
+    """The formatted traceback. For a process that was killed, its Python stack of that moment; for
+    one that crashed, from Python 3.14 on, the stack in C as well. At most 32 Ki characters once
+    stored."""
     cause: Cause = Cause.EXCEPTION
     type: str | None = None
     """The exception's class as ``module.Class``; built-in ones without the module."""

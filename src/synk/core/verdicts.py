@@ -175,7 +175,11 @@ def _death(exit_: Exit, ran_s: float) -> tuple[Cause, str]:
 
 def _place(stack: str) -> str:
     """Says where the job was, by the innermost frame of faulthandler's text."""
-    frame = _FRAME.search(stack, max(0, stack.find("Current thread")))
+    if "Current thread 0x" not in stack and stack.count("Thread 0x") > 1:
+        # A hundred threads are all that is shown, or it is none of Python's that crashed.
+        return ""
+    # Of several threads the job's comes first.
+    frame = _FRAME.search(stack)
     if frame is None:
         return ""
     file = frame["file"].rpartition("/")[2]

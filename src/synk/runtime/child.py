@@ -92,6 +92,7 @@ def _work(slot_fds: list[int], setup: Setup, loaded: Loaded) -> int:
     """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
     channel_fd, permits, page, output = map(moved_high, slot_fds)
     channel = socket.socket(fileno=channel_fd)
+    # At a crash: all threads' stacks and, from Python 3.14 on, that of the calls in C.
     faulthandler.enable(file=page)
     writing = OutputEnd(output)
     problem = _start(loaded)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from synk.runtime.setup import Setup
 
 _STACK_BYTES_MAX: Final = 32 * 1024
+
+_STACKS_BYTES_MAX: Final = 128 * 1024
+"""Read of the end of what a worker wrote as it died, which may be of a hundred threads."""
+
 _OLD_PIPES_MAX: Final = 8
 """Pipes of finished jobs that something still writes to, which a worker may have at a time."""
 
@@ -328,7 +332,7 @@ class WorkerProcess:
         """
         self.read_output()
         code = None if ended is None else ended.code
-        raw = os.pread(self._page_fd, _STACK_BYTES_MAX, wire.PAGE_BYTES).decode(errors="replace")
+        stacks = self._stacks()
         progress, checkpoint = _json(self._progress), _json(self._checkpoint)
         # Of a job that was killed between its last words and its end, and of one that ran.
         written = self._outputs.get(self._page[wire.RUNNING], "") + self.output.tail()
@@ -338,13 +342,19 @@ class WorkerProcess:
             pid=self.pid or None,
             host=self._setup.host,
             supervisor=self._setup.client_id,
-            stack=failure.clean_text(_without_machinery(raw), _STACK_BYTES_MAX),
+            stack=failure.clean_text(_of_the_job(stacks), _STACK_BYTES_MAX),
             problem=problem or self._problem,
             usage=Usage() if ended is None else self._usage_of_job(ended),
             output=written[-output.TAIL_BYTES :],
             progress=progress,
             checkpoint=checkpoint,
         )
+
+    def _stacks(self) -> str:
+        # The job's own thread is the last.
+        begin = os.fstat(self._page_fd).st_size - _STACKS_BYTES_MAX
+        part = os.pread(self._page_fd, _STACKS_BYTES_MAX, max(wire.PAGE_BYTES, begin))
+        return part.decode(errors="replace")
 
     def _usage_of_job(self, ended: Ended) -> Usage:
         before_us, before_system_us = self._page[wire.CPU_US], self._page[wire.SYSTEM_US]
@@ -379,18 +389,22 @@ def _json(cell: Cell) -> str | None:
     return text
 
 
-def _without_machinery(stack: str) -> str:
-    """Returns faulthandler's text without the frames below the handler, which are always the same.
+def _of_the_job(stacks: str) -> str:
+    """Returns faulthandler's text as the reader of a job's record wants it.
 
-    The most recent call comes first, so a thread's part ends for the reader at our own modules.
+    Without the frames below the handler, which are always the same: the most recent call comes
+    first, so a thread's part ends at our own modules. And with the other threads at the end, where
+    what is too long is cut; the job's own may have a part more, its calls in C.
     """
     kept: list[str] = []
     skipping = False
-    for line in stack.splitlines():
+    for line in stacks.splitlines():
         if not line.startswith("  File "):
             skipping = line.startswith("Extension modules:")
         elif any(f'{file}"' in line for file in _MACHINERY):
             skipping = True
         if not skipping:
             kept.append(line)
-    return "\n".join(kept).strip()
+    parts = "\n".join(kept).strip().split("\n\n")
+    parts.sort(key=lambda part: part.startswith("Thread 0x"))
+    return "\n\n".join(parts)
