@@ -170,10 +170,18 @@ def new_folder(prefix: str) -> Path:
 
     On a disk that others sync, the hundreds of files of a database take ten times as long to make.
     """
-    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if in_memory else None))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if _has_room(_MEMORY) else None))
     folder.chmod(0o755)  # the server may run as another user
     return folder
+
+
+def _has_room(place: Path) -> bool:
+    """Whether so much can be stored there, and programs be run from there."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize > _ROOM_BYTES and not found.f_flag & os.ST_NOEXEC
 
 
 @contextmanager
