@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import msgspec
-import pydantic
 
 import synk
 
@@ -53,11 +52,6 @@ class StructArgs(msgspec.Struct):
     path: str
 
 
-class ModelArgs(pydantic.BaseModel):
-    kind: ClassVar[str] = "model"
-    width: pydantic.PositiveInt
-
-
 class CustomError(Exception):
     def __init__(self, *, code: int, lock: object) -> None:
         super().__init__(f"code {code}")
@@ -89,11 +83,6 @@ def typed(job: synk.Job[Typed]) -> dict[str, object]:
 @synk.worker
 def struct(job: synk.Job[StructArgs]) -> str:
     return job.args.path
-
-
-@synk.worker
-def model(job: synk.Job[ModelArgs]) -> int:
-    return job.args.width
 
 
 def inner_function(reason: str) -> None:
@@ -238,4 +227,4 @@ def once(job: synk.Job[Once]) -> None:
         time.sleep(job.args.sleep_s)
 
 
-WORKERS = [noop, write, typed, struct, model, slow, once, Misbehaver()]
+WORKERS = [noop, write, typed, struct, slow, once, Misbehaver()]

@@ -63,14 +63,20 @@ class Hints:
 
     def __init__(self) -> None:
         self._arrived = threading.Event()
+        self._is_awake = False
 
     def hint(self) -> None:
         self._arrived.set()
 
     def wait(self, timeout_s: float) -> bool:
         arrived = self._arrived.wait(timeout_s)
-        self._arrived.clear()
+        if not self._is_awake:
+            self._arrived.clear()
         return arrived
+
+    def wake(self) -> None:
+        self._is_awake = True
+        self._arrived.set()
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from servers import SETTINGS
+from servers import SETTINGS, new_folder
 from supervising import wait_until
 from synk.storage import migrate
 from synk.storage.embedded import EmbeddedServer
@@ -80,8 +79,7 @@ def alter_system(server: EmbeddedServer, name: str, value: str) -> None:
 @contextmanager
 def replicated() -> Iterator[Pair]:
     """Gives a pair with synk's schema, in a folder that goes afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="synk-pair-"))
-    folder.chmod(0o755)
+    folder = new_folder("synk-pair-")
     (folder / "pg_hba.conf").write_text(_HBA)
     settings = {**SETTINGS, "hba_file": str(folder / "pg_hba.conf"), "max_connections": "50"}
     servers = [EmbeddedServer(folder / name, settings=settings) for name in ("one", "two")]

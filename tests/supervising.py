@@ -61,7 +61,7 @@ def is_running(client: synk.Client, job_id: int) -> bool:
 
 def left_in_shared_memory() -> set[str]:
     """The names in /dev/shm of what no living process has mapped: whose it was is gone."""
-    names = {file.name for file in Path("/dev/shm").iterdir()}  # noqa: S108 - a look
+    names = {file.name for file in Path("/dev/shm").iterdir() if file.is_file()}  # noqa: S108 - a look
     mapped: set[str] = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -10,6 +10,7 @@ import pytest
 
 import handlers
 import synk
+import validated
 from synk.registry import Registry, encode_args
 
 
@@ -89,7 +90,7 @@ def test_p9_a_timeout_that_is_none_or_endless_is_refused_at_once(wrong: timedelt
     [
         (handlers.Typed(1, ["x"]), ("typed", '{"count":1,"tags":["x"]}')),
         (handlers.StructArgs(path="a\\b"), ("struct", '{"path":"a\\\\b"}')),
-        (handlers.ModelArgs(width=3), ("model", '{"width":3}')),
+        (validated.ModelArgs(width=3), ("model", '{"width":3}')),
         (Floaty(None), ("floaty", '{"value":null,"nested":{}}')),
         (Floaty("\\u0000"), ("floaty", '{"value":"\\\\u0000","nested":{}}')),
         (Floaty("null"), ("floaty", '{"value":"null","nested":{}}')),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ import pytest
 import handlers
 import synk
 from networked import NetworkedServer, networked_server
+from servers import new_folder
 from supervising import SupervisorProcess, ended, is_running, make_client, wait_until
 from synk import Cause, JobState
 from synk.status import ClientRow
@@ -101,8 +101,7 @@ def hosts() -> Iterator[list[Host]]:
 
 @pytest.fixture
 def server(hosts: list[Host]) -> Iterator[NetworkedServer]:
-    folder = Path(tempfile.mkdtemp(prefix="synk-hosts-"))
-    folder.chmod(0o755)
+    folder = new_folder("synk-hosts-")
     hba = f"host all all {NETWORK}.0.0/16 scram-sha-256"
     listen = ",".join(host.gateway for host in hosts)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import handlers
 import synk
 from networked import PASSWORD, NetworkedServer, networked_server
+from servers import new_folder
 from supervising import SupervisorProcess, ended, make_client
 from synk import JobState
 from synk.storage.embedded_host import server_user
@@ -58,8 +58,7 @@ def server() -> Iterator[NetworkedServer]:
     """A server that speaks TLS alone."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl, to make certificates")
-    folder = Path(tempfile.mkdtemp(prefix="synk-tls-"))
-    folder.chmod(0o755)
+    folder = new_folder("synk-tls-")
     try:
         make_certificates(folder)
         shutil.chown(folder / "server.key", server_user().uid)

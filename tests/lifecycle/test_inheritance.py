@@ -126,8 +126,7 @@ def test_s7_workers_have_their_own_descriptors_and_none_of_the_program(
         ended(client, client.insert("x", tasks.Task()))
         (nursery,) = linux.children(supervisor.process.pid)
         workers = wait_until(lambda: len(found := workers_of(nursery)) == 2 and found)
-        wait_until(lambda: all(is_at_work(worker) for worker in workers))
-        seen = [open_files(worker) for worker in workers]
+        seen = [wait_until(lambda pid=pid: files_at_work(pid)) for pid in workers]
         of_nursery = open_files(nursery)
 
     for files in seen:
@@ -148,8 +147,11 @@ def test_s7_workers_have_their_own_descriptors_and_none_of_the_program(
     assert sum(name.startswith("socket:") for name in of_nursery.values()) <= 2
 
 
-def is_at_work(worker: int) -> bool:
-    return any(name.endswith("/clear_refs") for name in open_files(worker).values())
+def files_at_work(worker: int) -> dict[int, str] | None:
+    """Returns its open files, once it is ready and does not count them itself at the moment."""
+    files = open_files(worker)
+    names = {name.rpartition("/")[2] for name in files.values()}
+    return files if "clear_refs" in names and "fd" not in names else None
 
 
 def open_files(pid: int) -> dict[int, str]:

@@ -13,6 +13,7 @@ import pytest
 
 import handlers
 import synk
+import validated
 from supervising import ended, is_running, supervised, wait_until
 from synk import CancelReason, Cause, JobState
 from synk.core.messages import Command, Event
@@ -50,9 +51,10 @@ def test_a_job_runs_and_leaves_its_result_and_measures(client: synk.Client) -> N
     assert row.errors == []
 
 
-def test_struct_and_pydantic_arguments_arrive_in_their_type(client: synk.Client) -> None:
-    one = ended(client, client.insert("struct", handlers.StructArgs(path="a.jpg")))
-    other = ended(client, client.insert("model", handlers.ModelArgs(width=5)))
+def test_struct_and_pydantic_arguments_arrive_in_their_type(dsn: str) -> None:
+    with supervised(dsn, workers=[handlers.struct, validated.model]) as client:
+        one = ended(client, client.insert("struct", handlers.StructArgs(path="a.jpg")))
+        other = ended(client, client.insert("model", validated.ModelArgs(width=5)))
 
     assert (one.result, other.result) == ("a.jpg", 5)
 

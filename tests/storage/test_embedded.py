@@ -23,6 +23,7 @@ import psutil
 import psycopg
 import pytest
 
+from servers import new_folder
 from synk.errors import ConfigurationError, StorageUnavailable
 from synk.storage import embedded
 from synk.storage.embedded import EmbeddedServer, default_folder, is_embedded, server_for
@@ -52,8 +53,7 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
     """A folder that the server's user can enter, which pytest's own are closed to."""
-    path = Path(tempfile.mkdtemp(prefix="synk-test-"))
-    path.chmod(0o755)
+    path = new_folder("synk-test-")
     yield path
     left = [process for process in psutil.process_iter() if is_server_below(path, process)]
     for process in left:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from synk.config import QueueConfig
     from synk.runtime.acks import AckLoop
     from synk.runtime.engine import Engine
-    from synk.storage.base import Storage
+    from synk.storage.base import Announcements, Storage
     from synk.telemetry import Telemetry
 
 CLAIM_JOBS: Final = 1_000
@@ -41,7 +41,7 @@ IDLE_FETCHES: Final = 9
 
 _GONE_PAUSE_S: Final = 0.01
 _LISTEN_S: Final = 0.5
-"""How long the listener may take to notice that it is to stop, in seconds."""
+"""How long the listener waits at a time, in seconds."""
 
 
 class ClaimLoop:
@@ -293,16 +293,20 @@ class ListenLoop:
         self._on_listening = on_listening
         self._trouble = Trouble("listening", facts)
         self._stop = threading.Event()
+        self._announcements: Announcements | None = None
 
     def stop(self) -> None:
-        """Ends `run`, at the latest when its present wait is over."""
+        """Ends `run`, also while it waits."""
         self._stop.set()
+        if self._announcements is not None:
+            self._announcements.wake()
 
     def run(self) -> None:
         """Listens until `stop`."""
         while not self._stop.is_set():
             try:
                 with self._storage.announcements(self._owner) as announcements:
+                    self._announcements = announcements
                     self._trouble.ended()
                     self._on_listening(announcements.is_live)
                     # Whatever came while nobody listened.

@@ -53,6 +53,10 @@ class Announcements(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Ends the wait of another thread, and all later ones at once; also when it is over."""
+        ...
+
 
 class Heart(Protocol):
     """Renews one supervisor's lease."""

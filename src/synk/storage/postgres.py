@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import random
 import select
+import socket
+import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
@@ -333,7 +335,11 @@ class PostgresStorage:
             for name in ("job", "cancel"):
                 quoted = Identifier(sql.channel(name, self.schema))
                 connection.execute(SQL("LISTEN {}").format(quoted))
-            yield PostgresAnnouncements(connection, self, owner)
+            announcements = PostgresAnnouncements(connection, self, owner)
+            try:
+                yield announcements
+            finally:
+                announcements.close()
 
     def migrate(self) -> list[str]:
         """Brings the schema up to date; returns the names of the migrations it applied.
@@ -399,10 +405,17 @@ class NoAnnouncements:
 
     is_live = False
 
+    def __init__(self) -> None:
+        self._awake = threading.Event()
+
     def wait(self, timeout_s: float) -> bool:
         """See `Announcements.wait`."""
-        time.sleep(timeout_s)
+        self._awake.wait(timeout_s)
         return False
+
+    def wake(self) -> None:
+        """See `Announcements.wake`."""
+        self._awake.set()
 
 
 class PostgresAnnouncements:
@@ -421,11 +434,13 @@ class PostgresAnnouncements:
         self._storage = storage
         self._cancel = (sql.channel("cancel", storage.schema), str(owner))
         self._ping_at = time.monotonic() + _PING_S
+        # Of sockets, which a thread may use that does not know whether they are closed by now.
+        self._wake_out, self._wake_in = socket.socketpair()
 
     def wait(self, timeout_s: float) -> bool:
         """See `Announcements.wait`."""
         # Not psycopg's own waiting, which wakes up ten times a second.
-        select.select([self._connection.fileno()], [], [], timeout_s)
+        select.select([self._connection.fileno(), self._wake_out], [], [], timeout_s)
         with translated(self._storage.describe):
             if time.monotonic() >= self._ping_at:
                 self._ping()
@@ -433,6 +448,16 @@ class PostgresAnnouncements:
             return any(
                 hint.channel != self._cancel[0] or hint.payload == self._cancel[1] for hint in hints
             )
+
+    def wake(self) -> None:
+        """See `Announcements.wake`."""
+        with suppress(OSError):
+            self._wake_in.send(b"x")
+
+    def close(self) -> None:
+        """Frees what only `wake` needs; the connection is the caller's."""
+        self._wake_in.close()
+        self._wake_out.close()
 
     def _ping(self) -> None:
         self._ping_at = time.monotonic() + _PING_S

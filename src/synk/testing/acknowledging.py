@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -207,3 +208,17 @@ class AcknowledgingConformance:
 
         assert heard in {True, False}
         assert time.monotonic() - began < 5
+
+    def test_another_thread_ends_the_wait_for_a_hint_and_all_later_ones(
+        self, storage: Storage
+    ) -> None:
+        began = time.monotonic()
+        with storage.announcements(OWNER) as announcements:
+            thread = threading.Thread(target=announcements.wake)
+            thread.start()
+            for _ in range(3):
+                announcements.wait(20)
+            thread.join()
+        announcements.wake()
+
+        assert time.monotonic() - began < 20
