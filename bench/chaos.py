@@ -2,29 +2,30 @@
 
     python bench/chaos.py [--seconds S | --minutes M | --full] [--seed S] [--logs D] [--json FILE]
 
-A PostgreSQL server of its own, three supervisors of four workers each, producers that
-insert steadily (some jobs with idempotency keys, some that depend on others), and somebody who
-cancels. Jobs run, fail, crash, hang with and without the GIL, use memory, and leave processes
-behind; each notes what it does in a file outside the database. After some calm seconds, for the
-given time workers, their nurseries and supervisors are killed and stopped, the server is restarted
-and crashed, connections are reset and held; once a run the server dies for good, and a standby that
-has all it confirmed is promoted. Then there is calm again, everything is done that is left to do,
-and what is promised is checked on every change of every row (a trigger keeps them) and on every
-execution.
+A PostgreSQL server of its own, three supervisors of four workers each, processes that insert
+steadily (some jobs with idempotency keys, some that depend on others) and cancel some of it. Jobs
+run, fail, crash, hang with and without the GIL, use memory, and leave processes behind; each notes
+what it does in a file outside the database. After some calm seconds, for the given time workers,
+their nurseries and supervisors are killed and stopped, and the server is restarted and crashed.
+Connections are reset and held at any moment, and cut at chosen statements: before the server has
+it, as soon as it has, or with its answer on the way. The server dies for good, and a standby that
+has all it confirmed is promoted. All that comes in rounds, each with every kind of fault at least
+once, and the first one is always finished. Then there is calm again, everything is done that is
+left to do, and what is promised is checked on every change of every row (a trigger keeps them) and
+on every execution.
 
 The times: a rescue takes from what was done to a supervisor until another one took a job from it.
 After each fault, recovery takes until the first job completes whose execution began since; any
 supervisor may run it. Jobs completed a second are as many as were inserted, no capacity; the
 time of the chaos ends when all that was stopped runs again.
 
-The exit status is 1 if a promise was broken, and the logs are kept then. The seed repeats what is
-chosen, but not the moment at which it hits.
+The exit status is 1 if a promise was broken, and the logs are kept then. The seed repeats in which
+order the kinds come and at which statements connections are cut, but not the moments.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import random
 import shutil
 import signal
@@ -39,7 +40,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from chaos_check import CAUSES, Found, Pauses, checked, keep_history
-from chaos_faults import Faults
+from chaos_faults import OF_SUPERVISORS, OF_USERS, PLACES, Faults
 from chaos_jobs import PROCESSES, TTL_S
 from chaos_rig import Rig
 from chaos_times import completed_a_second, recovery_s, rescue_s
@@ -65,8 +66,6 @@ INSERT INTO synk.job (name, kind, args, max_attempts) VALUES ('raw', 'act', '{"h
 def main() -> None:
     options = parsed()
     print(f"seed {options.seed}")
-    # What the pools of connections say of each connection that breaks.
-    logging.getLogger("psycopg.pool").disabled = True
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with Rig() as rig:
         keep_history(rig.dsn)
@@ -190,6 +189,14 @@ def report(run: Run, found: Found, options: argparse.Namespace) -> None:
         [[name, f"{figure:g}"] for name, figure in figures.items()],
         run.problems[:50],
     )
+    show(
+        "where connections were cut, and how often",
+        ["statement", *PLACES.values()],
+        [
+            [statement, *(str(run.faults.cut_at[statement, place]) for place in PLACES)]
+            for statement in (*OF_SUPERVISORS, *OF_USERS)
+        ],
+    )
     times = times_of(run, found)
     show(
         "how long it took",
@@ -204,8 +211,14 @@ def report(run: Run, found: Found, options: argparse.Namespace) -> None:
         "lease_ttl_s": TTL_S,
         "postgres": run.postgres,
     }
+    cuts = {
+        f"{statement} {PLACES[place]}": count
+        for (statement, place), count in run.faults.cut_at.items()
+    }
     plain = {name.strip(): figure for name, figure in figures.items()}
-    write_json(options.json, settings, {**plain, "times_s": times, "problems": run.problems})
+    write_json(
+        options.json, settings, {**plain, "cuts": cuts, "times_s": times, "problems": run.problems}
+    )
 
 
 def figures_of(run: Run, found: Found) -> dict[str, float]:
@@ -224,6 +237,7 @@ def figures_of_jobs(run: Run, found: Found) -> dict[str, float]:
     return {
         "inserted": len(run.users.inserted),
         "  without an answer": run.users.unknown,
+        "  inserts repeated with their keys": run.users.repeated,
         "jobs": len(found.images),
         **{f"  {state}": count for state, count in sorted(states.items())},
         "  cancelled before they ran": len(run.users.cancelled_at),
