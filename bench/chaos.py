@@ -7,12 +7,12 @@ steadily (some jobs with idempotency keys, some that depend on others) and cance
 run, fail, crash, hang with and without the GIL, use memory, and leave processes behind; each notes
 what it does in a file outside the database. After some calm seconds, for the given time workers,
 their nurseries and supervisors are killed and stopped, and the server is restarted and crashed.
-Connections are reset and held at any moment, and cut at chosen statements: before the server has
-it, as soon as it has, or with its answer on the way. The server dies for good, and a standby that
-has all it confirmed is promoted. All that comes in rounds, each with every kind of fault at least
-once, and the first one is always finished. Then there is calm again, everything is done that is
-left to do, and what is promised is checked on every change of every row (a trigger keeps them) and
-on every execution.
+The server dies for good, and a standby that has all it confirmed is promoted. Connections are reset
+and held at any moment. All that comes in rounds, each with every kind of fault at least once, and
+the first one is always finished. Meanwhile connections are cut at chosen statements: before the
+server has it, as soon as it has, or with its answer on the way. Then there is calm again,
+everything is done that is left to do, and what is promised is checked on every change of every row
+(a trigger keeps them) and on every execution.
 
 The times: a rescue takes from what was done to a supervisor until another one took a job from it.
 After each fault, recovery takes until the first job completes whose execution began since; any
@@ -264,7 +264,7 @@ def figures_of_faults(run: Run, found: Found) -> dict[str, float]:
         "supervisors begun": len(run.owners),
         "  declared dead": facts["SupervisorLost"],
         "  fenced by themselves": facts["LeaseOver"],
-        "jobs rescued": facts["rescued"],
+        "jobs rescued": sum(change.is_rescue for change in found.changes),
         "outcomes refused": facts["fenced"] + facts["gone"],
         "claims given back whose answer was lost": facts["ghosts"],
         "outcomes sent again": facts["sent again"],

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = {
     "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 5,
-    "end a supervisor": 1, "kill a nursery": 2, "stop a nursery": 1, "cut connections": 8,
-    "reset connections": 3, "hold the network": 5, "crash the server": 1, "restart the server": 1,
-    "kill a backend": 1, "fail over": 0,
+    "end a supervisor": 1, "kill a nursery": 2, "stop a nursery": 1, "reset connections": 3,
+    "hold the network": 5, "crash the server": 1, "restart the server": 1, "kill a backend": 1,
+    "fail over": 0,
 }  # fmt: skip
 """How often each happens beside its once a round, in relation to each other."""
 
@@ -41,8 +41,8 @@ PLACES: Final[dict[Place, str]] = {
     "question": "did not arrive", "sent": "arrived, not waited for", "answer": "answer lost",
 }  # fmt: skip
 """What becomes of a statement, by the place at which its connection is cut."""
-CUTS: Final = 4
-"""How many connections are cut in one go, each when its statement comes."""
+CUTS: Final = 2
+"""How many connections are cut beside each fault, each of them when its statement comes."""
 
 PAUSE_S: Final = (0.1, 1.5)
 AWAY_S: Final = ((0.1 * TTL_S, 0.8 * TTL_S), (TTL_S, 1.4 * TTL_S), (2.1 * TTL_S, 3.2 * TTL_S))
@@ -114,6 +114,7 @@ class Faults:
         while time.monotonic() < end or set(self._weights) - struck:
             kinds.extend([] if kinds else self._round())
             self._wait(self._chance.uniform(*PAUSE_S))
+            self._cut_connections()
             name = kinds.popleft()
             if self._strike(name):
                 struck.add(name)
@@ -125,7 +126,7 @@ class Faults:
         for link in self._rig.links:
             link.take_traps_away()
         self.log += [
-            Fault("cut connections", cut.trap.sprung_at, 0)
+            Fault("cut a connection", cut.trap.sprung_at, 0)
             for cut in self.cuts
             if cut.trap.sprung_at is not None
         ]
@@ -152,11 +153,9 @@ class Faults:
         self._struck, at = 0, time.monotonic()
         if not getattr(self, "_" + name.replace(" a ", "_").replace(" ", "_"))():
             return False
-        if name == "fail over":
-            # It begins with the server's end, not with what must be there before.
-            at = self.fail_overs[-1][0]
-        if name != "cut connections":  # which happen when the statements come
-            self.log.append(Fault(name, at, self._struck))
+        # A fail-over begins with the server's end, not with what must be there before.
+        at = self.fail_overs[-1][0] if name == "fail over" else at
+        self.log.append(Fault(name, at, self._struck))
         return True
 
     def revive(self) -> None:
@@ -177,6 +176,15 @@ class Faults:
     def _in(self, seconds: float, what: Callable[[], object]) -> None:
         due = time.monotonic() + seconds
         heapq.heappush(self._later, (due, next(self._numbers), what))
+
+    def _cut_connections(self) -> None:
+        own = [each.link for each in self._rig.supervisors]
+        users = [link for link in self._rig.links if link not in own]
+        for statement, place in itertools.islice(self._points, CUTS):
+            link = self._chance.choice(own if statement in OF_SUPERVISORS else users)
+            trap = link.trap(statement, at=place)
+            trap.cut()
+            self.cuts.append(Cut(statement, trap))
 
     def _any_supervisor(self) -> Supervisor:
         return self._chance.choice(self._rig.supervisors)
@@ -246,16 +254,6 @@ class Faults:
         return supervisor.is_running
 
     # -- the network and the server ---------------------------------------------------------------
-
-    def _cut_connections(self) -> bool:
-        own = [each.link for each in self._rig.supervisors]
-        users = [link for link in self._rig.links if link not in own]
-        for statement, place in itertools.islice(self._points, CUTS):
-            link = self._chance.choice(own if statement in OF_SUPERVISORS else users)
-            trap = link.trap(statement, at=place)
-            trap.cut()
-            self.cuts.append(Cut(statement, trap))
-        return True
 
     def _reset_connections(self) -> bool:
         for link in self._rig.links:

@@ -170,8 +170,6 @@ def note_fact(fact: telemetry.Fact) -> None:
                 "strays": fact.strays,
                 "given up": fact.gone,
             }
-        case telemetry.JobsRescued():
-            counts = {"rescued": len(fact.rescued)}
         case telemetry.OutcomeRefused():
             counts = {str(fact.answer): 1}
         case telemetry.SupervisorLost() | telemetry.LeaseOver() | telemetry.OutcomeReduced():

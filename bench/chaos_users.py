@@ -43,20 +43,20 @@ class Users:
         self.repeated = 0
         self.cancelled_at: dict[int, float] = {}
         self.problems: list[str] = []
+        own_input, self._open_input = os.pipe()
         self._processes = [
             subprocess.Popen(
                 [sys.executable, __file__, f"{seed} {number}"],
                 env={**os.environ, DSN_VARIABLE: dsn},
-                stdin=subprocess.PIPE,
+                stdin=own_input,
                 stdout=subprocess.PIPE,
             )
             for number in range(USERS)
         ]
+        os.close(own_input)
 
     def stop(self) -> None:
-        for process in self._processes:
-            if process.stdin is not None:
-                process.stdin.close()
+        os.close(self._open_input)
         for process in self._processes:
             answer, _ = process.communicate()
             self._take(User(**json.loads(answer)))
