@@ -49,11 +49,13 @@ from common import percentile, show, value, write_json
 from synk.runtime import linux
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
+
+    from chaos_faults import Fault
 
 FULL_S: Final = 30 * 60.0
 CALM_S: Final = 120.0
-"""How long the rest may take: a few retries with their pauses."""
+"""How long it may take until one more job of the rest is done: a few retries with their pauses."""
 
 CALM_PHASE_S: Final = 5.0
 """How long nothing goes wrong before, and is inserted afterwards, for the rates to compare."""
@@ -75,7 +77,7 @@ def main() -> None:
         found = run.checked()
         kept = options.logs or (Path(tempfile.mkdtemp(prefix="chaos-")) if run.problems else None)
         if kept is not None:
-            keep_logs(rig.folder, kept)
+            keep_logs(rig.folder, kept, run.faults.log)
     report(run, found, options)
     if kept is not None:
         print(f"the logs are in {kept}")
@@ -148,9 +150,12 @@ class Run:
             self.users.unknown += 1
             self.postgres = value(connection, "SHOW server_version")
             unfinished = "SELECT count(*) FROM synk.job WHERE finalized_at IS NULL"
-            while value(connection, unfinished) and time.monotonic() < began + CALM_S:
+            fewest, fewest_at = value(connection, unfinished), began
+            while fewest and time.monotonic() < fewest_at + CALM_S:
                 self.faults.revive()
                 time.sleep(0.2)
+                if (left := value(connection, unfinished)) < fewest:
+                    fewest, fewest_at = left, time.monotonic()
         self.drain_s = time.monotonic() - began
         self.problems += self._rig.stop_all()
         self.owners = self._rig.owners()
@@ -171,11 +176,15 @@ class Run:
         return found
 
 
-def keep_logs(folder: Path, kept: Path) -> None:
+def keep_logs(folder: Path, kept: Path, faults: Iterable[Fault]) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("log", "executions", "facts"):
         if (folder / name).exists():
             shutil.copy(folder / name, kept)
+    # Like the executions by the monotonic clock.
+    in_order = sorted(faults, key=lambda fault: fault.at)
+    lines = [f"{fault.at:.3f} {fault.name} {fault.pid}\n" for fault in in_order]
+    (kept / "faults").write_text("".join(lines))
 
 
 # -- the report -----------------------------------------------------------------------------------
