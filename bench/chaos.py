@@ -114,6 +114,7 @@ class Run:
         self.problems: list[str] = []
         self.owners: dict[str, int] = {}
         """All supervisors that there ever were, and their pids."""
+        self.declared_dead = 0
         self.phases: dict[str, tuple[float, float]] = {}
         """When what was done to it began and ended."""
         self.drain_s = 0.0
@@ -159,6 +160,7 @@ class Run:
         self.drain_s = time.monotonic() - began
         self.problems += self._rig.stop_all()
         self.owners = self._rig.owners()
+        self.declared_dead = self._rig.declared_dead()
         for owner in self.owners:
             if left := linux.tagged_processes(owner):
                 self.problems.append(f"I16 no orphans: of {owner} are left {left}")
@@ -271,7 +273,7 @@ def figures_of_faults(run: Run, found: Found) -> dict[str, float]:
         "faults": run.faults.counts.total(),
         **{f"  {name}": count for name, count in sorted(run.faults.counts.items())},
         "supervisors begun": len(run.owners),
-        "  declared dead": facts["SupervisorLost"],
+        "  declared dead": run.declared_dead,
         "  fenced by themselves": facts["LeaseOver"],
         "jobs rescued": sum(change.is_rescue for change in found.changes),
         "outcomes refused": facts["fenced"] + facts["gone"],

@@ -23,6 +23,7 @@ from psycopg import pq
 import chaos_jobs
 import synk
 from chaos_standby import promote
+from common import value
 from synk.runtime import linux
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import EmbeddedServer
@@ -166,6 +167,12 @@ class Rig:
         with psycopg.connect(self.dsn) as connection:
             rows = connection.execute("SELECT id, pid FROM synk.client").fetchall()
         return {client_id_of(row[0]): row[1] for row in rows}
+
+    def declared_dead(self) -> int:
+        """Returns how many of them others have declared dead."""
+        with psycopg.connect(self.dsn) as connection:
+            dead = "SELECT count(*) FROM synk.client WHERE dead_at IS NOT NULL"
+            return value(connection, dead)
 
     def accepts_connections(self) -> bool:
         return pq.PGconn.ping(self.dsn.encode()) == pq.Ping.OK
