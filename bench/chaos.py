@@ -2,29 +2,30 @@
 
     python bench/chaos.py [--seconds S | --minutes M | --full] [--seed S] [--logs D] [--json FILE]
 
-A PostgreSQL server of its own, three supervisors of four workers each, producers that
-insert steadily (some jobs with idempotency keys, some that depend on others), and somebody who
-cancels. Jobs run, fail, crash, hang with and without the GIL, use memory, and leave processes
-behind; each notes what it does in a file outside the database. After some calm seconds, for the
-given time workers, their nurseries and supervisors are killed and stopped, the server is restarted
-and crashed, connections are reset and held; once a run the server dies for good, and a standby that
-has all it confirmed is promoted. Then there is calm again, everything is done that is left to do,
-and what is promised is checked on every change of every row (a trigger keeps them) and on every
-execution.
+A PostgreSQL server of its own, three supervisors of four workers each, processes that insert
+steadily (some jobs with idempotency keys, some that depend on others) and cancel some of it. Jobs
+run, fail, crash, hang with and without the GIL, use memory, and leave processes behind; each notes
+what it does in a file outside the database. After some calm seconds, for the given time workers,
+their nurseries and supervisors are killed and stopped, and the server is restarted and crashed.
+The server dies for good, and a standby that has all it confirmed is promoted. Connections are reset
+and held at any moment. All that comes in rounds, each with every kind of fault at least once, and
+the first one is always finished. Meanwhile connections are cut at chosen statements: before the
+server has it, as soon as it has, or with its answer on the way. Then there is calm again,
+everything is done that is left to do, and what is promised is checked on every change of every row
+(a trigger keeps them) and on every execution.
 
 The times: a rescue takes from what was done to a supervisor until another one took a job from it.
 After each fault, recovery takes until the first job completes whose execution began since; any
 supervisor may run it. Jobs completed a second are as many as were inserted, no capacity; the
 time of the chaos ends when all that was stopped runs again.
 
-The exit status is 1 if a promise was broken, and the logs are kept then. The seed repeats what is
-chosen, but not the moment at which it hits.
+The exit status is 1 if a promise was broken, and the logs are kept then. The seed repeats in which
+order the kinds come and at which statements connections are cut, but not the moments.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import random
 import shutil
 import signal
@@ -39,7 +40,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from chaos_check import CAUSES, Found, Pauses, checked, keep_history
-from chaos_faults import Faults
+from chaos_faults import OF_SUPERVISORS, OF_USERS, PLACES, Faults
 from chaos_jobs import PROCESSES, TTL_S
 from chaos_rig import Rig
 from chaos_times import completed_a_second, recovery_s, rescue_s
@@ -50,11 +51,13 @@ from showing import show, write_json
 from synk.runtime import linux
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
+
+    from chaos_faults import Fault
 
 FULL_S: Final = 30 * 60.0
 CALM_S: Final = 120.0
-"""How long the rest may take: a few retries with their pauses."""
+"""How long it may take until one more job of the rest is done: a few retries with their pauses."""
 
 CALM_PHASE_S: Final = 5.0
 """How long nothing goes wrong before, and is inserted afterwards, for the rates to compare."""
@@ -67,8 +70,6 @@ INSERT INTO synk.job (name, kind, args, max_attempts) VALUES ('raw', 'act', '{"h
 def main() -> None:
     options = parsed()
     print(f"seed {options.seed}")
-    # What the pools of connections say of each connection that breaks.
-    logging.getLogger("psycopg.pool").disabled = True
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with Rig() as rig:
         keep_history(rig.dsn)
@@ -78,7 +79,7 @@ def main() -> None:
         found = run.checked()
         kept = options.logs or (Path(tempfile.mkdtemp(prefix="chaos-")) if run.problems else None)
         if kept is not None:
-            keep_logs(rig.folder, kept)
+            keep_logs(rig.folder, kept, run.faults.log)
     report(run, found, options)
     if kept is not None:
         print(f"the logs are in {kept}")
@@ -115,6 +116,7 @@ class Run:
         self.problems: list[str] = []
         self.owners: dict[str, int] = {}
         """All supervisors that there ever were, and their pids."""
+        self.declared_dead = 0
         self.phases: dict[str, tuple[float, float]] = {}
         """When what was done to it began and ended."""
         self.drain_s = 0.0
@@ -151,12 +153,16 @@ class Run:
             self.users.unknown += 1
             self.postgres = value(connection, "SHOW server_version")
             unfinished = "SELECT count(*) FROM synk.job WHERE finalized_at IS NULL"
-            while value(connection, unfinished) and time.monotonic() < began + CALM_S:
+            fewest, fewest_at = value(connection, unfinished), began
+            while fewest and time.monotonic() < fewest_at + CALM_S:
                 self.faults.revive()
                 time.sleep(0.2)
+                if (left := value(connection, unfinished)) < fewest:
+                    fewest, fewest_at = left, time.monotonic()
         self.drain_s = time.monotonic() - began
         self.problems += self._rig.stop_all()
         self.owners = self._rig.owners()
+        self.declared_dead = self._rig.declared_dead()
         for owner in self.owners:
             if left := linux.tagged_processes(owner):
                 self.problems.append(f"I16 no orphans: of {owner} are left {left}")
@@ -174,11 +180,15 @@ class Run:
         return found
 
 
-def keep_logs(folder: Path, kept: Path) -> None:
+def keep_logs(folder: Path, kept: Path, faults: Iterable[Fault]) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("log", "executions", "facts"):
         if (folder / name).exists():
             shutil.copy(folder / name, kept)
+    # Like the executions by the monotonic clock.
+    in_order = sorted(faults, key=lambda fault: fault.at)
+    lines = [f"{fault.at:.3f} {fault.name} {fault.pid}\n" for fault in in_order]
+    (kept / "faults").write_text("".join(lines))
 
 
 # -- the report -----------------------------------------------------------------------------------
@@ -191,6 +201,14 @@ def report(run: Run, found: Found, options: argparse.Namespace) -> None:
         ["", "count"],
         [[name, f"{figure:g}"] for name, figure in figures.items()],
         run.problems[:50],
+    )
+    show(
+        "where connections were cut, and how often",
+        ["statement", *PLACES.values()],
+        [
+            [statement, *(str(run.faults.cut_at[statement, place]) for place in PLACES)]
+            for statement in (*OF_SUPERVISORS, *OF_USERS)
+        ],
     )
     times = times_of(run, found)
     show(
@@ -206,8 +224,14 @@ def report(run: Run, found: Found, options: argparse.Namespace) -> None:
         "lease_ttl_s": TTL_S,
         "postgres": run.postgres,
     }
+    cuts = {
+        f"{statement} {PLACES[place]}": count
+        for (statement, place), count in run.faults.cut_at.items()
+    }
     plain = {name.strip(): figure for name, figure in figures.items()}
-    write_json(options.json, settings, {**plain, "times_s": times, "problems": run.problems})
+    write_json(
+        options.json, settings, {**plain, "cuts": cuts, "times_s": times, "problems": run.problems}
+    )
 
 
 def figures_of(run: Run, found: Found) -> dict[str, float]:
@@ -226,6 +250,7 @@ def figures_of_jobs(run: Run, found: Found) -> dict[str, float]:
     return {
         "inserted": len(run.users.inserted),
         "  without an answer": run.users.unknown,
+        "  inserts repeated with their keys": run.users.repeated,
         "jobs": len(found.images),
         **{f"  {state}": count for state, count in sorted(states.items())},
         "  cancelled before they ran": len(run.users.cancelled_at),
@@ -250,9 +275,9 @@ def figures_of_faults(run: Run, found: Found) -> dict[str, float]:
         "faults": run.faults.counts.total(),
         **{f"  {name}": count for name, count in sorted(run.faults.counts.items())},
         "supervisors begun": len(run.owners),
-        "  declared dead": facts["SupervisorLost"],
+        "  declared dead": run.declared_dead,
         "  fenced by themselves": facts["LeaseOver"],
-        "jobs rescued": facts["rescued"],
+        "jobs rescued": sum(change.is_rescue for change in found.changes),
         "outcomes refused": facts["fenced"] + facts["gone"],
         "claims given back whose answer was lost": facts["ghosts"],
         "outcomes sent again": facts["sent again"],

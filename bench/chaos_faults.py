@@ -1,4 +1,7 @@
-"""What `chaos.py` does to its rig: one fault after the other, chosen by a seed."""
+"""What `chaos.py` does to its rig: one fault after the other, in rounds in which each kind is.
+
+The seed says in which order the kinds come, and at which statements connections are cut.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import itertools
 import os
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -18,23 +21,33 @@ from chaos_standby import NoStandbyError, follow
 from synk.runtime import linux
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chaos_rig import Rig, Supervisor
+    from synk.testing.proxy import Place, Trap
 
 WEIGHTS: Final = {
     "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 5,
     "end a supervisor": 1, "kill a nursery": 2, "stop a nursery": 1, "reset connections": 3,
     "hold the network": 5, "crash the server": 1, "restart the server": 1, "kill a backend": 1,
+    "fail over": 0,
 }  # fmt: skip
-"""How often each happens, in relation to each other."""
+"""How often each happens beside its once a round, in relation to each other."""
+
+OF_SUPERVISORS: Final = ("claim", "ack", "heartbeat", "running", "declare_dead", "rescue")
+OF_USERS: Final = ("insert_many", "COMMIT", "cancel")
+"""Statements at which connections are cut: an insert's own COMMIT is the only one of the users."""
+PLACES: Final[dict[Place, str]] = {
+    "question": "did not arrive", "sent": "arrived, not waited for", "answer": "answer lost",
+}  # fmt: skip
+"""What becomes of a statement, by the place at which its connection is cut."""
+CUTS: Final = 2
+"""How many connections are cut beside each fault, each of them when its statement comes."""
 
 PAUSE_S: Final = (0.1, 1.5)
 AWAY_S: Final = ((0.1 * TTL_S, 0.8 * TTL_S), (TTL_S, 1.4 * TTL_S), (2.1 * TTL_S, 3.2 * TTL_S))
 """For how long a supervisor stands still, or is cut off: it keeps its lease; or just loses it; or,
 every second time, comes back when its jobs were rescued, waited 4 s and are claimed by others."""
-FAIL_OVER_PART: Final = (0.3, 0.6)
-"""After which part of the time the one fail-over comes."""
 ORPHANS_S: Final = 5.0
 """After its supervisor's death nothing of what that started may live for longer."""
 
@@ -47,6 +60,14 @@ class Fault:
     at: float
     pid: int
     """The supervisor that was struck whole, or cut off; 0: none was."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A connection that is cut when a statement comes to a place."""
+
+    statement: str
+    trap: Trap
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,12 @@ class Faults:
     def __init__(self, rig: Rig, seed: int) -> None:
         self._rig = rig
         self._chance = Random(seed)
+        # Of their own: how often the other one is asked depends on how fast all goes.
+        self._kinds = Random(f"{seed} kinds")
+        self._points = _points(Random(f"{seed} points"))
+        self._weights = dict(WEIGHTS)
         self.log: list[Fault] = []
+        self.cuts: list[Cut] = []
         self._struck = 0
         """The pid of the supervisor that the present fault strikes."""
         self.stopped: list[Stopped] = []
@@ -78,31 +104,59 @@ class Faults:
         self._numbers = itertools.count()
 
     def shake(self, seconds: float) -> None:
-        """Lets things go wrong for so long; afterwards all that was stopped runs again."""
-        began = time.monotonic()
-        fail_over_at = began + self._chance.uniform(*FAIL_OVER_PART) * seconds
-        names, weights = list(WEIGHTS), list(WEIGHTS.values())
-        while time.monotonic() < began + seconds:
+        """Lets things go wrong for so long, and until each kind of fault has happened.
+
+        Afterwards all that was stopped runs again.
+        """
+        end = time.monotonic() + seconds
+        struck: set[str] = set()
+        kinds: deque[str] = deque()
+        while time.monotonic() < end or set(self._weights) - struck:
+            kinds.extend([] if kinds else self._round())
             self._wait(self._chance.uniform(*PAUSE_S))
-            if time.monotonic() > fail_over_at:
-                fail_over_at = float("inf")
-                self._strike("fail over")
-            else:
-                self._strike(self._chance.choices(names, weights)[0])
+            self._cut_connections()
+            name = kinds.popleft()
+            if self._strike(name):
+                struck.add(name)
+            elif name in self._weights and name not in kinds:
+                kinds.append(name)  # it is not possible now
         time.sleep(ORPHANS_S)
         while self._later:
             heapq.heappop(self._later)[2]()
+        for link in self._rig.links:
+            link.take_traps_away()
+        self.log += [
+            Fault("cut a connection", cut.trap.sprung_at, 0)
+            for cut in self.cuts
+            if cut.trap.sprung_at is not None
+        ]
+
+    def _round(self) -> list[str]:
+        """Each kind once, and half as many more by their weights, in any order."""
+        kinds = list(self._weights)
+        more = self._kinds.choices(kinds, list(self._weights.values()), k=len(kinds) // 2)
+        return self._kinds.sample(kinds + more, len(kinds) + len(more))
 
     @property
     def counts(self) -> Counter[str]:
         return Counter(each.name for each in self.log)
 
-    def _strike(self, name: str) -> None:
+    @property
+    def cut_at(self) -> Counter[tuple[str, Place]]:
+        """How often connections were cut at which statements and places."""
+        return Counter(
+            (cut.statement, cut.trap.at) for cut in self.cuts if cut.trap.sprung_at is not None
+        )
+
+    def _strike(self, name: str) -> bool:
+        """Says whether it was possible."""
         self._struck, at = 0, time.monotonic()
-        if getattr(self, "_" + name.replace(" a ", "_").replace(" ", "_"))():
-            # A fail-over begins with the server's end, not with what must be there before.
-            at = self.fail_overs[-1][0] if name == "fail over" else at
-            self.log.append(Fault(name, at, self._struck))
+        if not getattr(self, "_" + name.replace(" a ", "_").replace(" ", "_"))():
+            return False
+        # A fail-over begins with the server's end, not with what must be there before.
+        at = self.fail_overs[-1][0] if name == "fail over" else at
+        self.log.append(Fault(name, at, self._struck))
+        return True
 
     def revive(self) -> None:
         """Starts a supervisor again wherever one is gone."""
@@ -122,6 +176,15 @@ class Faults:
     def _in(self, seconds: float, what: Callable[[], object]) -> None:
         due = time.monotonic() + seconds
         heapq.heappush(self._later, (due, next(self._numbers), what))
+
+    def _cut_connections(self) -> None:
+        own = [each.link for each in self._rig.supervisors]
+        users = [link for link in self._rig.links if link not in own]
+        for statement, place in itertools.islice(self._points, CUTS):
+            link = self._chance.choice(own if statement in OF_SUPERVISORS else users)
+            trap = link.trap(statement, at=place)
+            trap.cut()
+            self.cuts.append(Cut(statement, trap))
 
     def _any_supervisor(self) -> Supervisor:
         return self._chance.choice(self._rig.supervisors)
@@ -225,6 +288,7 @@ class Faults:
             follow(self._rig.server, self._rig.standby)
         except NoStandbyError as error:
             self.notes.append(f"no fail-over: {error}")
+            del self._weights["fail over"]
             return False
         began = time.monotonic()
         self._rig.fail_over()
@@ -233,6 +297,14 @@ class Faults:
 
     def _kill_backend(self) -> bool:
         return self._signal_one_of(self._rig.backends(), signal.SIGKILL)
+
+
+def _points(chance: Random) -> Iterator[tuple[str, Place]]:
+    """Chooses statements and places, without end: all of them, in any order, and again."""
+    points = list(itertools.product((*OF_SUPERVISORS, *OF_USERS), PLACES))
+    while True:
+        chance.shuffle(points)
+        yield from points
 
 
 def _listed(pid: int | None) -> list[int]:

@@ -36,7 +36,7 @@ TICK_S: Final = 0.05
 RSS_MAX: Final = 200_000_000
 
 WEIGHTS: Final = {
-    "return_at_once": 60, "take_a_while": 18, "take_long": 6, "outlive_a_lease": 3, "fail": 6,
+    "return_at_once": 60, "take_a_while": 18, "take_long": 6, "outlive_a_lease": 2, "fail": 6,
     "spin": 2, "hold_the_gil": 1, "crash": 1, "leave": 1, "kill_itself": 1, "start_processes": 2,
     "fork": 1, "print_much": 2, "return_much": 2, "eat_memory": 1,
 }  # fmt: skip
@@ -170,11 +170,9 @@ def note_fact(fact: telemetry.Fact) -> None:
                 "strays": fact.strays,
                 "given up": fact.gone,
             }
-        case telemetry.JobsRescued():
-            counts = {"rescued": len(fact.rescued)}
         case telemetry.OutcomeRefused():
             counts = {str(fact.answer): 1}
-        case telemetry.SupervisorLost() | telemetry.LeaseOver() | telemetry.OutcomeReduced():
+        case telemetry.LeaseOver() | telemetry.OutcomeReduced():
             counts = {type(fact).__name__: 1}
         case _:
             return

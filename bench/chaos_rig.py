@@ -9,122 +9,36 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import psutil
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import chaos_jobs
 import synk
 from chaos_standby import promote
+from common import value
 from synk.runtime import linux
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import EmbeddedServer
 from synk.storage.statements import client_id_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from synk.testing.proxy import Proxy
 
 SUPERVISORS: Final = 3
 STOP_S: Final = 30.0
 """How long a supervisor may take to stop when it is told to and nothing is wrong."""
 
-_RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER with no time to linger: the other end gets a reset."""
-
-
-class Link:
-    """A TCP port that leads to the server, until it is shaken."""
-
-    def __init__(self, server_dsn: str) -> None:
-        self.lead_to(server_dsn)
-        self._flows = threading.Event()
-        self._flows.set()
-        self._lock = threading.Lock()
-        self._clients: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        host, port = self._listener.getsockname()
-        self.dsn = make_conninfo(
-            server_dsn, host=host, port=port, sslmode="disable", gssencmode="disable"
-        )
-        self._run(self._accept)
-
-    def lead_to(self, server_dsn: str) -> None:
-        """Has new connections end there."""
-        server = conninfo_to_dict(server_dsn)
-        self._socket = f"{server['host']}/.s.PGSQL.{server['port']}"
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.flow()
-        self.reset()
-
-    def reset(self) -> None:
-        """Resets all connections that are there."""
-        with self._lock:
-            for client in self._clients:
-                with contextlib.suppress(OSError):
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    client.shutdown(socket.SHUT_RD)
-
-    def stand_still(self) -> None:
-        """Passes nothing on until `flow`."""
-        self._flows.clear()
-
-    @property
-    def stands_still(self) -> bool:
-        return not self._flows.is_set()
-
-    def flow(self) -> None:
-        self._flows.set()
-
-    def _run(self, function: Callable[..., None], *args: object) -> None:
-        threading.Thread(target=function, args=args, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._run(self._serve, client)
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
-            self._flows.wait()
-            server.connect(self._socket)
-            with self._lock:
-                self._clients.add(client)
-            answers = threading.Thread(target=self._pass_on, args=(server, client), daemon=True)
-            answers.start()
-            self._pass_on(client, server)
-            answers.join()
-        with self._lock:
-            self._clients.discard(client)
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._flows.wait()
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
 
 class Supervisor:
     """A process that runs `synk start`, and the next one in its place when it is gone."""
 
-    def __init__(self, link: Link, folder: Path) -> None:
+    def __init__(self, link: Proxy, folder: Path) -> None:
         self.link = link
         self._folder = folder
         self.starts = 0
@@ -187,11 +101,11 @@ class Rig:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="synk-chaos-"))
         self.folder.chmod(0o755)  # the server may run as another user
-        self.server = EmbeddedServer(self.folder / "server")
-        self.standby = EmbeddedServer(self.folder / "standby")
-        self._servers = [self.server, self.standby]
+        self._servers = 0
+        self.server = self._new_server()
+        self.standby = self._new_server()
         self.supervisors: list[Supervisor] = []
-        self.links: list[Link] = []
+        self.links: list[Proxy] = []
 
     def __enter__(self) -> Self:
         try:
@@ -210,19 +124,24 @@ class Rig:
         for supervisor in self.supervisors:
             supervisor.kill()
         for link in self.links:
-            link.close()
+            link.go_down()
+            link.flow()
         with contextlib.suppress(psycopg.Error, synk.SynkError):
             self.server.start()
             for owner in self.owners():
                 linux.kill_tagged(owner)
         # At once, whatever it is in the middle of: nobody wants its data.
-        for server in self._servers:
+        for server in (self.server, self.standby):
             server.stop("immediate")
             server.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def new_link(self) -> Link:
-        self.links.append(Link(self.dsn))
+    def _new_server(self) -> EmbeddedServer:
+        self._servers += 1
+        return EmbeddedServer(self.folder / f"server-{self._servers}")
+
+    def new_link(self) -> Proxy:
+        self.links.append(Proxy(self.dsn))
         return self.links[-1]
 
     def wait_for_workers(self) -> None:
@@ -233,17 +152,27 @@ class Rig:
 
     def fail_over(self) -> None:
         """Ends the server for good; everything leads to the standby from now on."""
-        self.server.stop("immediate")
-        promote(self.standby)
-        self.server, self.dsn = self.standby, self.standby.conninfo
+        gone, self.server = self.server, self.standby
+        gone.stop("immediate")
+        promote(self.server)
+        self.dsn = self.server.conninfo
         for link in self.links:
             link.lead_to(self.dsn)
+        self.standby = self._new_server()
+        gone.release()
+        shutil.rmtree(gone.folder)
 
     def owners(self) -> dict[str, int]:
         """Returns all supervisors that there ever were, by their ids, with their pids."""
         with psycopg.connect(self.dsn) as connection:
             rows = connection.execute("SELECT id, pid FROM synk.client").fetchall()
         return {client_id_of(row[0]): row[1] for row in rows}
+
+    def declared_dead(self) -> int:
+        """Returns how many of them others have declared dead."""
+        with psycopg.connect(self.dsn) as connection:
+            dead = "SELECT count(*) FROM synk.client WHERE dead_at IS NOT NULL"
+            return value(connection, dead)
 
     def accepts_connections(self) -> bool:
         return pq.PGconn.ping(self.dsn.encode()) == pq.Ping.OK

@@ -1,11 +1,21 @@
-"""Who uses synk while `chaos.py` shakes it: producers, and somebody who cancels."""
+"""Who uses synk while `chaos.py` shakes it: processes that insert, and cancel some of it again.
+
+    SYNK_DATABASE_URL=... python bench/chaos_users.py SEED
+
+Each works until its input ends, and then says what it was told.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,32 +23,79 @@ import synk
 from chaos_check import Told
 from chaos_jobs import WEIGHTS, Act, duration_s
 from synk import Change, InsertOptions, Priority
+from synk.storage.connecting import DSN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+USERS: Final = 2
 BATCH_MAX: Final = 10
 PRODUCE_S: Final = (0.2, 1.2)
 CANCEL_S: Final = (0.2, 1.5)
 
 
-@dataclass
 class Users:
-    """Producers and one who cancels, in threads, and what they were told."""
+    """The processes, and in the end what they were told, all together."""
 
-    dsn: str
-    seed: int
+    def __init__(self, dsn: str, seed: int) -> None:
+        self.inserted: set[int] = set()
+        self.unknown = 0
+        self.repeated = 0
+        self.cancelled_at: dict[int, float] = {}
+        self.problems: list[str] = []
+        own_input, self._open_input = os.pipe()
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, f"{seed} {number}"],
+                env={**os.environ, DSN_VARIABLE: dsn},
+                stdin=own_input,
+                stdout=subprocess.PIPE,
+            )
+            for number in range(USERS)
+        ]
+        os.close(own_input)
+
+    def stop(self) -> None:
+        os.close(self._open_input)
+        for process in self._processes:
+            answer, _ = process.communicate()
+            self._take(User(**json.loads(answer)))
+
+    def _take(self, user: User) -> None:
+        self.inserted.update(user.inserted)
+        self.unknown += user.unknown
+        self.repeated += user.repeated
+        self.cancelled_at.update(user.cancelled_at)
+        self.problems += user.problems
+
+    def told(self) -> Told:
+        return Told(self.inserted, self.unknown, self.cancelled_at)
+
+
+@dataclass
+class User:
+    """What one of them was told."""
+
     inserted: list[int] = field(default_factory=list)
     unknown: int = 0
-    cancelled_at: dict[int, float] = field(default_factory=dict)
+    """Jobs without keys whose insert got no answer."""
+    repeated: int = 0
+    """Inserts that got none even when synk had repeated them, and were repeated again."""
+    cancelled_at: list[tuple[int, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+
+class Work:
+    """What one of them does: it produces and it cancels, in two threads."""
+
+    def __init__(self, seed: str) -> None:
+        self.user = User()
         self._stop = threading.Event()
-        runs = (self._produce, self._produce, self._cancel)
         self._threads = [
-            threading.Thread(target=self._guard, args=(run, random.Random(f"{self.seed} {number}")))
-            for number, run in enumerate(runs)
+            threading.Thread(
+                target=self._guard, args=(run, random.Random(f"{seed} {run.__name__}"))
+            )
+            for run in (self._produce, self._cancel)
         ]
         for thread in self._threads:
             thread.start()
@@ -48,15 +105,12 @@ class Users:
         for thread in self._threads:
             thread.join()
 
-    def told(self) -> Told:
-        return Told(set(self.inserted), self.unknown, self.cancelled_at)
-
     def _guard(self, run: Callable[..., None], chance: random.Random) -> None:
-        with synk.Client(storage=synk.PostgresStorage(self.dsn)) as client:
+        with synk.Client(storage=synk.PostgresStorage()) as client:
             try:
                 run(client, chance)
             except Exception as error:  # noqa: BLE001 - told in the report
-                self.problems.append(f"a user of synk got {error!r}")
+                self.user.problems.append(f"a user of synk got {error!r}")
 
     # -- producing --------------------------------------------------------------------------------
 
@@ -71,7 +125,8 @@ class Users:
         how = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         args = Act(how, duration_s(how, chance))
         later = datetime.now(UTC) + timedelta(seconds=chance.uniform(0.0, 3.0))
-        needed = [chance.choice(self.inserted[-50:])] if self.inserted else []
+        known = self.user.inserted[-50:]
+        needed = [chance.choice(known)] if known else []
         options = InsertOptions(
             priority=Priority(chance.randint(1, 4)),
             max_retries=3 if how == "outlive_a_lease" else chance.choice((0, 1, 1, 1, 2)),
@@ -85,26 +140,40 @@ class Users:
         """Inserts; again and again if no answer comes and that is safe."""
         while True:
             try:
-                self.inserted += client.insert_many(jobs)
-            except synk.StorageUnavailable:
+                self.user.inserted += client.insert_many(jobs)
+            except synk.StorageUnavailable:  # OutcomeUnknown too
                 if has_keys and not self._stop.wait(0.2):
+                    self.user.repeated += 1
                     continue
                 # Without a key it might be stored twice.
-                self.unknown += len(jobs)
+                self.user.unknown += len(jobs)
             return
 
     # -- cancelling -------------------------------------------------------------------------------
 
     def _cancel(self, client: synk.Client, chance: random.Random) -> None:
         while not self._stop.wait(chance.uniform(*CANCEL_S)):
-            if not self.inserted:
+            if not self.user.inserted:
                 continue
-            job_id = chance.choice(self.inserted[-20:])
+            job_id = chance.choice(self.user.inserted[-20:])
             try:
                 answer = client.cancel(job_id)
             except synk.StorageUnavailable:
                 continue
             if answer is Change.APPLIED:
-                self.cancelled_at[job_id] = time.monotonic()
+                self.user.cancelled_at.append((job_id, time.monotonic()))
             elif answer is Change.GONE:
-                self.problems.append(f"job {job_id} was inserted and is gone")
+                self.user.problems.append(f"job {job_id} was inserted and is gone")
+
+
+def main() -> None:
+    # What the pools of connections say of each connection that breaks.
+    logging.getLogger("psycopg.pool").disabled = True
+    work = Work(sys.argv[1])
+    sys.stdin.read()
+    work.stop()
+    json.dump(asdict(work.user), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,13 +13,13 @@ import pytest
 
 import handlers
 import synk
-from proxy import Proxy
 from supervising import wait_until
 from synk import Change, JobState
 from synk.claim import AckAnswer
 from synk.storage.connecting import is_alive
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, job_in, outcome_of, register, state_of
+from synk.testing.proxy import Proxy
 
 Cut: TypeAlias = Literal["question", "answer"]
 KEYED = synk.InsertOptions(idempotency_key="the key")

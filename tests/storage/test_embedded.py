@@ -89,6 +89,11 @@ def server(request: pytest.FixtureRequest, base: Path) -> Iterator[EmbeddedServe
     assert server.pid is None
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_LONGEST_STOP_S", 1)
+
+
 class User:
     """Another process that uses the wheel's server in *folder*."""
 
@@ -129,6 +134,12 @@ def wait_until_gone(pid: int) -> None:
         ready, _, _ = select.select([fd], [], [], DEADLINE_S)
         os.close(fd)
         assert ready
+
+
+def runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def is_server_below(path: Path, process: psutil.Process) -> bool:
@@ -193,6 +204,40 @@ def test_a_start_after_the_postmaster_was_killed_recovers(server: EmbeddedServer
 
     assert ask(server.start(), "SELECT 1") == "1"
     assert server.conninfo == conninfo
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_session_that_cannot_end_does_not_keep_the_server(server: EmbeddedServer) -> None:
+    conninfo = server.start()
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS stays AS SELECT 42 AS answer")
+    with psycopg.connect(conninfo) as connection:
+        # What it was told to do it will do when it runs again, which is never.
+        session = psutil.Process(connection.info.backend_pid)
+        session.suspend()
+        server.stop()
+
+        assert server.pid is None
+        assert not runs(session)
+        connection.close()
+    assert ask(server.start(), "SELECT answer FROM stays") == "42"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_does_not_run_can_be_stopped(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_LONGEST_CRASH_S", 1)
+    server.start()
+    assert server.pid
+    family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    os.kill(server.pid, signal.SIGSTOP)
+
+    server.stop()
+
+    assert server.pid is None
+    assert list(filter(runs, family)) == []
+    assert ask(server.start(), "SELECT 1") == "1"
 
 
 def test_a_pid_file_with_the_number_of_another_process_is_no_server(folder: Path) -> None:

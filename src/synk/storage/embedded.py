@@ -56,7 +56,7 @@ from synk.storage.embedded_host import find_binaries as _find_binaries
 from synk.storage.embedded_host import version as _version
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from synk.storage.embedded_host import User
 
@@ -65,6 +65,10 @@ __all__ = ["SERVER_USER", "EmbeddedServer", "default_folder", "is_embedded", "se
 _PORT: Final = 5432  # only in the socket's name; said, since PGPORT would change the default
 _LONGEST_SOCKET_BYTES: Final = 103  # Linux takes 107, others 103
 _LONGEST_STOP_S: Final = 60
+"""How long a fast stop may take, which writes all that is in memory. PostgreSQL 18 can wait for
+ever when it is told to while it recovers from a crash."""
+_LONGEST_CRASH_S: Final = 15
+"""How long an immediate stop may take. The server itself kills what is left of it after 5 s."""
 _POLL_S: Final = 0.02
 _OURS: Final = ("listen_addresses", "port", "unix_socket_directories")
 
@@ -190,13 +194,14 @@ class EmbeddedServer:
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stops the server, whoever uses it; this process remains a user if it is one.
 
-        ``immediate`` is a crash, from which the next start recovers.
+        ``immediate`` is a crash, from which the next start recovers. A fast stop that takes over a
+        minute becomes one, and a server that does not obey that either is killed.
 
         Raises:
-            StorageError: the server does not stop.
+            StorageError: the server stays, even so.
         """
         with self._lock, contextlib.suppress(FileNotFoundError), _gate(self.folder):
-            self._stop_server(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            self._stop_server(mode)
 
     def __enter__(self) -> Self:
         self.start()
@@ -247,7 +252,7 @@ class EmbeddedServer:
         try:
             fcntl.flock(fd, fcntl.LOCK_UN)  # close() would leave it to a child with the same file
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._stop_server(signal.SIGINT)
+            self._stop_server("fast")
         except BlockingIOError:
             return  # somebody else uses it
         finally:
@@ -330,18 +335,34 @@ class EmbeddedServer:
         settings |= {"unix_socket_directories": str(self._socket_folder)}
         return " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
 
-    def _stop_server(self, signal_number: signal.Signals) -> None:
+    def _stop_server(self, mode: Literal["fast", "immediate"]) -> None:
         if not (process := self._postmaster()):
             return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal_number)
-        deadline = time.monotonic() + _LONGEST_STOP_S
-        while self._postmaster():
-            if time.monotonic() > deadline:
-                raise StorageError(f"the embedded server {process.pid} in {self.folder} stays")
-            time.sleep(_POLL_S)
+        is_gone = mode == "fast" and self._obeys(process, signal.SIGINT, _LONGEST_STOP_S)
+        if not (is_gone or self._obeys(process, signal.SIGQUIT, _LONGEST_CRASH_S)):
+            self._kill(process)
         with contextlib.suppress(OSError):  # not empty where it is run/, with the log
             self._socket_folder.rmdir()
+
+    def _obeys(
+        self, process: psutil.Process, signal_number: signal.Signals, seconds: float
+    ) -> bool:
+        """Tells whether the server is gone so long after the signal."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal_number)
+        return _comes_true(lambda: not self._postmaster(), seconds)
+
+    def _kill(self, process: psutil.Process) -> None:
+        """Kills the server and all its processes: one that lived on would bar the next start."""
+        family = [process]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()  # or it would replace those that are killed
+            family += process.children(recursive=True)
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        if not _comes_true(lambda: all(map(_has_ended, family)), _LONGEST_CRASH_S):
+            raise StorageError(f"the embedded server {process.pid} in {self.folder} stays")
 
     def _postmaster(self) -> psutil.Process | None:
         process = self._recorded()
@@ -381,6 +402,23 @@ class EmbeddedServer:
 # One server a folder, since what is used is used by the process. setdefault() with a str is atomic:
 # there is no lock that a fork could leave locked.
 _shared: Final[dict[str, EmbeddedServer]] = {}
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Tells whether a process is gone, or would be if somebody had asked how it ended."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _comes_true(fact: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def _open_lock(path: Path) -> int:

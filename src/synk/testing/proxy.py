@@ -3,6 +3,9 @@
 It can go away, stand still, lose connections without a word, lead to another server, and stop,
 break or refuse a chosen run of a chosen statement. It reads as much of the protocol as it needs:
 where a message ends, and which statement it runs.
+
+It is for those who test what becomes of synk when its network fails, one fault at a time or by
+chance.
 """
 
 from __future__ import annotations
@@ -12,24 +15,35 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from supervising import DEADLINE_S
 from synk.storage import sql
 
-_READY = b"Z"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from io import BufferedReader
+
+Place: TypeAlias = Literal["question", "sent", "answer"]
+"""Where a statement is stopped: before the server gets it; when the server has it, whatever it has
+done of it by then; when it has done it, and its answer is there."""
+
+DEADLINE_S: Final = 30.0
+"""How long is waited for a statement, and for what is to be done with it."""
+
+_READY: Final = b"Z"
 """The server's message after which a statement is over, and outside of a transaction durable."""
-_IDLE = b"I"
-_HELD_BACK = b"PBDEC"
+_IDLE: Final = b"I"
+_HELD_BACK: Final = b"PBDEC"
 """The client's messages that a Sync follows: they are passed on, or not, with that."""
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
-
-_FORMS = {"ack": ("ack", "ack_plain")}
+_FORMS: Final = {
+    "ack": ("ack", "ack_plain"),
+    "insert_many": ("insert_many", "insert_many_once"),
+}
 """Statements that are sent in one of several forms."""
 
 
@@ -42,12 +56,15 @@ def _markers(statement: str) -> tuple[bytes, ...]:
 
 
 class Trap:
-    """Stops one run of a statement, before the server gets it or when its answer is there."""
+    """Stops one run of a statement."""
 
-    def __init__(self, statement: str, at: Literal["question", "answer"], runs_before: int) -> None:
+    def __init__(self, statement: str, at: Place, runs_before: int) -> None:
+        """Takes note of the statement, and of how many of its runs are let through before."""
         self.markers = _markers(statement)
-        self.at = at
+        self.at: Place = at
         self.runs_before = runs_before
+        self.sprung_at: float | None = None
+        """When the statement came, by the monotonic clock."""
         self._reached = threading.Event()
         self._decided = threading.Event()
         self._cuts = False
@@ -57,15 +74,17 @@ class Trap:
         assert self._reached.wait(DEADLINE_S), f"none of {self.markers!r} came"
 
     def let_go(self) -> None:
+        """Lets the statement go on, as if nothing had been."""
         self._decided.set()
 
     def cut(self) -> None:
-        """Closes the connection of the statement, as if the network had."""
+        """Closes the connection of the statement, as if the network had, now or when it comes."""
         self._cuts = True
         self._decided.set()
 
     def spring(self) -> bool:
-        """Waits for the test's decision; says whether to go on."""
+        """Waits for the decision; says whether to go on."""
+        self.sprung_at = self.sprung_at or time.monotonic()
         self._reached.set()
         return self._decided.wait(DEADLINE_S) and not self._cuts
 
@@ -81,6 +100,7 @@ class Refusal:
     """How often it was said."""
 
     def encoded(self, status: bytes) -> bytes:
+        """Returns the server's messages, with the status of the transaction after them."""
         fields = {b"S": b"ERROR", b"V": b"ERROR", b"C": self.sqlstate.encode()}
         fields[b"M"] = self.message.encode()
         body = b"".join(code + text + b"\0" for code, text in fields.items()) + b"\0"
@@ -91,6 +111,7 @@ class Proxy:
     """Listens on a port of 127.0.0.1 for connections to one database."""
 
     def __init__(self, dsn: str) -> None:
+        """Listens from now on."""
         self._server = conninfo_to_dict(dsn)
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
@@ -120,17 +141,20 @@ class Proxy:
 
     # -- one statement ----------------------------------------------------------------------------
 
-    def trap(
-        self, statement: str, *, at: Literal["question", "answer"], runs_before: int = 0
-    ) -> Trap:
+    def trap(self, statement: str, *, at: Place, runs_before: int = 0) -> Trap:
         """Stops one run of ``statement.sql``, or of ``COMMIT``, after *runs_before* others."""
         trap = Trap(statement, at, runs_before)
         with self._lock:
             self._traps.append(trap)
         return trap
 
+    def take_traps_away(self) -> None:
+        """Lets all statements through that no trap has stopped yet."""
+        with self._lock:
+            self._traps.clear()
+
     @contextlib.contextmanager
-    def refusing(self, *statements: str, sqlstate: str, message: str = "no") -> Iterator[Refusal]:
+    def refusing(self, *statements: str, sqlstate: str, message: str = "no") -> Generator[Refusal]:
         """Answers *statements* with an error, none of which the server ever sees."""
         markers = tuple(marker for name in statements for marker in _markers(name))
         refusal = Refusal(markers, sqlstate, message)
@@ -175,6 +199,11 @@ class Proxy:
     def stand_still(self) -> None:
         """Nothing is passed on any more, and nothing closed, until `flow`."""
         self._flowing.clear()
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing is passed on at present."""
+        return not self._flowing.is_set()
 
     def flow(self) -> None:
         """All that was sent meanwhile arrives."""
@@ -227,6 +256,11 @@ class Proxy:
             raise
         return server
 
+    def has_ended(self, connection: _Connection) -> None:
+        """Forgets about a connection that is closed."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._open.remove(connection)
+
     def sprung_by(self, text: bytes) -> Trap | None:
         """Takes and returns the trap for a run of a statement, if there is one."""
         with self._lock:
@@ -263,10 +297,12 @@ class _Connection:
         self._is_reset = False
 
     def start(self) -> None:
+        """Passes on what comes from either side."""
         for run in (self._pass_questions, self._pass_answers):
             threading.Thread(target=self._guard, args=(run,), daemon=True).start()
 
     def close(self) -> None:
+        """Closes both ends."""
         _close(self._server)
         if self._is_reset:
             self._client.close()
@@ -281,9 +317,10 @@ class _Connection:
             self._client.shutdown(socket.SHUT_RD)
         _close(self._server)
 
-    def _guard(self, run) -> None:
+    def _guard(self, run: Callable[[], None]) -> None:
         with contextlib.suppress(OSError, ValueError):
             run()
+        self._proxy.has_ended(self)
         if self.is_forgotten and run == self._pass_answers:
             # The client is not to hear of it.
             _close(self._server)
@@ -312,12 +349,12 @@ class _Connection:
             self._client.sendall(refusal.encoded(self._status))
             return True
         trap = self._proxy.sprung_by(text) if text else None
-        if trap is not None and trap.at == "answer":
-            self._trap = trap
-        elif trap is not None and not trap.spring():
+        if trap is not None and trap.at == "question" and not trap.spring():
             return False
+        if trap is not None and trap.at != "question":
+            self._trap = trap
         self._server.sendall(b"".join(_encoded(kind, body) for kind, body in messages))
-        return True
+        return trap is None or trap.at != "sent" or trap.spring()
 
     def _text_run_by(self, kind: bytes, body: bytes) -> bytes:
         """Returns the text of the statement that a message runs; remembers those it prepares."""
@@ -342,9 +379,9 @@ class _Connection:
                 if kind == _READY:
                     self._status = body
                 if self._trap is not None and kind == _READY:
-                    trap, self._trap = self._trap, None
-                    if not trap.spring():
+                    if not self._trap.spring():
                         return
+                    self._trap = None
                 if self._trap is None:
                     self._answer(held)
                     held = b""
@@ -357,12 +394,12 @@ class _Connection:
             self._client.sendall(messages)
 
 
-def _startup(reader) -> bytes:
+def _startup(reader: BufferedReader) -> bytes:
     length = reader.read(4)
     return length + reader.read(struct.unpack("!i", length)[0] - 4) if length else b""
 
 
-def _messages(reader) -> Iterator[tuple[bytes, bytes]]:
+def _messages(reader: BufferedReader) -> Iterator[tuple[bytes, bytes]]:
     while (head := reader.read(5)) and len(head) == 5:
         yield head[:1], reader.read(struct.unpack("!i", head[1:])[0] - 4)
 
