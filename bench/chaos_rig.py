@@ -23,7 +23,7 @@ from psycopg import pq
 import chaos_jobs
 import synk
 from chaos_standby import promote
-from common import value
+from server import value
 from synk.runtime import linux
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import EmbeddedServer
