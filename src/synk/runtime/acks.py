@@ -40,7 +40,7 @@ than many small; beyond this the gain is small, and the rows are locked for long
 
 ENOUGH_JOBS: Final = 125
 ACK_LINGER_S: Final = 0.002
-BUSY_LINGER_S: Final = 0.02
+BUSY_LINGER_S: Final = 0.05
 """Fewer outcomes than that wait this long for company: one statement for many costs the database
 far less. The longer time holds where jobs wait for workers: what depends on an outcome then could
 hardly begin sooner."""
