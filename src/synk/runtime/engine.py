@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import selectors
 import socket
 import time
 import weakref
@@ -47,6 +46,7 @@ from synk.core.messages import (
 from synk.errors import ConfigurationError, WorkerStartError
 from synk.runtime import linux
 from synk.runtime.gauge import Gauge, OomWatch
+from synk.runtime.lookout import Lookout, Source
 from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from synk.core.messages import Command, Event
     from synk.core.pool import Pool
     from synk.registry import Registry
-    from synk.runtime.output import Pipe
+    from synk.runtime.lookout import Sign
 
 STACK_WAIT_S: Final = 0.1
 """From the request for a stack to the SIGKILL, where the stack does not end the process before. A
@@ -73,9 +73,6 @@ _ANSWER_PAUSE_S: Final = 0.05
 
 BURIAL_S: Final = 5.0
 """A worker that is dead for so long without word from the nursery: then that is replaced too."""
-
-OUTPUT_PAUSE_S: Final = 0.02
-"""Between two looks at a worker's output: a job that writes much must not keep the loop busy."""
 
 _PASS_ON_S: Final = 1.0
 """How long the last output may take to be passed on, at the end."""
@@ -132,19 +129,17 @@ class Engine:
         self._kill_at: dict[int, float] = {}
         self._dead_since: dict[int, float] = {}
         """Slots whose process is dead and not buried yet."""
-        self._output_at: dict[int, float] = {}
-        """When to look at a slot's output again."""
         self._gauge = Gauge()
         self._oom = OomWatch()
         self._inbox: deque[Event] = deque()
         self._events: deque[Event] = deque()
         self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
         self._setup = _setup(config, registry, queues, client_id, schema)
-        self._selector = selectors.DefaultSelector()
+        self._lookout = Lookout()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Open as long as anybody can post: the number may be another file's once it is closed.
         weakref.finalize(self, os.close, self._wake)
-        self._watch(self._wake, "wake")
+        self._lookout.watch(self._wake, Source.WAKE)
         self._passer = Passer()
         self._nursery: Nursery | None = None
         self._problem: str | None = None
@@ -189,34 +184,24 @@ class Engine:
             self._is_over = True
             self._kill_everything()
             self.give_back()
-            self._selector.close()
+            self._lookout.close()
         if self._problem is not None:
             raise WorkerStartError(f"worker processes cannot be started:\n{self._problem}")
 
     def _step(self) -> None:
-        ready = self._selector.select(self._timeout_s())
+        signs = self._lookout.wait(self._timeout_s())
         self._mind_the_lease()
-        for key, _ in ready:
-            what, slot = key.data
-            match what:
-                case "channel":
-                    self._on_channel(slot)
-                case "nursery":
-                    self._on_nursery()
-                case "output":
-                    self._on_output(slot)
-                case "death":
-                    self._on_death(slot, key.fd)
-                case _:
-                    with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(self._wake)
+        for sign in signs:
+            self._heed(sign)
         while self._inbox:
             self._handle(self._inbox.popleft())
         while self._calls:
             self._calls.popleft()(self._processes)
         now = time.monotonic()
         self._finish_kills(now)
-        self._resume_outputs(now)
+        for slot in self._lookout.rested(now):
+            if slot in self._processes:
+                self._lookout.watch_outputs(slot, self._processes[slot].outputs)
         for sampled in self._gauge.due(now, self._processes, self.pool):
             self._handle(Reported(sampled.slot, self._report_of(sampled.slot)))
             self._handle(sampled)
@@ -224,6 +209,22 @@ class Engine:
         if deadline is not None and deadline <= time.monotonic():
             self._look_closer()
         self._on_change()
+
+    def _heed(self, sign: Sign) -> None:
+        match sign.source:
+            case Source.CHANNEL:
+                self._on_channel(sign.slot)
+            case Source.NURSERY:
+                self._on_nursery()
+            case Source.OUTPUT:
+                self._on_output(sign.slot)
+            case Source.DEATH:
+                self._on_death(sign.slot, sign.fd)
+            case Source.WAKE:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+            case _:
+                assert_never(sign.source)
 
     def _mind_the_lease(self) -> None:
         """Before anything else, since this process may have stood still until a moment ago."""
@@ -242,7 +243,7 @@ class Engine:
     def _timeout_s(self) -> float:
         times = [
             *self._kill_at.values(),
-            *self._output_at.values(),
+            *self._lookout.next_at(),
             *(since + BURIAL_S for since in self._dead_since.values()),
         ]
         others = (self._pool_deadline(), self._gauge.next_at(self._processes))
@@ -272,7 +273,7 @@ class Engine:
             return
         if process.wants_flush:
             process.flush()
-        self._watch_channel(slot, process)
+        self._lookout.watch_channel(slot, process)
 
     def _report_of(self, slot: int) -> Report:
         return self._hear(slot, self._processes[slot].report)
@@ -283,10 +284,10 @@ class Engine:
         before = process.outputs
         answer = ask()
         if process.outputs != before:
-            self._unwatch_outputs(before)
-            self._watch_output(slot, process)
+            self._lookout.forget_outputs(before)
+            self._lookout.watch_outputs(slot, process.outputs)
         if process.is_garbled:
-            self._unwatch(process.channel.fileno())
+            self._lookout.forget(process.channel.fileno())
             process.kill()
         return answer
 
@@ -296,26 +297,10 @@ class Engine:
         process = self._processes.get(slot)
         if process is None:
             return
-        self._unwatch_outputs(process.outputs)
+        self._lookout.forget_outputs(process.outputs)
         process.read_output()
         if process.outputs:
-            self._output_at[slot] = time.monotonic() + OUTPUT_PAUSE_S
-
-    def _resume_outputs(self, now: float) -> None:
-        for slot, due in list(self._output_at.items()):
-            if now >= due:
-                del self._output_at[slot]
-                if slot in self._processes:
-                    self._watch_output(slot, self._processes[slot])
-
-    def _watch_output(self, slot: int, process: WorkerProcess) -> None:
-        if slot not in self._output_at:
-            for pipe in process.outputs:
-                self._watch(pipe.fd, "output", slot)
-
-    def _unwatch_outputs(self, outputs: list[Pipe]) -> None:
-        for pipe in outputs:
-            self._unwatch(pipe.fd)
+            self._lookout.rest_outputs(slot, time.monotonic())
 
     # -- births and deaths ------------------------------------------------------------------------
 
@@ -360,7 +345,7 @@ class Engine:
                 self._bury(news.slot, None, problem=news.problem)
             return
         process.born(news.pid, news.pidfd)
-        self._watch(news.pidfd, "death", news.slot)
+        self._lookout.watch(news.pidfd, Source.DEATH, news.slot)
         if news.slot in self._kill_at:
             # Its end was decided before it was there.
             process.kill()
@@ -372,7 +357,7 @@ class Engine:
         """A process is dead; the nursery kills what it left, and then tells how it ended."""
         process = self._processes.get(slot)
         if process is not None and process.pidfd == pidfd:
-            self._unwatch(pidfd)
+            self._lookout.forget(pidfd)
             self._dead_since[slot] = time.monotonic()
             if process.is_ready:
                 self._make_successor(slot)
@@ -391,11 +376,9 @@ class Engine:
         self, slot: int, ended: Ended | None, *, problem: str = "", lost: bool = False
     ) -> None:
         process = self._processes.pop(slot)
-        for times in (self._kill_at, self._dead_since, self._output_at):
+        for times in (self._kill_at, self._dead_since):
             times.pop(slot, None)
-        for fd in (process.channel.fileno(), process.pidfd):
-            self._unwatch(fd)
-        self._unwatch_outputs(process.outputs)
+        self._lookout.forget_slot(slot, process)
         self._gauge.forget(slot)
         report, taken = process.recall()
         exit_ = process.bury(ended, problem=problem)
@@ -408,12 +391,12 @@ class Engine:
         self._nursery = Nursery(
             self._config, self._setup, needs_main="__main__" in self._registry.modules
         )
-        self._watch(self._nursery.control.fileno(), "nursery")
+        self._lookout.watch(self._nursery.control.fileno(), Source.NURSERY)
 
     def _on_nursery_lost(self) -> None:
         """Its workers die with it, by no fault of their jobs; another one takes its place."""
         assert self._nursery is not None  # noqa: S101 - for the type checker
-        self._unwatch(self._nursery.control.fileno())
+        self._lookout.forget(self._nursery.control.fileno())
         for process in self._processes.values():
             process.kill()
         was_loaded = self._nursery.is_loaded
@@ -452,7 +435,7 @@ class Engine:
                 process = self._processes[command.slot]
                 process.send(command.first, command.jobs)
                 if process.wants_flush:
-                    self._watch_channel(command.slot, process)
+                    self._lookout.watch_channel(command.slot, process)
             case Settle():
                 self._settle(command)
             case Recall():
@@ -503,25 +486,6 @@ class Engine:
         if self._nursery is not None:
             self._nursery.kill()
 
-    def _watch_channel(self, slot: int, process: WorkerProcess) -> None:
-        if process.is_garbled:
-            return
-        events = selectors.EVENT_READ
-        if process.wants_flush:
-            events |= selectors.EVENT_WRITE
-        self._watch(process.channel.fileno(), "channel", slot, events)
-
-    def _watch(self, fd: int, what: str, slot: int = 0, events: int = selectors.EVENT_READ) -> None:
-        try:
-            if self._selector.get_key(fd).events != events:
-                self._selector.modify(fd, events, (what, slot))
-        except KeyError:
-            self._selector.register(fd, events, (what, slot))
-
-    def _unwatch(self, fd: int) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
-
     def _spawn(self, slot: int) -> None:
         process = self._successors.pop(slot, None)
         if process is None:
@@ -532,10 +496,10 @@ class Engine:
                 self.post(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
                 return
         self._processes[slot] = process
-        self._watch_channel(slot, process)
-        self._watch_output(slot, process)
+        self._lookout.watch_channel(slot, process)
+        self._lookout.watch_outputs(slot, process.outputs)
         if process.pid:
-            self._watch(process.pidfd, "death", slot)
+            self._lookout.watch(process.pidfd, Source.DEATH, slot)
 
     def _make_successor(self, slot: int) -> None:
         """Has the next process of a slot begin while the present one dies.
