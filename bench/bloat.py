@@ -5,9 +5,9 @@
 As long as one transaction has its snapshot, no vacuum removes what others have finished with: each
 claim may have to step over all rows that were ever claimed. Jobs are inserted at a steady rate,
 claimed and acknowledged through the storage, without workers, and with a supervisor's marks of how
-far it has read; each part of the run tells how many jobs were claimed in a second of claiming. Both
-runs are on a fresh embedded PostgreSQL with its defaults. What to compare is how much the last part
-is slowed by the open transaction.
+far it has read; each part of the run tells how many jobs were claimed in a second of claiming. The
+two databases, each a fresh embedded PostgreSQL with its defaults, take turns ten times a second.
+What to compare is how much the last part is slowed by the open transaction.
 """
 
 from __future__ import annotations
@@ -91,17 +91,12 @@ class Load:
             timedelta(days=1),
         )
 
-    def run(self, seconds: float) -> Part:
-        """Goes on for a while; what could not be done in time is done later."""
-        part = Part()
-        began = time.monotonic()
-        for tick in range(round(seconds / TICK_S)):
-            time.sleep(max(0.0, began + tick * TICK_S - time.monotonic()))
-            self._storage.insert(self._jobs)
-            while len(claimed := self._claim(part)) == LIMIT:
-                self._acknowledge(claimed, part)
+    def tick(self, part: Part) -> None:
+        """Inserts what is due in a tick, and claims and acknowledges all there is."""
+        self._storage.insert(self._jobs)
+        while len(claimed := self._claim(part)) == LIMIT:
             self._acknowledge(claimed, part)
-        return part
+        self._acknowledge(claimed, part)
 
     def close(self) -> None:
         self._storage.close()
@@ -134,18 +129,21 @@ class Load:
 
 def main() -> None:
     options = parsed()
-    free, beside = (
-        one_run(options.seconds, options.rate, has_snapshot=has_snapshot)
-        for has_snapshot in (False, True)
-    )
-    report(free, beside, options)
+    with ExitStack() as stack:
+        free, beside = (Server(stack, options.rate) for _ in range(2))
+        for server in (free, beside):
+            server.load.tick(Part())
+        hold_snapshot(stack.enter_context(psycopg.connect(beside.dsn)))
+        for _ in range(PARTS):
+            run_part([free, beside], options.seconds / PARTS)
+    report(free.parts, beside.parts, options)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each of the two runs (60)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load (60)")
     parser.add_argument("--rate", type=int, default=2000, help="jobs inserted a second (2000)")
-    parser.add_argument("--full", action="store_true", help="ten minutes of each")
+    parser.add_argument("--full", action="store_true", help="ten minutes")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     if options.full:
@@ -153,28 +151,37 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def one_run(seconds: float, rate: int, *, has_snapshot: bool) -> list[Part]:
-    with ExitStack() as stack:
-        dsn = stack.enter_context(embedded_server())
-        fresh_schema(dsn)
-        watching = stack.enter_context(psycopg.connect(dsn, autocommit=True))
-        load = Load(dsn, rate)
-        stack.callback(load.close)
-        load.run(1.0)
-        if has_snapshot:
-            hold_snapshot(stack.enter_context(psycopg.connect(dsn)))
-        return [one_part(load, seconds / PARTS, watching) for _ in range(PARTS)]
-
-
 def hold_snapshot(connection: psycopg.Connection[Any]) -> None:
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     connection.execute("SELECT 1")
 
 
-def one_part(load: Load, seconds: float, watching: psycopg.Connection[Any]) -> Part:
-    part = load.run(seconds)
-    part.dead_rows = value(watching, ALL_DEAD) or 0
-    return part
+class Server:
+    """A fresh server, what is done on it, and what that took."""
+
+    def __init__(self, stack: ExitStack, rate: int) -> None:
+        self.dsn = stack.enter_context(embedded_server())
+        fresh_schema(self.dsn)
+        self._watching = stack.enter_context(psycopg.connect(self.dsn, autocommit=True))
+        self.load = Load(self.dsn, rate)
+        stack.callback(self.load.close)
+        self.parts: list[Part] = []
+
+    def end_part(self) -> None:
+        self.parts[-1].dead_rows = value(self._watching, ALL_DEAD) or 0
+
+
+def run_part(servers: Sequence[Server], seconds: float) -> None:
+    """The servers in turn; what could not be done in time is done later."""
+    for server in servers:
+        server.parts.append(Part())
+    began = time.monotonic()
+    for tick in range(round(seconds / TICK_S)):
+        time.sleep(max(0.0, began + tick * TICK_S - time.monotonic()))
+        for server in servers:
+            server.load.tick(server.parts[-1])
+    for server in servers:
+        server.end_part()
 
 
 def report(free: list[Part], beside: list[Part], options: argparse.Namespace) -> None:

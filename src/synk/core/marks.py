@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob, Mark
 
 LOOK_BACK_S: Final = 0.25
-"""How long marks are used, at the least, as long as claims find all that they want."""
+"""How long marks are used, at the least, before the next look."""
 
 _LOOK_BACK_SHARE: Final = 10
 """A look that takes long is made so much more rarely."""
 
-_LONG_S: Final = 0.005
-_LONG_ROW_S: Final = 2e-5
-"""A look that takes longer than this, and this for each job it brings, had a long way."""
+_LONG_S: Final = 0.002
+_JOB_S: Final = 1e-5
+_LONG_SHARE: Final = 1.5
+"""A look had a long way if it took longer than this, the second for each job that it brought, and
+the third times what a claim with marks takes without its jobs: on a server far away, everything
+takes long."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,8 @@ class _Reading:
     look_back_at: float = 0.0
     is_long: bool = False
     """Whether the last look had a long way: then the marks are kept until `look_back_at`."""
+    usual_s: float = 0.0
+    """What the last claim with marks took, without what its jobs take."""
 
 
 class Marks:
@@ -78,11 +83,13 @@ class Marks:
         reading = self._readings[queue]
         found = {job.priority: (job.scheduled_at, job.id) for job in jobs}
         is_look = not reading.marks
+        took_s = now - began
+        rest_s = max(0.0, took_s - _JOB_S * len(jobs))
         if is_look:
-            took_s = now - began
-            reading.is_long = took_s > _LONG_S + _LONG_ROW_S * len(jobs)
-            least_s = LOOK_BACK_S if len(jobs) >= limit else 0.0
-            reading.look_back_at = now + max(least_s, _LOOK_BACK_SHARE * took_s)
+            reading.is_long = rest_s > _LONG_S + _LONG_SHARE * reading.usual_s
+            reading.look_back_at = now + max(LOOK_BACK_S, _LOOK_BACK_SHARE * took_s)
+        else:
+            reading.usual_s = rest_s
         for priority, mark in found.items():
             reading.furthest[priority] = max(mark, reading.furthest.get(priority, mark))
         if len(jobs) >= limit:
