@@ -56,46 +56,62 @@ def test_a_claim_that_passed_over_something_perhaps_is_repeated_at_once() -> Non
     assert marks.claimed(QUEUE, [], limit=1, began=0.2, now=0.201) is None
 
 
+def after_long_looks(*jobs: ClaimedJob, took: float = 0.1) -> Marks:
+    """Three looks that found few jobs took long, the last of them until the second 3.0."""
+    marks = Marks([QUEUE])
+    for number in (1, 2, 3):
+        assert marks.of(QUEUE, number - took) == {}
+        limit = len(jobs) + 1
+        again_at = marks.claimed(QUEUE, jobs, limit=limit, began=number - took, now=float(number))
+        assert again_at is None
+    return marks
+
+
 def test_a_long_way_to_few_jobs_is_not_gone_again_at_once() -> None:
-    marks = marks_after(due(7, at=1.0, priority=1), due(3, at=5.0), limit=2)
-    marks.claimed(QUEUE, [], limit=2, began=0.1, now=0.1)
+    marks = after_long_looks(due(7, at=1.0, priority=1), due(4, at=6.0))
 
-    assert marks.claimed(QUEUE, [due(4, at=6.0)], limit=2, began=0.2, now=0.3) is None
-
-    assert marks.of(QUEUE, 0.4) == {1: (1.0, 7), 3: (6.0, 4)}
+    assert marks.of(QUEUE, 3.1) == {1: (1.0, 7), 3: (6.0, 4)}
     marks.announced()
-    assert marks.of(QUEUE, 1.2) == {1: (1.0, 7), 3: (6.0, 4)}
-    assert marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=1.2, now=1.2) == pytest.approx(1.3)
-    assert marks.of(QUEUE, 1.29) == {1: (1.0, 7), 3: (7.0, 5)}
-    assert marks.of(QUEUE, 1.3) == {}
+    assert marks.of(QUEUE, 3.9) == {1: (1.0, 7), 3: (6.0, 4)}
+    again_at = marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=3.9, now=3.9)
+    assert again_at == pytest.approx(4.0)
+    assert marks.of(QUEUE, 3.99) == {1: (1.0, 7), 3: (7.0, 5)}
+    assert marks.of(QUEUE, 4.01) == {}
+
+
+def test_a_look_that_waited_for_a_cpu_once_makes_no_long_way() -> None:
+    marks = after_long_looks(due(4, at=6.0))
+    assert marks.of(QUEUE, 4.01) == {}
+
+    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=4.01, now=4.011)
+
+    assert marks.of(QUEUE, 4.011) == {}
 
 
 def test_what_was_given_back_sets_no_mark_back_once_all_is_read() -> None:
-    marks = marks_after(due(9, at=9.0), limit=1, took=1.0)
-    assert marks.of(QUEUE, 11.0) == {}
+    marks = after_long_looks(due(9, at=9.0))
+    assert marks.of(QUEUE, 4.01) == {}
 
-    marks.claimed(QUEUE, [due(2, at=2.0)], limit=2, began=11.0, now=11.1)
+    marks.claimed(QUEUE, [due(2, at=2.0)], limit=2, began=4.01, now=4.1)
 
-    assert marks.of(QUEUE, 11.2) == {3: (9.0, 9)}
+    assert marks.of(QUEUE, 4.2) == {3: (9.0, 9)}
 
 
 def test_a_server_that_is_far_away_makes_no_long_way() -> None:
-    marks = marks_after(due(3, at=5.0), limit=2, took=0.02)
-    assert marks.of(QUEUE, 0.1) == {3: (5.0, 3)}
-    marks.claimed(QUEUE, [due(4, at=6.0)], limit=2, began=0.1, now=0.12)
-    assert marks.of(QUEUE, 0.3) == {}
+    marks = after_long_looks(due(3, at=5.0), took=0.02)
+    assert marks.of(QUEUE, 3.1) == {3: (5.0, 3)}
+    marks.claimed(QUEUE, [due(4, at=6.0)], limit=2, began=3.1, now=3.12)
+    assert marks.of(QUEUE, 3.3) == {}
 
-    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=0.3, now=0.32)
+    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=3.3, now=3.32)
 
-    assert marks.of(QUEUE, 0.32) == {}
+    assert marks.of(QUEUE, 3.32) == {}
 
 
 def test_the_time_that_many_jobs_take_is_no_long_way() -> None:
-    jobs = [due(number, at=1.0) for number in range(1000)]
+    marks = after_long_looks(*(due(number, at=1.0) for number in range(1000)), took=0.011)
 
-    marks = marks_after(*jobs, limit=1001, took=0.011)
-
-    assert marks.of(QUEUE, 0.011) == {}
+    assert marks.of(QUEUE, 3.0) == {}
 
 
 def test_what_lies_before_the_marks_is_looked_for_soon() -> None:

@@ -12,6 +12,7 @@ which comes soon: at once when nothing is left behind the marks, unless the way 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,9 @@ _LONG_SHARE: Final = 1.5
 the third times what a claim with marks takes without its jobs: on a server far away, everything
 takes long."""
 
+_LOOKS: Final = 3
+"""So many looks in a row must have had a long way: one alone may have waited for a CPU."""
+
 
 @dataclass(slots=True)
 class _Reading:
@@ -45,10 +49,15 @@ class _Reading:
     stopped_at: int = 0
     """The priority at which the last claim stopped."""
     look_back_at: float = 0.0
-    is_long: bool = False
-    """Whether the last look had a long way: then the marks are kept until `look_back_at`."""
+    looks_s: deque[float] = field(default_factory=lambda: deque([0.0], _LOOKS))
+    """What the last looks took, without what their jobs take."""
     usual_s: float = 0.0
-    """What the last claim with marks took, without what its jobs take."""
+    """What the last claim with marks took, likewise."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether looks have a long way: then the marks are kept until `look_back_at`."""
+        return min(self.looks_s) > _LONG_S + _LONG_SHARE * self.usual_s
 
 
 class Marks:
@@ -86,7 +95,7 @@ class Marks:
         took_s = now - began
         rest_s = max(0.0, took_s - _JOB_S * len(jobs))
         if is_look:
-            reading.is_long = rest_s > _LONG_S + _LONG_SHARE * reading.usual_s
+            reading.looks_s.append(rest_s)
             reading.look_back_at = now + max(LOOK_BACK_S, _LOOK_BACK_SHARE * took_s)
         else:
             reading.usual_s = rest_s
