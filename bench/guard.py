@@ -168,7 +168,7 @@ def checks(dsn: str, scale: int) -> list[Check]:
         Check(
             "drain",
             "two connections without workers",
-            lambda: synk_rates(dsn, jobs, CPUS)[1],
+            lambda: synk_rates(dsn, jobs, CPUS).per_s,
             lambda: floor_rate(dsn, jobs),
         ),
         Check(

@@ -1,12 +1,16 @@
 """How many no-op jobs a second synk drains through worker processes, beside the database's floor.
 
     python bench/throughput.py [--full] [--jobs N] [--processes N] [--rounds N] [--json FILE]
+                               [--long N] [--beside N]
 
 Both are measured in the same run, in turn, on a fresh embedded PostgreSQL with its defaults (fsync
 and synchronous_commit on): a drain through synk, from the first claim to the last acknowledgement
 by the database's clock, and the floor, the same claim and acknowledgement statements on two
 connections with no workers between them. The ratio is what to compare; the rates depend on the
 machine and on what else it does.
+
+With --full two more drains are measured in the same rounds: a long one, and one beside a
+transaction that stays open, so that no vacuum removes what the claims have left.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from synk.claim import Mark
 
@@ -49,11 +54,15 @@ SIZES = {
     "jobs": Size(100_000, 200_000, "jobs a drain"),
     "processes": Size(2, 2, "worker processes"),
     "rounds": Size(3, 7, "measurements of each"),
+    "long": Size(0, 1_000_000, "jobs of a long drain"),
+    "beside": Size(0, 300_000, "jobs of a drain beside an open transaction"),
 }
 DRAIN = "drain, jobs/s"
 INSERT = "insert_many, rows/s"
 MEMORY = "supervisor, MB (proportional)"
 TARGETS = {DRAIN: 80_000.0, INSERT: 150_000.0}
+TARGET_SHARES = {"long": 0.9, "beside": 0.85}
+"""Of the rate of a drain of --jobs."""
 
 
 @dataclass
@@ -67,32 +76,47 @@ def noop(job: synk.Job[Noop]) -> None:
 
 
 @dataclass
-class Round:
+class Drain:
     insert_per_s: float
-    synk_per_s: float
-    floor_per_s: float
+    per_s: float
     supervisor_mb: float
 
-    @property
-    def ratio(self) -> float:
-        return self.synk_per_s / self.floor_per_s
+
+@dataclass
+class Round:
+    floor_per_s: float
+    drain: Drain
+    others: dict[str, Drain]
+    """The drains beyond the first, by their options."""
 
 
 def main() -> None:
     options = parse(parser_of(__doc__), SIZES)
     with embedded_server() as dsn:
         facts = server_facts(dsn)
-        rounds = [one_round(dsn, options.jobs, options.processes) for _ in range(options.rounds)]
+        rounds = [one_round(dsn, options) for _ in range(options.rounds)]
     report(rounds, options, facts)
 
 
-def one_round(dsn: str, jobs: int, processes: int) -> Round:
-    floor = floor_rate(dsn, jobs)
-    insert, drain, memory = synk_rates(dsn, jobs, processes)
-    return Round(insert, drain, floor, memory)
+def one_round(dsn: str, options: argparse.Namespace) -> Round:
+    floor = floor_rate(dsn, options.jobs)
+    drain = synk_rates(dsn, options.jobs, options.processes)
+    others: dict[str, Drain] = {}
+    if options.long:
+        others["long"] = synk_rates(dsn, options.long, options.processes)
+    if options.beside:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            others["beside"] = synk_rates(
+                dsn, options.beside, options.processes, lambda: connection.execute("SELECT 1")
+            )
+    return Round(floor, drain, others)
 
 
-def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float]:
+def synk_rates(
+    dsn: str, jobs: int, processes: int, before: Callable[[], object] = lambda: None
+) -> Drain:
+    """Drains so many jobs; *before* is called when they are inserted."""
     fresh_schema(dsn)
     client = synk.Client(
         storage=synk.PostgresStorage(dsn),
@@ -103,6 +127,7 @@ def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float
     began = time.perf_counter()
     client.insert_many(("noop", Noop(n)) for n in range(jobs))
     insert = jobs / (time.perf_counter() - began)
+    before()
     memory: list[float] = []
 
     def stop_when_drained() -> None:
@@ -125,7 +150,7 @@ def synk_rates(dsn: str, jobs: int, processes: int) -> tuple[float, float, float
             " FROM synk.job",
         )
     client.close()
-    return insert, jobs / seconds, max(memory, default=0.0)
+    return Drain(insert, jobs / seconds, max(memory, default=0.0))
 
 
 def floor_rate(dsn: str, jobs: int) -> float:
@@ -206,13 +231,34 @@ def floor_ack(claim_seq: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
 def report(rounds: list[Round], options: argparse.Namespace, facts: dict[str, object]) -> None:
     results = Results(facts={"server": facts, "floor_batch": BATCH})
     for one in rounds:
-        results.add(SYNK, {DRAIN: one.synk_per_s, INSERT: one.insert_per_s})
-        results.add(SYNK, {MEMORY: one.supervisor_mb})
+        results.add(SYNK, {DRAIN: one.drain.per_s, INSERT: one.drain.insert_per_s})
+        results.add(SYNK, {MEMORY: one.drain.supervisor_mb})
         results.add(FLOOR, {DRAIN: one.floor_per_s})
-    ratio = statistics.median(one.ratio for one in rounds)
+        for name, other in one.others.items():
+            results.add(SYNK, {f"{name_of(name, options)}, jobs/s": other.per_s})
+            results.add(SYNK, {f"{name_of(name, options)}, supervisor, MB": other.supervisor_mb})
     title = f"{options.jobs:,} no-op jobs, {options.processes} worker processes"
-    notes = [f"synk / floor: {ratio:.2f}; to reach: 0.85"]
+    notes = [
+        f"synk / floor: {median_share(rounds, lambda one: one.floor_per_s):.2f}; to reach: 0.85"
+    ]
+    notes += [
+        f"{name_of(name, options)} / drain: "
+        f"{1 / median_share(rounds, lambda one, name=name: one.others[name].per_s):.2f}; "
+        f"to reach: {TARGET_SHARES[name]}"
+        for name in rounds[0].others
+    ]
     publish(options, "throughput", title, results, TARGETS, notes)
+
+
+def name_of(other: str, options: argparse.Namespace) -> str:
+    """Says which drain it is."""
+    how = {"long": "", "beside": " beside an open transaction"}[other]
+    return f"drain of {getattr(options, other):,}{how}"
+
+
+def median_share(rounds: list[Round], of: Callable[[Round], float]) -> float:
+    """The rate of the first drain, by that of another one in the same round."""
+    return statistics.median(one.drain.per_s / of(one) for one in rounds)
 
 
 if __name__ == "__main__":
