@@ -170,6 +170,24 @@ def test_the_async_client_has_the_same_verbs(dsn: str) -> None:
     asyncio.run(use())
 
 
+def test_the_async_client_stores_many_jobs_in_their_order_or_none(dsn: str) -> None:
+    async def use() -> None:
+        async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as client:
+            jobs = [(str(n), handlers.Noop(n), synk.InsertOptions()) for n in range(10_000)]
+            ids = await client.insert_many(jobs)
+            assert ids == list(range(ids[0], ids[0] + len(jobs)))
+            rows = [await client.get(job_id) for job_id in (ids[0], ids[-1])]
+            assert [row and row.name for row in rows] == ["0", "9999"]
+            jobs[5_000] = ("x", handlers.Noop(), synk.InsertOptions(depends_on=(10**9,)))
+            with pytest.raises(synk.UnknownDependency, match="depends_on=1000000000"):
+                await client.insert_many(jobs)
+            assert await client.insert("y", handlers.Noop()) > ids[-1]
+
+    asyncio.run(use())
+    with synk.Client(storage=synk.PostgresStorage(dsn)) as client:
+        assert client.storage.counts() == {JobState.AVAILABLE: 10_001}
+
+
 def test_an_async_transaction_takes_its_jobs_along(dsn: str) -> None:
     async def use() -> None:
         async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as client:

@@ -130,6 +130,27 @@ def test_a_dependency_that_is_not_there_is_named(storage: PostgresStorage) -> No
         insert(storage, depends_on=(4711,))
 
 
+MANY = 10_000
+"""Jobs whose insert takes several statements."""
+
+
+@pytest.mark.parametrize("place", [0, MANY // 2, MANY - 1])
+def test_of_many_jobs_none_is_stored_where_one_is_refused(
+    storage: PostgresStorage, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [new_job()] * MANY
+    jobs[place] = new_job(options=synk.InsertOptions(depends_on=(10**9,)))
+
+    with pytest.raises(synk.UnknownDependency, match="depends_on=1000000000: there is no such"):
+        storage.insert(jobs)
+
+    assert storage.counts() == {}
+    # The connection is as good as before.
+    assert len(storage.insert([new_job()] * MANY)) == MANY
+    assert caplog.records == []
+    storage.close()
+
+
 def test_a_value_that_the_table_refuses_is_an_invalid_job(storage: PostgresStorage) -> None:
     for job in (new_job(name="x" * 128), new_job(args='{"a": "\\u0000"}'), new_job(args="{")):
         with pytest.raises(synk.InvalidJob, match="job="):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from collections import deque
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
@@ -70,6 +71,8 @@ class AsyncPostgresStorage:
                 if len(jobs) == 1:
                     return await self._insert_on(own, jobs)
                 async with own.transaction():
+                    if self._storage.is_pipelined(jobs):
+                        return await self._insert_pipelined(own, jobs)
                     return await self._insert_on(own, jobs)
 
     async def _insert_on(
@@ -78,6 +81,24 @@ class AsyncPostgresStorage:
         ids: list[int] = []
         for statement in insert_statements(self._statements, jobs):
             ids += await _execute(connection, statement)
+        return ids
+
+    async def _insert_pipelined(
+        self, connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]
+    ) -> list[int]:
+        """See `PostgresStorage`."""
+        ids: list[int] = []
+        async with connection.pipeline(), AsyncExitStack() as cursors:
+            sent: deque[tuple[Statement[list[int]], psycopg.AsyncCursor[tuple[Any, ...]]]] = deque()
+            for statement in insert_statements(self._statements, jobs):
+                cursor = connection.cursor(binary=statement.binary, row_factory=tuple_row)
+                await cursors.enter_async_context(cursor)
+                await cursor.execute(statement.text, statement.parameters)
+                sent.append((statement, cursor))
+                if len(sent) > 1:
+                    ids += await _answer(*sent.popleft())
+            for each in sent:
+                ids += await _answer(*each)
         return ids
 
     async def cancel(self, job_id: int) -> Change:
@@ -162,3 +183,8 @@ async def _execute(connection: psycopg.AsyncConnection[Any], statement: Statemen
         await cursor.execute(statement.text, statement.parameters)
         rows = await cursor.fetchall() if cursor.description is not None else []
         return statement.read(rows, cursor.rowcount)
+
+
+async def _answer(statement: Statement[T], cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> T:
+    """Waits for the rows of a statement that was sent."""
+    return statement.read(await cursor.fetchall(), cursor.rowcount)

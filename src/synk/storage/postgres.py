@@ -15,7 +15,8 @@ import select
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from collections import deque
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import psycopg
@@ -70,7 +71,7 @@ _PING_ANSWER_S: Final = 5.0
 _MIGRATION_S: Final = 6 * 3600.0
 """An index over a large table takes its time."""
 
-_INSERT_JOBS: Final = 5_000
+_INSERT_JOBS: Final = 2_500
 _INSERT_CHARACTERS: Final = 16 * 1024 * 1024
 """Rows, and characters of arguments, of one statement: beyond this a bulk insert gains nothing, and
 memory grows; the server's limit is 256 MB."""
@@ -163,12 +164,39 @@ class PostgresStorage:
             if len(jobs) == 1:
                 return self._insert_on(own, jobs)
             with own.transaction():
+                if self.is_pipelined(jobs):
+                    return self._insert_pipelined(own, jobs)
                 return self._insert_on(own, jobs)
 
     def _insert_on(self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> list[int]:
         ids: list[int] = []
         for statement in insert_statements(self.statements, jobs):
             ids += _execute(connection, statement)
+        return ids
+
+    def is_pipelined(self, jobs: Sequence[NewJob]) -> bool:
+        """Whether the insert of *jobs* takes several statements, and they may be under way at once.
+
+        Not through a pooler, some of which lose their way then.
+        """
+        return self._connector.pooler is None and len(jobs) > _INSERT_JOBS
+
+    def _insert_pipelined(
+        self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]
+    ) -> list[int]:
+        """While the server works on one statement, the next one is made and sent."""
+        ids: list[int] = []
+        with connection.pipeline(), ExitStack() as cursors:
+            sent: deque[tuple[Statement[list[int]], psycopg.Cursor[tuple[Any, ...]]]] = deque()
+            for statement in insert_statements(self.statements, jobs):
+                cursor = connection.cursor(binary=statement.binary, row_factory=tuple_row)
+                cursors.enter_context(cursor)
+                cursor.execute(statement.text, statement.parameters)
+                sent.append((statement, cursor))
+                if len(sent) > 1:
+                    ids += _answer(*sent.popleft())
+            for each in sent:
+                ids += _answer(*each)
         return ids
 
     def get_job_available(
@@ -509,3 +537,8 @@ def _execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:
         cursor.execute(statement.text, statement.parameters)
         rows = cursor.fetchall() if cursor.description is not None else []
         return statement.read(rows, cursor.rowcount)
+
+
+def _answer(statement: Statement[T], cursor: psycopg.Cursor[tuple[Any, ...]]) -> T:
+    """Waits for the rows of a statement that was sent."""
+    return statement.read(cursor.fetchall(), cursor.rowcount)
