@@ -6,7 +6,7 @@ import pytest
 
 from core.world import job
 from synk.claim import ClaimedJob
-from synk.core.marks import LOOK_BACK_S, Marks
+from synk.core.marks import LOOK_BACK_MAX_S, LOOK_BACK_S, Marks
 
 QUEUE = "default"
 
@@ -72,40 +72,52 @@ def test_a_long_way_to_few_jobs_is_not_gone_again_at_once() -> None:
 
     assert marks.of(QUEUE, 3.1) == {1: (1.0, 7), 3: (6.0, 4)}
     marks.announced()
-    assert marks.of(QUEUE, 3.9) == {1: (1.0, 7), 3: (6.0, 4)}
-    again_at = marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=3.9, now=3.9)
-    assert again_at == pytest.approx(4.0)
-    assert marks.of(QUEUE, 3.99) == {1: (1.0, 7), 3: (7.0, 5)}
-    assert marks.of(QUEUE, 4.01) == {}
+    assert marks.of(QUEUE, 5.9) == {1: (1.0, 7), 3: (6.0, 4)}
+    again_at = marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=5.9, now=5.9)
+    assert again_at == pytest.approx(6.0)
+    assert marks.of(QUEUE, 5.99) == {1: (1.0, 7), 3: (7.0, 5)}
+    assert marks.of(QUEUE, 6.01) == {}
 
 
 def test_a_look_that_waited_for_a_cpu_once_makes_no_long_way() -> None:
     marks = after_long_looks(due(4, at=6.0))
-    assert marks.of(QUEUE, 4.01) == {}
+    assert marks.of(QUEUE, 6.01) == {}
 
-    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=4.01, now=4.011)
+    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=6.01, now=6.011)
 
-    assert marks.of(QUEUE, 4.011) == {}
+    assert marks.of(QUEUE, 6.011) == {}
+
+
+def test_a_claim_with_marks_that_waited_once_makes_no_look_short() -> None:
+    marks = after_long_looks(due(4, at=6.0))
+    assert marks.of(QUEUE, 3.1)
+    marks.claimed(QUEUE, [], limit=2, began=3.1, now=4.1)
+    assert marks.of(QUEUE, 6.01) == {}
+
+    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=6.01, now=6.11)
+
+    assert marks.of(QUEUE, 6.2)
 
 
 def test_what_was_given_back_sets_no_mark_back_once_all_is_read() -> None:
     marks = after_long_looks(due(9, at=9.0))
-    assert marks.of(QUEUE, 4.01) == {}
+    assert marks.of(QUEUE, 6.01) == {}
 
-    marks.claimed(QUEUE, [due(2, at=2.0)], limit=2, began=4.01, now=4.1)
+    marks.claimed(QUEUE, [due(2, at=2.0)], limit=2, began=6.01, now=6.11)
 
-    assert marks.of(QUEUE, 4.2) == {3: (9.0, 9)}
+    assert marks.of(QUEUE, 6.2) == {3: (9.0, 9)}
 
 
 def test_a_server_that_is_far_away_makes_no_long_way() -> None:
     marks = after_long_looks(due(3, at=5.0), took=0.02)
     assert marks.of(QUEUE, 3.1) == {3: (5.0, 3)}
-    marks.claimed(QUEUE, [due(4, at=6.0)], limit=2, began=3.1, now=3.12)
-    assert marks.of(QUEUE, 3.3) == {}
+    for _ in range(40):
+        marks.claimed(QUEUE, [], limit=2, began=3.1, now=3.12)
+    assert marks.of(QUEUE, 3.7) == {}
 
-    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=3.3, now=3.32)
+    marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=3.7, now=3.72)
 
-    assert marks.of(QUEUE, 3.32) == {}
+    assert marks.of(QUEUE, 3.72) == {}
 
 
 def test_the_time_that_many_jobs_take_is_no_long_way() -> None:
@@ -122,11 +134,14 @@ def test_what_lies_before_the_marks_is_looked_for_soon() -> None:
     assert marks.of(QUEUE, LOOK_BACK_S) == {}
 
 
-def test_a_long_way_is_gone_more_rarely() -> None:
-    marks = marks_after(due(3, at=5.0), limit=1, took=0.3)
+def test_a_long_way_is_gone_more_rarely_up_to_a_limit() -> None:
+    marks = marks_after(due(3, at=5.0), limit=1, took=0.1)
+    assert marks.of(QUEUE, 3.0)
+    assert marks.of(QUEUE, 3.2) == {}
 
-    assert marks.of(QUEUE, 3.2)
-    assert marks.of(QUEUE, 3.4) == {}
+    marks = marks_after(due(3, at=5.0), limit=1, took=5.0)
+    assert marks.of(QUEUE, 4.9 + LOOK_BACK_MAX_S)
+    assert marks.of(QUEUE, 5.0 + LOOK_BACK_MAX_S) == {}
 
 
 def test_what_is_announced_may_be_more_urgent_than_what_is_read() -> None:

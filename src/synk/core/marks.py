@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 LOOK_BACK_S: Final = 0.25
 """How long marks are used, at the least, before the next look."""
 
-_LOOK_BACK_SHARE: Final = 10
-"""A look that takes long is made so much more rarely."""
+_LOOK_BACK_SHARE: Final = 30
+LOOK_BACK_MAX_S: Final = 10.0
+"""A look that takes long is made so much more rarely, but after the second at the latest. Claims
+take a small part of the time, and the looks among them shall not take as much again."""
 
 _LONG_S: Final = 0.002
 _JOB_S: Final = 1e-5
@@ -33,6 +35,10 @@ _LONG_SHARE: Final = 1.5
 """A look had a long way if it took longer than this, the second for each job that it brought, and
 the third times what a claim with marks takes without its jobs: on a server far away, everything
 takes long."""
+
+_RISE: Final = 1.1
+_RISE_S: Final = 0.0005
+"""By so much what is usual rises with one claim at most."""
 
 _LOOKS: Final = 3
 """So many looks in a row must have had a long way: one alone may have waited for a CPU."""
@@ -52,7 +58,8 @@ class _Reading:
     looks_s: deque[float] = field(default_factory=lambda: deque([0.0], _LOOKS))
     """What the last looks took, without what their jobs take."""
     usual_s: float = 0.0
-    """What the last claim with marks took, likewise."""
+    """What claims with marks take, likewise: it follows quicker ones at once and slower ones bit by
+    bit, so that one that waited for something makes no long way look short."""
 
     @property
     def is_long(self) -> bool:
@@ -96,9 +103,10 @@ class Marks:
         rest_s = max(0.0, took_s - _JOB_S * len(jobs))
         if is_look:
             reading.looks_s.append(rest_s)
-            reading.look_back_at = now + max(LOOK_BACK_S, _LOOK_BACK_SHARE * took_s)
+            pause_s = min(LOOK_BACK_MAX_S, _LOOK_BACK_SHARE * took_s)
+            reading.look_back_at = now + max(LOOK_BACK_S, pause_s)
         else:
-            reading.usual_s = rest_s
+            reading.usual_s = min(rest_s, _RISE * reading.usual_s + _RISE_S)
         for priority, mark in found.items():
             reading.furthest[priority] = max(mark, reading.furthest.get(priority, mark))
         if len(jobs) >= limit:
