@@ -144,8 +144,7 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
             specs = [("x", handlers.Write(str(log), str(n), 0.01)) for n in range(300)]
             ids = client.insert_many(specs)
             for _ in range(3):
-                pid = wait_until(lambda: _a_backend_of_synk(dsn), what="the server to be back")
-                os.kill(pid, signal.SIGKILL)
+                pid = wait_until(lambda: _killed_backend(dsn), what="a kill of a backend")
                 wait_until(lambda gone=Path(f"/proc/{pid}"): not gone.exists())
             rows = wait_until(lambda: _all_ended(client, ids), what="all jobs to end")
         own_server.reconnect()
@@ -156,16 +155,20 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
     assert facts.of(telemetry.LeaseOver) == []
 
 
-def _a_backend_of_synk(dsn: str) -> int | None:
+def _killed_backend(dsn: str) -> int | None:
+    """Kills a backend of synk; returns its pid, or None: there was none, or it was just ending."""
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:
             row = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
                 " AND application_name = 'synk' ORDER BY random() LIMIT 1"
             ).fetchone()
-    except psycopg.OperationalError:
+            if row is None:
+                return None
+            os.kill(row[0], signal.SIGKILL)
+    except (psycopg.OperationalError, ProcessLookupError):
         return None
-    return None if row is None else row[0]
+    return row[0]
 
 
 def _all_ended(client: synk.Client, ids: list[int]) -> list[synk.JobRow] | None:

@@ -46,7 +46,7 @@ def test_what_lies_before_the_marks_is_run_while_the_queue_never_empties(
 
 def test_an_urgent_job_does_not_wait_for_the_end_of_a_drain(dsn: str) -> None:
     with make_client(dsn) as producer:
-        producer.insert_many([NOOP] * 10_000)
+        producer.insert_many([NOOP] * 60_000)
         with supervised(dsn, processes=1):
             wait_until(lambda: producer.storage.counts().get(JobState.COMPLETED, 0) > 1_000)
             urgent = producer.insert(*NOOP, URGENT)
