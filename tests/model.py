@@ -133,7 +133,7 @@ class ModelStorage:
         if connection is not None:
             raise ConfigurationError("connection", connection, "the model has no connections")
         with self._call():
-            keys = set[str | None]()
+            keys = {entry.row.idempotency_key for entry in self._entries.values()}
             for job in jobs:
                 key = job.options.idempotency_key
                 if key is None or key not in keys:
