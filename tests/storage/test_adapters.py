@@ -23,6 +23,7 @@ from servers import MIGRATIONS
 from supervising import TESTS, make_client
 from synk import Change, JobState
 from synk.storage import embedded, migrate
+from synk.storage.connecting import Connector, Pool
 
 
 def test_making_a_storage_opens_nothing(connection) -> None:
@@ -249,3 +250,25 @@ def test_a_program_that_closes_nothing_ends_by_itself(dsn: str) -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_a_pool_that_another_thread_gave_up_meanwhile_is_no_trouble(dsn: str) -> None:
+    class LateToThePool(Connector):
+        """Another thread gives up the pool just after this one has looked at it."""
+
+        is_late = False
+
+        def _opened_pool(self) -> Pool:
+            pool = super()._opened_pool()
+            if self.is_late:
+                self.is_late = False
+                self.close()
+            return pool
+
+    storage = synk.PostgresStorage(dsn)
+    connector = storage._connector = LateToThePool(dsn, None)
+    assert storage.counts() == {}
+    connector.is_late = True
+
+    assert storage.counts() == {}
+    storage.close()

@@ -12,7 +12,7 @@ import os
 import select
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import psycopg
@@ -217,14 +217,24 @@ class Connector:
     @contextmanager
     def connection(self) -> Generator[psycopg.Connection[Any]]:
         """Lends a connection of the pool."""
-        pool = self._opened_pool()
-        with pool.connection(timeout=CONNECT_S) as connection:
-            if pool is self._given or is_alive(connection):
-                yield connection
-                return
-        self.drop_pool()
-        with self._opened_pool().connection(timeout=CONNECT_S) as connection:
+        with ExitStack() as lent:
+            pool, connection = self._lend(lent)
+            if pool is not self._given and not is_alive(connection):
+                lent.close()
+                self.drop_pool()
+                _, connection = self._lend(lent)
             yield connection
+
+    def _lend(self, lent: ExitStack) -> tuple[Pool, psycopg.Connection[Any]]:
+        pool = self._opened_pool()
+        try:
+            return pool, lent.enter_context(pool.connection(timeout=CONNECT_S))
+        except psycopg_pool.PoolClosed:
+            if pool is self._given:
+                raise
+            # Another thread has given it up since; that is no trouble of this one.
+            pool = self._opened_pool()
+            return pool, lent.enter_context(pool.connection(timeout=CONNECT_S))
 
     @contextmanager
     def single(
