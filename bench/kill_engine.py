@@ -127,7 +127,7 @@ def running_bench(spinning: int) -> Generator[Bench]:
         settle=lambda _: None,
         on_change=lambda: None,
     )
-    engine.watch = watch
+    engine.crew.watch = watch
     thread = threading.Thread(target=engine.run)
     thread.start()
     bench = Bench(engine, watch, tag, spinning)

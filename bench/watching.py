@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import synk
 from synk.core import messages as m
 from synk.core.pool import Pool
+from synk.runtime.crew import Crew
 from synk.runtime.engine import Engine
 
 if TYPE_CHECKING:
@@ -147,15 +148,20 @@ class WatchedPool(Pool):
         return commands
 
 
-class WatchedEngine(Engine):
+class WatchedCrew(Crew):
     """Tells the watch also of births and deaths, of which the pool hears later or never."""
 
     watch: Watch
 
-    def _on_death(self, slot: int, pidfd: int) -> None:
+    def on_death(self, slot: int, pidfd: int) -> None:
         self.watch.died(slot)
-        super()._on_death(slot, pidfd)
+        super().on_death(slot, pidfd)
 
     def _on_started(self, news: Started) -> None:
         self.watch.born(news.slot)
         super()._on_started(news)
+
+
+class WatchedEngine(Engine):
+    crew_type = WatchedCrew
+    crew: WatchedCrew

@@ -24,7 +24,7 @@ from engine.acting import (
 )
 from supervising import ended, wait_until
 from synk import Cause, JobState
-from synk.runtime import engine, gauge
+from synk.runtime import crew, gauge
 from synk.runtime.gauge import OomWatch
 
 MIB = 1 << 20
@@ -117,7 +117,7 @@ def test_w23_a_kill_by_the_kernel_is_told_by_what_the_control_group_counts(
     """No real group can be filled here: its counter is a file of the test's."""
     events, log = tmp_path / "memory.events", tmp_path / "log"
     events.write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n")
-    monkeypatch.setattr(engine, "OomWatch", functools.partial(OomWatch, events))
+    monkeypatch.setattr(crew, "OomWatch", functools.partial(OomWatch, events))
     with acting(dsn) as client:
         job_id = insert(client, "wait", log=log, path=tmp_path / "never")
         pid = begun(log, "wait")

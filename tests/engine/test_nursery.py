@@ -17,7 +17,7 @@ from engine.test_imports import module_of, never_tried, problem_at_start
 from engine.workers import WORKERS
 from supervising import TESTS, ended, make_client, wait_until
 from synk import JobState
-from synk.runtime import engine
+from synk.runtime import crew
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
@@ -75,7 +75,7 @@ def test_w25_a_nursery_that_dies_while_nothing_runs_is_replaced(dsn: str) -> Non
 def test_w25_a_nursery_that_stands_still_is_replaced_once_a_death_is_not_told(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BURIAL_S", 0.5)
+    monkeypatch.setattr(crew, "BURIAL_S", 0.5)
     log, release = tmp_path / "log", tmp_path / "release"
     with acting(dsn) as client:
         job_id = insert(client, "tick", log=log, path=release)

@@ -25,6 +25,7 @@ from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.retry import Verdict
+from synk.runtime.crew import Crew
 from synk.runtime.engine import Engine
 from synk.runtime.nursery import Ended, Started
 
@@ -58,26 +59,34 @@ def running(engine_type: type[E]) -> Iterator[tuple[E, queue.SimpleQueue[Settle]
         assert not thread.is_alive()
 
 
-class LateNews(Engine):
+class LateNews(Crew):
     """Hears of a birth only after the newborn itself has spoken, as on a busy machine."""
 
     late: Started | None = None
 
     def _on_started(self, news: Started) -> None:
-        if self._processes[news.slot].is_ready:
+        if self.processes[news.slot].is_ready:
             super()._on_started(news)
         else:
             self.late = news
 
-    def _on_channel(self, slot: int) -> None:
-        super()._on_channel(slot)
-        if self.late is not None and self._processes[slot].is_ready:
+    def hear_late_news(self, slot: int) -> None:
+        if self.late is not None and self.processes[slot].is_ready:
             late, self.late = self.late, None
             super()._on_started(late)
 
 
+class LateEngine(Engine):
+    crew_type = LateNews
+
+    def _on_channel(self, slot: int) -> None:
+        super()._on_channel(slot)
+        assert isinstance(self.crew, LateNews)
+        self.crew.hear_late_news(slot)
+
+
 def test_a_worker_that_is_ready_before_its_birth_is_announced_has_its_pid() -> None:
-    with running(LateNews) as (engine, settled):
+    with running(LateEngine) as (engine, settled):
         engine.post(Claimed([job(1, kind="noop")]))
 
         [(_, _, pid)] = settled.get(timeout=DEADLINE_S).successes
@@ -107,20 +116,20 @@ def test_a_pool_that_fails_loses_no_outcome_that_it_has_taken_in() -> None:
     assert 1 in done
 
 
-class SpawnsOnce(Engine):
+class SpawnsOnce(Crew):
     """Has no descriptors left for a second process."""
 
     has_spawned = False
 
-    def _spawn(self, slot: int) -> None:
+    def spawn(self, slot: int) -> None:
         if self.has_spawned:
             raise OSError(errno.EMFILE, "too many open files")
         self.has_spawned = True
-        super()._spawn(slot)
+        super().spawn(slot)
 
 
 def test_an_engine_that_cannot_do_the_next_thing_loses_no_outcome() -> None:
-    engine, settled = made(SpawnsOnce)
+    engine, settled = made(engine_with(SpawnsOnce))
     crashing = job(1, kind="misbehave")
     crashing.args = '{"how": "os_exit"}'
     engine.post(Claimed([crashing]))
@@ -132,7 +141,7 @@ def test_an_engine_that_cannot_do_the_next_thing_loses_no_outcome() -> None:
     assert (ended.job.id, ended.verdict) == (1, Verdict.FAILED)
 
 
-class LateBurial(Engine):
+class LateBurial(Crew):
     """Hears of an end only once the slot's next process is there, as when a big one dies slowly."""
 
     late: Ended | None = None
@@ -179,6 +188,10 @@ class ShortLivedSuccessor(LateBurial):
         self._go_on()
 
 
+def engine_with(crew_type: type[Crew]) -> type[Engine]:
+    return type("EngineWithCrew", (Engine,), {"crew_type": crew_type})
+
+
 def crash_and_go_on(engine: Engine, settled: queue.SimpleQueue[Settle]) -> int:
     """Returns the pid of the process that ran a job after the one that had crashed."""
     crashing = job(1, kind="misbehave")
@@ -193,15 +206,17 @@ def crash_and_go_on(engine: Engine, settled: queue.SimpleQueue[Settle]) -> int:
 
 
 def test_the_next_process_of_a_slot_begins_while_the_last_one_dies() -> None:
-    with running(LateBurial) as (engine, settled):
+    with running(engine_with(LateBurial)) as (engine, settled):
         pid = crash_and_go_on(engine, settled)
 
-        assert engine.successors == [pid]
+        assert isinstance(engine.crew, LateBurial)
+        assert engine.crew.successors == [pid]
 
 
 def test_a_successor_that_dies_before_its_time_is_missed_by_nobody() -> None:
-    with running(ShortLivedSuccessor) as (engine, settled):
+    with running(engine_with(ShortLivedSuccessor)) as (engine, settled):
         pid = crash_and_go_on(engine, settled)
 
-        assert len(engine.successors) == 1
-        assert pid not in engine.successors
+        assert isinstance(engine.crew, ShortLivedSuccessor)
+        assert len(engine.crew.successors) == 1
+        assert pid not in engine.crew.successors

@@ -12,13 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import socket
 import time
 import weakref
 from collections import deque
-from dataclasses import replace
-from multiprocessing import reduction
-from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, assert_never
 
 from synk import retry
 from synk.core.messages import (
@@ -26,10 +23,8 @@ from synk.core.messages import (
     Claimed,
     Dismiss,
     DrainRequested,
-    Exit,
     GiveUp,
     Kill,
-    KillReason,
     LeaseLost,
     LeaseRenewed,
     Recall,
@@ -40,17 +35,13 @@ from synk.core.messages import (
     Settle,
     Spawn,
     Tick,
-    WorkerExited,
     WorkerReady,
 )
-from synk.errors import ConfigurationError, WorkerStartError
-from synk.runtime import linux
-from synk.runtime.gauge import Gauge, OomWatch
+from synk.errors import WorkerStartError
+from synk.runtime.crew import Crew
+from synk.runtime.gauge import Gauge
 from synk.runtime.lookout import Lookout, Source
-from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started
-from synk.runtime.output import Passer
-from synk.runtime.process import WorkerProcess
-from synk.runtime.setup import QueueSetup, Setup
+from synk.runtime.setup import setup_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,22 +51,13 @@ if TYPE_CHECKING:
     from synk.core.pool import Pool
     from synk.registry import Registry
     from synk.runtime.lookout import Sign
-
-STACK_WAIT_S: Final = 0.1
-"""From the request for a stack to the SIGKILL, where the stack does not end the process before. A
-dump takes about a millisecond, more on busy cores."""
+    from synk.runtime.process import WorkerProcess
 
 ANSWER_S: Final = 2.0
 """How long the loop may take to get to a question; longer, and it is on its way out."""
 
 _ANSWER_PAUSE_S: Final = 0.05
 """Between two looks whether the loop is still there to answer."""
-
-BURIAL_S: Final = 5.0
-"""A worker that is dead for so long without word from the nursery: then that is replaced too."""
-
-_PASS_ON_S: Final = 1.0
-"""How long the last output may take to be passed on, at the end."""
 
 _LONGEST_WAIT_S: Final = 60.0
 
@@ -100,6 +82,8 @@ class Engine:
         ConfigurationError: a worker cannot be sent to a process.
     """
 
+    crew_type: ClassVar[type[Crew]] = Crew
+
     def __init__(  # noqa: PLR0913 - the parts of an engine, the rarer ones by name
         self,
         pool: Pool,
@@ -117,32 +101,26 @@ class Engine:
         self._lease_left_s = lease_left_s
         self._is_over = False
         """Whether the loop has ended, so that nobody answers any more."""
-        self._config = config
-        self._registry = registry
-        self._client_id = client_id
         self._settle = settle
         self._on_change = on_change
-        self._processes: dict[int, WorkerProcess] = {}
-        self._successors: dict[int, WorkerProcess] = {}
-        """Made ahead, for slots whose process is dying: it takes as long to die as these to begin.
-        Nothing is heard of them until they take over."""
-        self._kill_at: dict[int, float] = {}
-        self._dead_since: dict[int, float] = {}
-        """Slots whose process is dead and not buried yet."""
         self._gauge = Gauge()
-        self._oom = OomWatch()
         self._inbox: deque[Event] = deque()
         self._events: deque[Event] = deque()
         self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
-        self._setup = _setup(config, registry, queues, client_id, schema)
         self._lookout = Lookout()
+        self.crew = self.crew_type(
+            config,
+            setup_of(config, registry, queues, client_id, schema),
+            self._lookout,
+            needs_main="__main__" in registry.modules,
+            tell=self._handle,
+            is_draining=lambda: pool.draining,
+        )
+        self._processes = self.crew.processes
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Open as long as anybody can post: the number may be another file's once it is closed.
         weakref.finalize(self, os.close, self._wake)
         self._lookout.watch(self._wake, Source.WAKE)
-        self._passer = Passer()
-        self._nursery: Nursery | None = None
-        self._problem: str | None = None
 
     # -- for other threads and signal handlers ---------------------------------------------------
 
@@ -177,16 +155,16 @@ class Engine:
             WorkerStartError: worker processes keep dying at their start.
         """
         try:
-            self._start_nursery()
+            self.crew.start()
             while not self.pool.is_stopped:
                 self._step()
         finally:
             self._is_over = True
-            self._kill_everything()
+            self.crew.close()
             self.give_back()
             self._lookout.close()
-        if self._problem is not None:
-            raise WorkerStartError(f"worker processes cannot be started:\n{self._problem}")
+        if self.crew.problem is not None:
+            raise WorkerStartError(f"worker processes cannot be started:\n{self.crew.problem}")
 
     def _step(self) -> None:
         signs = self._lookout.wait(self._timeout_s())
@@ -198,7 +176,7 @@ class Engine:
         while self._calls:
             self._calls.popleft()(self._processes)
         now = time.monotonic()
-        self._finish_kills(now)
+        self.crew.finish_kills(now)
         for slot in self._lookout.rested(now):
             if slot in self._processes:
                 self._lookout.watch_outputs(slot, self._processes[slot].outputs)
@@ -215,11 +193,11 @@ class Engine:
             case Source.CHANNEL:
                 self._on_channel(sign.slot)
             case Source.NURSERY:
-                self._on_nursery()
+                self.crew.on_nursery()
             case Source.OUTPUT:
                 self._on_output(sign.slot)
             case Source.DEATH:
-                self._on_death(sign.slot, sign.fd)
+                self.crew.on_death(sign.slot, sign.fd)
             case Source.WAKE:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
@@ -236,16 +214,10 @@ class Engine:
 
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""
-        if self._nursery is None or not (self._nursery.is_loaded or self.pool.draining):
-            return None
-        return self.pool.next_deadline()
+        return self.pool.next_deadline() if self.crew.is_loaded or self.pool.draining else None
 
     def _timeout_s(self) -> float:
-        times = [
-            *self._kill_at.values(),
-            *self._lookout.next_at(),
-            *(since + BURIAL_S for since in self._dead_since.values()),
-        ]
+        times = [*self.crew.next_at(), *self._lookout.next_at()]
         others = (self._pool_deadline(), self._gauge.next_at(self._processes))
         times += [time_ for time_ in others if time_ is not None]
         if self._lease_left_s is not None and not self.pool.fenced:
@@ -302,117 +274,6 @@ class Engine:
         if process.outputs:
             self._lookout.rest_outputs(slot, time.monotonic())
 
-    # -- births and deaths ------------------------------------------------------------------------
-
-    def _on_nursery(self) -> None:
-        nursery = self._nursery
-        if nursery is None:
-            return
-        for news in nursery.news():
-            match news:
-                case Loaded():
-                    self._on_loaded(news)
-                case Started():
-                    self._on_started(news)
-                case Ended():
-                    self._on_ended(news)
-                case Lost():
-                    self._on_nursery_lost()
-                case _:
-                    assert_never(news)
-
-    def _on_loaded(self, news: Loaded) -> None:
-        for name, problem in news.problems.items():
-            self._problem = f"{name}: {problem}"
-        if self._problem is not None:
-            self._handle(DrainRequested(time.monotonic()))
-            return
-        self._handle(Tick())
-
-    def _on_started(self, news: Started) -> None:
-        successor = self._successors.get(news.slot)
-        if successor is not None and not successor.pid:
-            if news.problem:
-                self._drop_successor(news.slot)
-            else:
-                successor.born(news.pid, news.pidfd)
-            return
-        process = self._processes.get(news.slot)
-        if process is None or news.problem:
-            if news.pidfd >= 0:
-                os.close(news.pidfd)
-            if process is not None:
-                self._bury(news.slot, None, problem=news.problem)
-            return
-        process.born(news.pid, news.pidfd)
-        self._lookout.watch(news.pidfd, Source.DEATH, news.slot)
-        if news.slot in self._kill_at:
-            # Its end was decided before it was there.
-            process.kill()
-        if process.is_ready:
-            # It was faster than the news of its birth, and nobody was told.
-            self._handle(WorkerReady(news.slot, process.pid))
-
-    def _on_death(self, slot: int, pidfd: int) -> None:
-        """A process is dead; the nursery kills what it left, and then tells how it ended."""
-        process = self._processes.get(slot)
-        if process is not None and process.pidfd == pidfd:
-            self._lookout.forget(pidfd)
-            self._dead_since[slot] = time.monotonic()
-            if process.is_ready:
-                self._make_successor(slot)
-
-    def _on_ended(self, news: Ended) -> None:
-        for slot, process in self._processes.items():
-            if process.pid == news.pid:
-                self._bury(slot, news)
-                return
-        for slot, process in self._successors.items():
-            if process.pid == news.pid:
-                self._drop_successor(slot)
-                return
-
-    def _bury(
-        self, slot: int, ended: Ended | None, *, problem: str = "", lost: bool = False
-    ) -> None:
-        process = self._processes.pop(slot)
-        for times in (self._kill_at, self._dead_since):
-            times.pop(slot, None)
-        self._lookout.forget_slot(slot, process)
-        self._gauge.forget(slot)
-        report, taken = process.recall()
-        exit_ = process.bury(ended, problem=problem)
-        if exit_.signal == "SIGKILL" or lost:
-            exit_ = replace(exit_, by_kernel=self._oom.rose(), engine_failed=lost)
-        process.close()
-        self._handle(WorkerExited(slot, report, taken, exit_))
-
-    def _start_nursery(self) -> None:
-        self._nursery = Nursery(
-            self._config, self._setup, needs_main="__main__" in self._registry.modules
-        )
-        self._lookout.watch(self._nursery.control.fileno(), Source.NURSERY)
-
-    def _on_nursery_lost(self) -> None:
-        """Its workers die with it, by no fault of their jobs; another one takes its place."""
-        assert self._nursery is not None  # noqa: S101 - for the type checker
-        self._lookout.forget(self._nursery.control.fileno())
-        for process in self._processes.values():
-            process.kill()
-        was_loaded = self._nursery.is_loaded
-        self._nursery.close()
-        linux.kill_tagged(self._client_id)
-        for slot in list(self._successors):
-            self._drop_successor(slot)
-        problem = "the process that makes the workers died"
-        if not was_loaded:
-            self._problem = f"{problem} while it imported the handlers' modules"
-            self._handle(DrainRequested(time.monotonic()))
-        else:
-            self._start_nursery()
-        for slot in list(self._processes):
-            self._bury(slot, None, problem=problem, lost=True)
-
     def _handle(self, event: Event) -> None:
         """Has the pool handle *event*, and then what its commands bring up.
 
@@ -443,88 +304,18 @@ class Engine:
                 report, taken = self._hear(command.slot, process.recall)
                 self._handle(Recalled(command.slot, report, taken))
             case Kill():
-                self._kill(command)
+                self.crew.kill(command)
             case Ask():
                 self._processes[command.slot].ask(command.number, command.request)
             case Spawn():
-                self._spawn(command.slot)
+                self.crew.spawn(command.slot)
             case Dismiss():
                 self._processes[command.slot].dismiss()
             case GiveUp():
-                self._problem = command.problem
+                self.crew.problem = command.problem
                 self.post(DrainRequested(time.monotonic()))
             case _:
                 assert_never(command)
-
-    def _kill(self, command: Kill) -> None:
-        process = self._processes[command.slot]
-        has_job = command.reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
-        wait_s = 0.0
-        if has_job and process.running:
-            process.kill_with_stack()
-            wait_s = STACK_WAIT_S
-            self._make_successor(command.slot)
-        else:
-            process.kill()
-        self._kill_at[command.slot] = time.monotonic() + wait_s
-
-    def _finish_kills(self, now: float) -> None:
-        for slot, deadline in list(self._kill_at.items()):
-            process = self._processes[slot]
-            if now >= deadline and process.pid:
-                del self._kill_at[slot]
-                process.kill()
-            elif now >= deadline + BURIAL_S:
-                # Never born: the nursery does not answer.
-                self._kill_nursery()
-        if any(now >= since + BURIAL_S for since in self._dead_since.values()):
-            self._kill_nursery()
-
-    def _kill_nursery(self) -> None:
-        self._kill_at.clear()
-        self._dead_since.clear()
-        if self._nursery is not None:
-            self._nursery.kill()
-
-    def _spawn(self, slot: int) -> None:
-        process = self._successors.pop(slot, None)
-        if process is None:
-            try:
-                process = self._requested(slot)
-            except OSError as error:
-                problem = f"the process that makes the workers does not answer: {error}"
-                self.post(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
-                return
-        self._processes[slot] = process
-        self._lookout.watch_channel(slot, process)
-        self._lookout.watch_outputs(slot, process.outputs)
-        if process.pid:
-            self._lookout.watch(process.pidfd, Source.DEATH, slot)
-
-    def _make_successor(self, slot: int) -> None:
-        """Has the next process of a slot begin while the present one dies.
-
-        If it comes to nothing, the slot gets its process in the usual way, and the trouble is told.
-        """
-        if not self.pool.draining and slot not in self._successors:
-            with contextlib.suppress(OSError):
-                self._successors[slot] = self._requested(slot)
-
-    def _drop_successor(self, slot: int) -> None:
-        process = self._successors.pop(slot)
-        process.kill()
-        process.close()
-
-    def _requested(self, slot: int) -> WorkerProcess:
-        nursery = self._nursery
-        assert nursery is not None  # noqa: S101 - for the type checker
-        process = WorkerProcess(self._setup, self._passer)
-        try:
-            nursery.request(slot, process.descriptors)
-        except OSError:
-            process.close()
-            raise
-        return process
 
     def give_back(self) -> None:
         """Settles, uncharged, what is held though no process is left.
@@ -543,65 +334,3 @@ class Engine:
                         held.setdefault(job.id, retry.Ended(job, retry.Verdict.RELEASED))
         if held or left.successes:
             self._settle(Settle(left.successes, list(held.values())))
-
-    def _kill_everything(self) -> None:
-        """Leaves no process behind, however the loop ended."""
-        for slot in list(self._successors):
-            self._drop_successor(slot)
-        for process in self._processes.values():
-            process.kill()
-        if self._nursery is not None:
-            self._nursery.close()
-        linux.kill_tagged(self._client_id)
-        for process in self._processes.values():
-            process.read_output()
-            process.close()
-        self._processes.clear()
-        self._passer.stop(_PASS_ON_S)
-
-
-def _setup(
-    config: EngineConfig,
-    registry: Registry,
-    queues: Mapping[str, QueueConfig],
-    client_id: str,
-    schema: str | None,
-) -> Setup:
-    return Setup(
-        client_id=client_id,
-        host=socket.gethostname(),
-        supervisor_pid=os.getpid(),
-        modules=tuple(name for name in (*config.preload, *registry.modules) if name != "__main__"),
-        payload=_payload(registry, config.on_worker_start),
-        queues=_queue_setups(queues),
-        schema=schema,
-        no_new_privileges=config.no_new_privileges,
-        rlimits=dict(config.rlimits),
-    )
-
-
-def _payload(registry: Registry, on_start: object) -> bytes:
-    for worker in registry.workers:
-        _pickled("workers", worker)
-    _pickled("on_worker_start", on_start)
-    return _pickled("workers", (registry.workers, on_start))
-
-
-def _pickled(field: str, value: object) -> bytes:
-    pickler: Any = reduction.ForkingPickler
-    try:
-        return bytes(pickler.dumps(value))
-    except Exception as error:  # noqa: BLE001 - whatever pickling complains of
-        problem = f"cannot be sent to worker processes: {error}"
-        raise ConfigurationError(field, value, problem) from None
-
-
-def _queue_setups(queues: Mapping[str, QueueConfig]) -> dict[str, QueueSetup]:
-    return {
-        name: QueueSetup(
-            timeout_s=queue.job_timeout.total_seconds(),
-            nice=queue.nice,
-            cpus=tuple(sorted(queue.cpus or ())),
-        )
-        for name, queue in queues.items()
-    }

@@ -24,16 +24,10 @@ class Gauge:
 
     def __init__(self) -> None:
         self._due = 0.0
-        self.seen: dict[int, Sampled] = {}
-        """The last sample of each slot."""
 
     def next_at(self, processes: Mapping[int, WorkerProcess]) -> float | None:
         """Returns when `due` has something to do, on the monotonic clock; None: nothing runs."""
         return self._due if any(process.running for process in processes.values()) else None
-
-    def forget(self, slot: int) -> None:
-        """The slot's process is gone."""
-        self.seen.pop(slot, None)
 
     def due(
         self, now: float, processes: Mapping[int, WorkerProcess], pool: Pool
@@ -53,8 +47,7 @@ class Gauge:
                 parents = linux.parents() if parents is None else parents
                 tree = _tree_bytes(process.pid, own, parents, limit)
             if process.running == number:
-                self.seen[slot] = Sampled(slot, number, own, tree)
-                yield self.seen[slot]
+                yield Sampled(slot, number, own, tree)
 
 
 def _tree_bytes(pid: int, own: int, parents: dict[int, int], limit: int) -> int:

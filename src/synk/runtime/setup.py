@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import socket
+from multiprocessing import reduction
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from synk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from synk.config import EngineConfig, QueueConfig
+    from synk.registry import Registry
 
 
 class QueueSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,3 +45,62 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Where the jobs' table is, for `Job.complete_tx`."""
     no_new_privileges: bool = True
     rlimits: dict[str, int] = {}
+
+
+def setup_of(
+    config: EngineConfig,
+    registry: Registry,
+    queues: Mapping[str, QueueConfig],
+    client_id: str,
+    schema: str | None,
+) -> Setup:
+    """Returns what the workers of a supervisor are told.
+
+    Args:
+        config: how processes are made.
+        registry: the handlers that the workers get.
+        queues: their settings.
+        client_id: tags the processes and their records.
+        schema: where the jobs' table is, if there is one.
+
+    Raises:
+        ConfigurationError: a worker cannot be sent to a process.
+    """
+    return Setup(
+        client_id=client_id,
+        host=socket.gethostname(),
+        supervisor_pid=os.getpid(),
+        modules=tuple(name for name in (*config.preload, *registry.modules) if name != "__main__"),
+        payload=_payload(registry, config.on_worker_start),
+        queues=_queue_setups(queues),
+        schema=schema,
+        no_new_privileges=config.no_new_privileges,
+        rlimits=dict(config.rlimits),
+    )
+
+
+def _payload(registry: Registry, on_start: object) -> bytes:
+    for worker in registry.workers:
+        _pickled("workers", worker)
+    _pickled("on_worker_start", on_start)
+    return _pickled("workers", (registry.workers, on_start))
+
+
+def _pickled(field: str, value: object) -> bytes:
+    pickler: Any = reduction.ForkingPickler
+    try:
+        return bytes(pickler.dumps(value))
+    except Exception as error:  # noqa: BLE001 - whatever pickling complains of
+        problem = f"cannot be sent to worker processes: {error}"
+        raise ConfigurationError(field, value, problem) from None
+
+
+def _queue_setups(queues: Mapping[str, QueueConfig]) -> dict[str, QueueSetup]:
+    return {
+        name: QueueSetup(
+            timeout_s=queue.job_timeout.total_seconds(),
+            nice=queue.nice,
+            cpus=tuple(sorted(queue.cpus or ())),
+        )
+        for name, queue in queues.items()
+    }

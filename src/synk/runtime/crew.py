@@ -1,0 +1,302 @@
+"""The processes of one supervisor: those at work, those that come next, their births and deaths.
+
+The nursery makes and buries them on request; what comes of that is told to the engine's loop as
+events for the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from synk.core.messages import (
+    DrainRequested,
+    Exit,
+    KillReason,
+    Report,
+    Tick,
+    WorkerExited,
+    WorkerReady,
+)
+from synk.runtime import linux
+from synk.runtime.gauge import OomWatch
+from synk.runtime.lookout import Source
+from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started
+from synk.runtime.output import Passer
+from synk.runtime.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from synk.config import EngineConfig
+    from synk.core.messages import Event, Kill
+    from synk.runtime.lookout import Lookout
+    from synk.runtime.setup import Setup
+
+STACK_WAIT_S: Final = 0.1
+"""From the request for a stack to the SIGKILL, where the stack does not end the process before. A
+dump takes about a millisecond, more on busy cores."""
+
+BURIAL_S: Final = 5.0
+"""A worker that is dead for so long without word from the nursery: then that is replaced too."""
+
+_PASS_ON_S: Final = 1.0
+"""How long the last output may take to be passed on, at the end."""
+
+
+class Crew:
+    """One process for each slot that the pool wants filled, and the one that makes them.
+
+    Args:
+        config: how they are made.
+        setup: what each is told.
+        lookout: hears of them.
+        needs_main: whether handlers live in the main script.
+        tell: takes what happens to them, at once or in its turn.
+        is_draining: says whether no more of them are wanted.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        setup: Setup,
+        lookout: Lookout,
+        *,
+        needs_main: bool,
+        tell: Callable[[Event], None],
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._setup = setup
+        self._lookout = lookout
+        self._needs_main = needs_main
+        self._tell = tell
+        self._is_draining = is_draining
+        self.processes: dict[int, WorkerProcess] = {}
+        """Those at work, or about to be, by slot."""
+        self._successors: dict[int, WorkerProcess] = {}
+        """Made ahead, for slots whose process is dying: it takes as long to die as these to begin.
+        Nothing is heard of them until they take over."""
+        self._kill_at: dict[int, float] = {}
+        self._dead_since: dict[int, float] = {}
+        """Slots whose process is dead and not buried yet."""
+        self._oom = OomWatch()
+        self._passer = Passer()
+        self._nursery: Nursery | None = None
+        self.problem: str | None = None
+        """Why workers cannot be made, if so."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the handlers' modules are imported."""
+        return self._nursery is not None and self._nursery.is_loaded
+
+    def next_at(self) -> Iterator[float]:
+        """Yields when `finish_kills` has something to do, on the monotonic clock."""
+        yield from self._kill_at.values()
+        for since in self._dead_since.values():
+            yield since + BURIAL_S
+
+    def start(self) -> None:
+        """Starts the nursery."""
+        self._nursery = Nursery(self._config, self._setup, needs_main=self._needs_main)
+        self._lookout.watch(self._nursery.control.fileno(), Source.NURSERY)
+
+    def close(self) -> None:
+        """Leaves no process behind."""
+        for slot in list(self._successors):
+            self._drop_successor(slot)
+        for process in self.processes.values():
+            process.kill()
+        if self._nursery is not None:
+            self._nursery.close()
+        linux.kill_tagged(self._setup.client_id)
+        for process in self.processes.values():
+            process.read_output()
+            process.close()
+        self.processes.clear()
+        self._passer.stop(_PASS_ON_S)
+
+    # -- births -----------------------------------------------------------------------------------
+
+    def spawn(self, slot: int) -> None:
+        """Gives a slot its process: its successor, or a new one."""
+        process = self._successors.pop(slot, None)
+        if process is None:
+            try:
+                process = self._requested(slot)
+            except OSError as error:
+                problem = f"no worker can be asked for: {error}"
+                self._tell(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
+                return
+        self.processes[slot] = process
+        self._lookout.watch_channel(slot, process)
+        self._lookout.watch_outputs(slot, process.outputs)
+        if process.pid:
+            self._lookout.watch(process.pidfd, Source.DEATH, slot)
+
+    def _make_successor(self, slot: int) -> None:
+        """Has the next process of a slot begin while the present one dies.
+
+        If it comes to nothing, the slot gets its process in the usual way, and the trouble is told.
+        """
+        if not self._is_draining() and slot not in self._successors:
+            with contextlib.suppress(OSError):
+                self._successors[slot] = self._requested(slot)
+
+    def _drop_successor(self, slot: int) -> None:
+        process = self._successors.pop(slot)
+        process.kill()
+        process.close()
+
+    def _requested(self, slot: int) -> WorkerProcess:
+        nursery = self._nursery
+        assert nursery is not None  # noqa: S101 - for the type checker
+        process = WorkerProcess(self._setup, self._passer)
+        try:
+            nursery.request(slot, process.descriptors)
+        except OSError:
+            process.close()
+            raise
+        return process
+
+    # -- kills ------------------------------------------------------------------------------------
+
+    def kill(self, command: Kill) -> None:
+        """Kills a slot's process, with its stack if it runs a job; see `finish_kills`."""
+        process = self.processes[command.slot]
+        has_job = command.reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
+        wait_s = 0.0
+        if has_job and process.running:
+            process.kill_with_stack()
+            wait_s = STACK_WAIT_S
+            self._make_successor(command.slot)
+        else:
+            process.kill()
+        self._kill_at[command.slot] = time.monotonic() + wait_s
+
+    def finish_kills(self, now: float) -> None:
+        """Kills what has not died of its stack, and the nursery if it does not bury the dead."""
+        for slot, deadline in list(self._kill_at.items()):
+            process = self.processes[slot]
+            if now >= deadline and process.pid:
+                del self._kill_at[slot]
+                process.kill()
+            elif now >= deadline + BURIAL_S:
+                # Never born: the nursery does not answer.
+                self._kill_nursery()
+        if any(now >= since + BURIAL_S for since in self._dead_since.values()):
+            self._kill_nursery()
+
+    def _kill_nursery(self) -> None:
+        self._kill_at.clear()
+        self._dead_since.clear()
+        if self._nursery is not None:
+            self._nursery.kill()
+
+    # -- news -------------------------------------------------------------------------------------
+
+    def on_death(self, slot: int, pidfd: int) -> None:
+        """A process is dead; the nursery kills what it left, and then tells how it ended."""
+        process = self.processes.get(slot)
+        if process is not None and process.pidfd == pidfd:
+            self._lookout.forget(pidfd)
+            self._dead_since[slot] = time.monotonic()
+            if process.is_ready:
+                self._make_successor(slot)
+
+    def on_nursery(self) -> None:
+        """The nursery has something to say."""
+        nursery = self._nursery
+        if nursery is None:
+            return
+        for news in nursery.news():
+            match news:
+                case Loaded():
+                    self._on_loaded(news)
+                case Started():
+                    self._on_started(news)
+                case Ended():
+                    self._on_ended(news)
+                case Lost():
+                    self._on_lost(nursery)
+                case _:
+                    assert_never(news)
+
+    def _on_loaded(self, news: Loaded) -> None:
+        for name, problem in news.problems.items():
+            self.problem = f"{name}: {problem}"
+        if self.problem is not None:
+            self._tell(DrainRequested(time.monotonic()))
+            return
+        self._tell(Tick())
+
+    def _on_started(self, news: Started) -> None:
+        successor = self._successors.get(news.slot)
+        if successor is not None and not successor.pid:
+            if news.problem:
+                self._drop_successor(news.slot)
+            else:
+                successor.born(news.pid, news.pidfd)
+            return
+        process = self.processes.get(news.slot)
+        if process is None or news.problem:
+            if news.pidfd >= 0:
+                os.close(news.pidfd)
+            if process is not None:
+                self._bury(news.slot, None, problem=news.problem)
+            return
+        process.born(news.pid, news.pidfd)
+        self._lookout.watch(news.pidfd, Source.DEATH, news.slot)
+        if news.slot in self._kill_at:
+            # Its end was decided before it was there.
+            process.kill()
+        if process.is_ready:
+            # It was faster than the news of its birth, and nobody was told.
+            self._tell(WorkerReady(news.slot, process.pid))
+
+    def _on_ended(self, news: Ended) -> None:
+        for slot, process in self.processes.items():
+            if process.pid == news.pid:
+                self._bury(slot, news)
+                return
+        for slot, process in self._successors.items():
+            if process.pid == news.pid:
+                self._drop_successor(slot)
+                return
+
+    def _bury(
+        self, slot: int, ended: Ended | None, *, problem: str = "", lost: bool = False
+    ) -> None:
+        process = self.processes.pop(slot)
+        for times in (self._kill_at, self._dead_since):
+            times.pop(slot, None)
+        self._lookout.forget_slot(slot, process)
+        report, taken = process.recall()
+        exit_ = process.bury(ended, problem=problem)
+        if exit_.signal == "SIGKILL" or lost:
+            exit_ = replace(exit_, by_kernel=self._oom.rose(), engine_failed=lost)
+        process.close()
+        self._tell(WorkerExited(slot, report, taken, exit_))
+
+    def _on_lost(self, nursery: Nursery) -> None:
+        """Its workers die with it, by no fault of their jobs; another one takes its place."""
+        self._lookout.forget(nursery.control.fileno())
+        for process in self.processes.values():
+            process.kill()
+        was_loaded = nursery.is_loaded
+        nursery.close()
+        linux.kill_tagged(self._setup.client_id)
+        for slot in list(self._successors):
+            self._drop_successor(slot)
+        problem = "the process that makes the workers died"
+        if not was_loaded:
+            self.problem = f"{problem} while it imported the handlers' modules"
+            self._tell(DrainRequested(time.monotonic()))
+        else:
+            self.start()
+        for slot in list(self.processes):
+            self._bury(slot, None, problem=problem, lost=True)
