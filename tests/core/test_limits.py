@@ -7,7 +7,7 @@ import pytest
 from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.pool import Wear
+from synk.core.lateness import Wear
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict, judge
@@ -165,7 +165,7 @@ def test_a_worker_is_replaced_after_its_share_of_jobs() -> None:
     world.ready(0)
     world.run_one(0)
     assert world.successes == [1, 2, 3]
-    assert world.pool.statistics().deaths == 0
+    assert world.pool.deaths == 0
 
 
 def test_workers_are_replaced_one_at_a_time() -> None:
@@ -204,7 +204,7 @@ def test_a_worker_that_asks_to_be_replaced_is_no_death(world: World) -> None:
 
     world.exit(0, m.Exit(code=72, problem="jobs have left 90 threads running"))
 
-    assert world.pool.statistics().deaths == 0
+    assert world.pool.deaths == 0
     assert world.pool.slots[0].state is SlotState.STARTING
 
 

@@ -5,7 +5,8 @@ import pytest
 from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS, QueueLimits
-from synk.core.pool import DISPATCH_S, START_FAILURES_MAX, START_TIMEOUT_S
+from synk.core.lateness import DISPATCH_S
+from synk.core.pool import START_FAILURES_MAX, START_TIMEOUT_S
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict
@@ -41,16 +42,16 @@ def test_jobs_wait_until_a_worker_is_ready() -> None:
 
     world.claim(job(1))
 
-    assert world.pool.statistics().waiting == 1
+    assert world.pool.backlog.count == 1
     world.ready(0)
-    assert world.pool.statistics().in_flight == 1
+    assert sum(len(slot.in_flight) for slot in world.pool.slots) == 1
 
 
 def test_a_job_of_an_unknown_kind_has_a_worker_to_itself(world: World) -> None:
     world.claim(job(1), job(2), job(3))
 
     assert [len(slot.in_flight) for slot in world.pool.slots] == [1, 1]
-    assert world.pool.statistics().waiting == 1
+    assert world.pool.backlog.count == 1
 
 
 def test_short_jobs_travel_in_windows_spread_over_all_workers(world: World) -> None:

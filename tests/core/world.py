@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from synk.claim import ClaimedJob, Fence
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.pool import Pool, Wear
+from synk.core.lateness import Wear
+from synk.core.pool import Pool
 from synk.core.slot import SlotState
 from synk.retry import Ended, Verdict
 

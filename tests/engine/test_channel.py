@@ -25,7 +25,7 @@ from engine.acting import (
 )
 from supervising import SupervisorProcess, ended, is_running, make_client, wait_until
 from synk import Cause, JobState
-from synk.core import pool
+from synk.core import lateness
 
 OPTIONS = "{'workers': __import__('engine.workers', fromlist=['x']).WORKERS}"
 
@@ -126,7 +126,7 @@ def test_w9_a_worker_that_stops_before_its_reply_keeps_nobody_waiting(
 def test_w9_a_worker_that_stops_after_its_reply_is_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "DISPATCH_S", 0.5)
+    monkeypatch.setattr(lateness, "DISPATCH_S", 0.5)
     with acting(dsn, on_worker_start=faults.stopped_after_reply, processes=1) as client:
         row = run(client, "big_result", number=60_000)
         after = run(client, "nothing", timeout_s=20)
@@ -139,7 +139,7 @@ def test_w9_a_worker_that_stops_after_its_reply_is_replaced(
 def test_w10_a_worker_that_does_not_take_its_job_is_replaced_and_the_job_not_charged(
     dsn: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "DISPATCH_S", 0.5)
+    monkeypatch.setattr(lateness, "DISPATCH_S", 0.5)
     with acting(dsn) as client:
         run(client, "nothing")
         deaf = both_workers_of(client.id)
@@ -155,7 +155,7 @@ def test_w10_a_worker_that_does_not_take_its_job_is_replaced_and_the_job_not_cha
 def test_w10_the_lease_is_renewed_while_a_worker_floods_and_another_takes_nothing(
     dsn: str, connection: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "DISPATCH_S", 60.0)
+    monkeypatch.setattr(lateness, "DISPATCH_S", 60.0)
     log = tmp_path / "log"
     with acting(dsn, lease_ttl=timedelta(seconds=6)) as client:
         run(client, "nothing")

@@ -12,7 +12,7 @@ from core.world import FakeWorker, World
 from simulation.schedule import Schedule
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.pool import Wear
+from synk.core.lateness import Wear
 from synk.failure import AttemptError, Cause
 from synk.testing.checking import Execution
 

@@ -13,14 +13,14 @@ events:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from synk.core import wire
+from synk.core import lateness, wire
 from synk.core.backlog import Backlog
 from synk.core.demand import Demand
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
+from synk.core.lateness import Wear, is_late, reason_to_kill, stall_at, times_of
 from synk.core.ledger import Ledger
 from synk.core.messages import (
     Ask,
@@ -57,14 +57,6 @@ if TYPE_CHECKING:
     from synk.core.demand import QueueLimits
     from synk.core.messages import Exit
 
-DISPATCH_S: Final = 5.0
-"""A worker that is given a job and has nothing else to do has this long to begin it. One that does
-not, because it is stopped for example, is replaced, and the job begins elsewhere."""
-
-STALL_S: Final = 0.02
-"""A worker without progress for this long, and for three times what its job was expected to take,
-gets no more jobs, and what waits at it is taken back."""
-
 HELD_S: Final = 5.0
 """Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
 for other supervisors."""
@@ -81,36 +73,6 @@ LEAVE_S: Final = 1.0
 
 _RESPAWN_S: Final = 0.1
 _RESPAWN_MAX_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatistics:
-    """A moment's figures."""
-
-    waiting: int
-    """Claimed jobs that no worker has."""
-    in_flight: int
-    """Jobs at workers, begun or not."""
-    busy: int
-    """Workers that have a job."""
-    serving: int
-    """Workers that take jobs."""
-    kills: int
-    """Processes killed since the start."""
-    deaths: int
-    """Processes that ended without being told to since the start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wear:
-    """When a worker process is replaced, between two jobs, and how long a cancelled job gets."""
-
-    jobs_max: int | None = None
-    """After so many jobs."""
-    rss_max: int | None = None
-    """When it holds so many bytes of memory."""
-    cancel_grace_s: float = 5.0
-    """From the request to cancel, which raises in the job, to the kill."""
 
 
 class Pool:
@@ -147,8 +109,8 @@ class Pool:
         """Claims taken in so far."""
         self._drain_deadline = 0.0
         self._start_failures = 0
-        self._kills = 0
-        self._deaths = 0
+        self.deaths = 0
+        """Processes that ended without being told to since the start."""
         self._commands: list[Command] = []
         self._ever_ready = False
 
@@ -210,7 +172,7 @@ class Pool:
 
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
-        times = [time for slot in self.slots for time in self._times_of(slot)]
+        times = [time for slot in self.slots for time in times_of(slot, is_draining=self.draining)]
         stuck = (queue.stuck_since for queue in self.backlog.queues.values())
         times += [since + HELD_S for since in stuck if since is not None]
         if self.draining and not self.is_stopped:
@@ -253,17 +215,6 @@ class Pool:
             self.draining
             and not self.backlog.count
             and all(slot.state is SlotState.VACANT for slot in self.slots)
-        )
-
-    def statistics(self) -> PoolStatistics:
-        """Returns the figures of this moment."""
-        return PoolStatistics(
-            waiting=self.backlog.count,
-            in_flight=sum(len(slot.in_flight) for slot in self.slots),
-            busy=sum(1 for slot in self.slots if slot.in_flight),
-            serving=sum(1 for slot in self.slots if slot.state is SlotState.SERVING),
-            kills=self._kills,
-            deaths=self._deaths,
         )
 
     # -- events -------------------------------------------------------------------------------
@@ -310,9 +261,18 @@ class Pool:
     def _on_recalled(self, event: Recalled, now: float) -> None:
         slot = self.slots[event.slot]
         self._ledger.take_report(slot, event.report, now)
-        is_deaf = self._is_deaf(slot, now)
+        deaf_at = lateness.deaf_at(slot)
         self._take_back(slot, event.taken)
-        reason = KillReason.DEAF if is_deaf else self._reason_to_kill(slot, now)
+        if deaf_at is not None and now >= deaf_at:
+            reason = KillReason.DEAF
+        else:
+            reason = reason_to_kill(
+                slot,
+                now,
+                is_fenced=self.fenced,
+                drain_deadline=self._drain_deadline if self.draining else None,
+                wear=self._wear,
+            )
         if reason is not None:
             self._kill(slot, reason)
             return
@@ -323,35 +283,6 @@ class Pool:
             slot.stalled = True
             self._commands.append(Ask(slot.number, slot.head_number, Request.CANCEL))
 
-    def _reason_to_kill(self, slot: Slot, now: float) -> KillReason | None:
-        """After a recall, with nothing left at the worker but the job that it has begun."""
-        if slot.withheld or (slot.in_flight and self._is_out_of_grace(slot, now)):
-            return KillReason.CANCELLED
-        if not slot.in_flight:
-            return None
-        if self.fenced or slot.in_flight[0].disowned:
-            return KillReason.LEASE if self.fenced else KillReason.DISOWNED
-        if slot.tree_bytes:
-            return KillReason.MEMORY
-        if slot.deadline is not None and now >= slot.deadline:
-            return KillReason.TIMEOUT
-        is_over = self.draining and now >= self._drain_deadline
-        return KillReason.SHUTDOWN if is_over else None
-
-    def _is_deaf(self, slot: Slot, now: float) -> bool:
-        return (deaf_at := self._deaf_at(slot)) is not None and now >= deaf_at
-
-    def _deaf_at(self, slot: Slot) -> float | None:
-        if not slot.in_flight or slot.running:
-            return None
-        return slot.progress_at + DISPATCH_S
-
-    def _is_out_of_grace(self, slot: Slot, now: float) -> bool:
-        if not slot.in_flight[0].cancel_requested:
-            return False
-        asked_long_ago = slot.cancel_at is not None and now >= slot.cancel_at
-        return asked_long_ago or not self._wear.cancel_grace_s
-
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         slot = self.slots[event.slot]
         was, reason = slot.state, slot.kill_reason
@@ -361,7 +292,7 @@ class Pool:
             for job in reversed(self._ledger.blame(slot, event.report, event.exit, now)):
                 self._put_back(job)
         if reason is None and was is not SlotState.LEAVING and event.exit.code != wire.REPLACE_ME:
-            self._deaths += 1
+            self.deaths += 1
         self._ledger.tell_withheld(slot)
         slot.move(SlotInput.EXIT)
         slot.spawn_at = now
@@ -469,9 +400,7 @@ class Pool:
         if slot.soft_at is not None and not slot.asked and now >= slot.soft_at:
             slot.asked = True
             self._commands.append(Ask(slot.number, slot.head_number, Request.SOFT_TIMEOUT))
-        times = (slot.deadline, slot.cancel_at, self._deaf_at(slot))
-        late = any(time is not None and now >= time for time in times)
-        if late or slot.withheld or (self.fenced and slot.in_flight):
+        if is_late(slot, now) or slot.withheld or (self.fenced and slot.in_flight):
             self._recall(slot)
         elif not slot.in_flight and (self.draining or self._is_worn(slot)):
             slot.renewing = not self.draining
@@ -480,19 +409,12 @@ class Pool:
             self._commands.append(Dismiss(slot.number))
         elif self.draining and now >= self._drain_deadline:
             self._recall(slot)
-        elif (stall_at := self._stall_at(slot)) is not None and now >= stall_at:
+        elif (at := stall_at(slot)) is not None and now >= at:
             slot.stalled = True
             self._recall(slot)
 
     def _is_worn(self, slot: Slot) -> bool:
-        """Whether the slot's process has done its share, and no other is being replaced for that.
-
-        One at a time: a pool whose workers were all started together would stand still together.
-        """
-        worn = (slot.jobs_max is not None and slot.sent >= slot.jobs_max) or (
-            self._wear.rss_max is not None and slot.rss_bytes > self._wear.rss_max
-        )
-        return worn and not any(other.renewing for other in self.slots if other is not slot)
+        return self._wear.is_reached_by(slot, self.slots)
 
     def _recall(self, slot: Slot) -> None:
         if slot.state is SlotState.SERVING:
@@ -503,31 +425,7 @@ class Pool:
         slot.move(SlotInput.KILL)
         slot.kill_reason = reason
         slot.deadline = None
-        self._kills += 1
         self._commands.append(Kill(slot.number, reason))
-
-    def _stall_at(self, slot: Slot) -> float | None:
-        if len(slot.in_flight) < 2 or slot.stalled:
-            return None
-        return slot.progress_at + max(STALL_S, 3 * slot.in_flight[0].expected_s)
-
-    def _times_of(self, slot: Slot) -> list[float]:
-        match slot.state:
-            case SlotState.VACANT:
-                return [] if self.draining else [slot.spawn_at]
-            case SlotState.SERVING:
-                soft_at = None if slot.asked else slot.soft_at
-                cancel_at = slot.cancel_at
-                deaf_at = self._deaf_at(slot)
-                times = (
-                    *(self._stall_at(slot), slot.glance_at, slot.deadline),
-                    *(soft_at, cancel_at, deaf_at),
-                )
-                return [time for time in times if time is not None]
-            case SlotState.STARTING | SlotState.LEAVING:
-                return [] if slot.deadline is None else [slot.deadline]
-            case _:
-                return []
 
     def _dispatch(self, now: float) -> None:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]

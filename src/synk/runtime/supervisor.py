@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.demand import QueueLimits
+from synk.core.lateness import Wear
 from synk.core.messages import DrainRequested, LeaseLost, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
-from synk.core.pool import Pool, Wear
+from synk.core.pool import Pool
 from synk.errors import ConfigurationError, SchemaMismatch
 from synk.retry import Verdict
 from synk.runtime import grace, place
