@@ -21,8 +21,9 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from peers import handlers
 from peers.times import STAMPS, Times
@@ -43,6 +44,8 @@ PAUSE_S = 0.03
 URL_VARIABLE = "SYNK_BENCH_URL"
 """Where workers that are started as their own command find the database or broker."""
 
+T = TypeVar("T")
+
 
 def perform(task: str, argument: float) -> None:
     """What every peer's handler calls."""
@@ -56,17 +59,12 @@ def perform(task: str, argument: float) -> None:
         handlers.counted()
 
 
-class Peer:
+class Peer(ABC):
     """A queue under measurement.
 
-    Each has only what its runs ask of it: `is_done` and `left` where the store can tell, `work`
-    where its workers are no command of their own, one of the inserts where it is measured in one
-    way only, as a floor is. What is asked of it and is not there ends the run with an error, and
-    the table says so.
+    What a run asks of it beyond this is in the protocols below: a peer has what its store and its
+    producer can do, and a floor what it is the floor of.
     """
-
-    can_tell_left = True
-    """Whether the store knows what is left."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.url: str = options.url
@@ -75,35 +73,15 @@ class Peer:
         self.cpus: int = options.cpus
         self._connection: Any = None
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - some need nothing
         """Makes the tables or empties the broker."""
 
-    def insert(self, task: str, argument: float, count: int) -> None:
-        """Inserts *count* jobs the fastest way that the peer offers."""
-        raise NotImplementedError
-
-    def insert_one(self, task: str, argument: float) -> None:
-        """Inserts one job, as a web request does."""
-        raise NotImplementedError
-
-    def is_done(self) -> bool:
-        """Whether the store has no job left; asked often, so cheap."""
-        raise NotImplementedError
-
-    def left(self) -> int:
-        """How many jobs are not done; asked once, when the time is up."""
-        raise NotImplementedError
-
-    def work(self) -> None:
-        """Runs jobs until it is killed."""
-        raise NotImplementedError
-
+    @abstractmethod
     def commands(self) -> list[list[str]]:
         """What is started as the peer's worker processes."""
-        return [[*itself(), "work", *sys.argv[2:]]] * self.settings.get("processes", 1)
 
     def value(self, text: str) -> Any:
-        """What one question to the database gives; for `is_done` and `left`."""
+        """What one question to the database gives; for `TellsLeft`."""
         import psycopg  # noqa: PLC0415 - not all peers have it
 
         if self._connection is None:
@@ -112,7 +90,49 @@ class Peer:
         return row[0] if row else None
 
 
-class AsyncPeer(Peer):
+class WorkingPeer(Peer):
+    """One whose workers are this program, started again."""
+
+    @abstractmethod
+    def work(self) -> None:
+        """Runs jobs until it is killed."""
+
+    def commands(self) -> list[list[str]]:
+        return [[*itself(), "work", *sys.argv[2:]]] * self.settings.get("processes", 1)
+
+
+@runtime_checkable
+class InsertsMany(Protocol):
+    """What can be drained."""
+
+    def insert(self, task: str, argument: float, count: int) -> None:
+        """Inserts *count* jobs the fastest way that the peer offers."""
+        ...
+
+
+@runtime_checkable
+class InsertsOne(Protocol):
+    """What has a latency."""
+
+    def insert_one(self, task: str, argument: float) -> None:
+        """Inserts one job, as a web request does."""
+        ...
+
+
+@runtime_checkable
+class TellsLeft(Protocol):
+    """A store that knows what is left; of others the handlers count what is done."""
+
+    def is_done(self) -> bool:
+        """Whether the store has no job left; asked often, so cheap."""
+        ...
+
+    def left(self) -> int:
+        """How many jobs are not done; asked once, when the time is up."""
+        ...
+
+
+class AsyncPeer(WorkingPeer):
     """A peer whose producer is asynchronous: it has one event loop."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -134,19 +154,26 @@ def itself() -> list[str]:
     return [sys.executable, "-m", sys.modules["__main__"].__spec__.name]  # pyright: ignore[reportOptionalMemberAccess]
 
 
+def able(peer: Peer, ability: type[T]) -> T:
+    """Returns *peer* as one that has *ability*, or ends the run with an error for the table."""
+    if not isinstance(peer, ability):
+        raise SystemExit(f"{type(peer).__name__} is measured in another way: no {ability.__name__}")
+    return peer
+
+
 def main(peer_type: type[Peer]) -> None:
     options = _parsed()
     peer = peer_type(options)
     if options.verb == "work":
-        peer.work()
+        able(peer, WorkingPeer).work()
         return
     times = Times.make(Path(options.folder) / "times")
     os.environ[handlers.TIMES_VARIABLE] = str(times.path)
     peer.prepare()
     if options.task == "stamp":
-        found = _latency(peer, times, options)
+        found = _latency(peer, able(peer, InsertsOne), times, options)
     else:
-        found = _drain(peer, times, options)
+        found = _drain(peer, able(peer, InsertsMany), times, options)
     print(json.dumps(found))
 
 
@@ -164,18 +191,21 @@ def _parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _drain(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str, float]:
+def _drain(
+    peer: Peer, producer: InsertsMany, times: Times, options: argparse.Namespace
+) -> dict[str, float]:
     task = options.task
-    if task == "noop" and not peer.can_tell_left:
+    store = peer if task == "noop" and isinstance(peer, TellsLeft) else None
+    if task == "noop" and store is None:
         task = "counted"
     began = time.monotonic()
-    peer.insert(task, options.argument, options.jobs)
+    producer.insert(task, options.argument, options.jobs)
     inserted_s = time.monotonic() - began
     with _working(peer, Path(options.folder)) as check:
         _wait(lambda: times.first() > 0, START_S, check)
         deadline = times.first() + options.seconds
-        if task == "noop":
-            done, over = _until_none_left(peer, options.jobs, deadline, check)
+        if store is not None:
+            done, over = _until_none_left(store, options.jobs, deadline, check)
         else:
             _wait(lambda: times.count() >= options.jobs, deadline - time.monotonic(), check)
             done, over = min(times.count(), options.jobs), times.last()
@@ -188,25 +218,27 @@ def _drain(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str, f
     }
 
 
-def _until_none_left(peer: Peer, jobs: int, deadline: float, check: Any) -> tuple[int, float]:
+def _until_none_left(store: TellsLeft, jobs: int, deadline: float, check: Any) -> tuple[int, float]:
     while time.monotonic() < deadline:
         check()
         time.sleep(POLL_S)
-        if peer.is_done():
+        if store.is_done():
             return jobs, time.monotonic()
     over = time.monotonic()
-    return jobs - peer.left(), over
+    return jobs - store.left(), over
 
 
-def _latency(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str, Any]:
+def _latency(
+    peer: Peer, producer: InsertsOne, times: Times, options: argparse.Namespace
+) -> dict[str, Any]:
     """Milliseconds from the call that inserts to the job's first line, one job at a time."""
     latencies: list[float] = []
     with _working(peer, Path(options.folder)) as check:
-        _until_it_runs(peer, times, check)
+        _until_it_runs(producer, times, check)
         deadline = time.monotonic() + options.seconds
         for number in range(options.jobs):
             began = time.monotonic()
-            peer.insert_one("stamp", number)
+            producer.insert_one("stamp", number)
             while not (stamped := times.stamped(number)) and time.monotonic() < deadline:
                 check()
                 time.sleep(0.002)
@@ -217,11 +249,11 @@ def _latency(peer: Peer, times: Times, options: argparse.Namespace) -> dict[str,
     return {"latencies_ms": latencies[min(5, len(latencies) // 2) :]}
 
 
-def _until_it_runs(peer: Peer, times: Times, check: Any) -> None:
+def _until_it_runs(producer: InsertsOne, times: Times, check: Any) -> None:
     """Inserts a job each second until one begins: a notification may come before its listener."""
     deadline = time.monotonic() + START_S
     while not times.stamped(STAMPS - 1) and time.monotonic() < deadline:
-        peer.insert_one("stamp", STAMPS - 1)
+        producer.insert_one("stamp", STAMPS - 1)
         _wait(lambda: times.stamped(STAMPS - 1) > 0, 1.0, check)
 
 

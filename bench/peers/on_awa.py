@@ -25,7 +25,7 @@ class Task:
 
 
 class OnAwa(contract.AsyncPeer):
-    can_tell_left = False  # its statistics take long and lag behind
+    """It has statistics, but they take long and lag behind: they do not tell what is left."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options)

@@ -11,8 +11,6 @@ from peers import contract
 class Bare(contract.Peer):
     """Each process gets its share of the jobs before it starts."""
 
-    can_tell_left = False
-
     def insert(self, task: str, argument: float, count: int) -> None:
         self.share = (task, argument, count)
 

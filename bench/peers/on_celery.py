@@ -21,8 +21,6 @@ def perform(task: str, argument: float) -> None:
 
 
 class OnCelery(contract.Peer):
-    can_tell_left = False
-
     def prepare(self) -> None:
         app.conf.broker_url = self.url
         self._producer = app.amqp.Producer(app.connection_for_write())

@@ -22,8 +22,6 @@ def perform(task: str, argument: float) -> None:
 
 
 class OnDramatiq(contract.Peer):
-    can_tell_left = False
-
     def insert(self, task: str, argument: float, count: int) -> None:
         for _ in range(count):
             perform.send(task, argument)

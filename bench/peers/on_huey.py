@@ -20,8 +20,6 @@ def perform(task: str, argument: float) -> None:
 
 
 class OnHuey(contract.Peer):
-    can_tell_left = False
-
     def insert(self, task: str, argument: float, count: int) -> None:
         for _ in range(count):
             perform(task, argument)

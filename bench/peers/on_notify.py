@@ -7,7 +7,7 @@ import psycopg
 from peers import contract
 
 
-class Notify(contract.Peer):
+class Notify(contract.WorkingPeer):
     """What PostgreSQL itself takes from an insert to another process that knows of it."""
 
     def prepare(self) -> None:

@@ -15,8 +15,6 @@ BATCH = 1000
 
 
 class OnRq(contract.Peer):
-    can_tell_left = False
-
     def prepare(self) -> None:
         self._queue = Queue("default", connection=Redis.from_url(self.url))
 

@@ -38,7 +38,7 @@ def args_of(name: str, argument: float) -> synk.JobArgs:
     return Noop() if name == "noop" else Task(name, argument)
 
 
-class Synk(contract.Peer):
+class Synk(contract.WorkingPeer):
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options)
         self.client = synk.Client(

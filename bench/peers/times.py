@@ -1,19 +1,21 @@
-"""A page of memory in which the processes of a run note when jobs begin and end.
+"""A page of memory in which the threads of a run note when jobs begin and end.
 
-It is a file that all of them map. Each process writes to a slot of its own, so nothing is locked.
-Moments are seconds of the monotonic clock, which is one for the whole machine.
+It is a file that all of them map. Each thread writes to a slot of its own, so nothing is locked.
+Threads are numbered in the order of their birth: two share a slot only if thousands are born
+between them, when the first is long gone, and the other adds to what it left. Moments are seconds
+of the monotonic clock, which is one for the whole machine.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
 import struct
+import threading
 import time
 from pathlib import Path
 
 ENTRY = struct.Struct("ddd")
-"""When the process's first job began, when its last one ended, how many have ended."""
+"""When the thread's first job began, when its last one ended, how many have ended."""
 
 SLOTS = 4096
 STAMPS = 65536
@@ -34,14 +36,14 @@ class Times:
         return cls(path)
 
     def begin(self) -> None:
-        """Notes the beginning of a job, if it is the first of this process."""
-        place = os.getpid() % SLOTS * ENTRY.size
+        """Notes the beginning of a job, if it is the first of this thread."""
+        place = _place()
         began, ended, count = ENTRY.unpack_from(self._page, place)
         if not began:
             ENTRY.pack_into(self._page, place, time.monotonic(), ended, count)
 
     def end(self) -> None:
-        place = os.getpid() % SLOTS * ENTRY.size
+        place = _place()
         began, _, count = ENTRY.unpack_from(self._page, place)
         ENTRY.pack_into(self._page, place, began, time.monotonic(), count + 1)
 
@@ -64,3 +66,8 @@ class Times:
 
     def _entries(self) -> list[tuple[float, float, float]]:
         return list(ENTRY.iter_unpack(self._page[: ENTRY.size * SLOTS]))
+
+
+def _place() -> int:
+    """Where this thread's entry is."""
+    return threading.get_native_id() % SLOTS * ENTRY.size
