@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import psycopg_pool
@@ -23,6 +24,7 @@ from servers import MIGRATIONS
 from supervising import TESTS, make_client
 from synk import Change, JobState
 from synk.storage import embedded, migrate
+from synk.storage.async_postgres import AsyncPostgresStorage
 from synk.storage.connecting import Connector, Pool
 
 
@@ -272,3 +274,27 @@ def test_a_pool_that_another_thread_gave_up_meanwhile_is_no_trouble(dsn: str) ->
 
     assert storage.counts() == {}
     storage.close()
+
+
+def test_a_pool_that_another_task_gave_up_meanwhile_is_no_trouble(dsn: str) -> None:
+    class LateToThePool(AsyncPostgresStorage):
+        """Another task gives up the pool just after this one has looked at it."""
+
+        is_late = False
+
+        async def _opened_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
+            pool = await super()._opened_pool()
+            if self.is_late:
+                self.is_late = False
+                await self.close()
+            return pool
+
+    async def use() -> None:
+        storage = LateToThePool(synk.PostgresStorage(dsn))
+        assert await storage.get([1]) == []
+        storage.is_late = True
+
+        assert await storage.get([1]) == []
+        await storage.close()
+
+    asyncio.run(use())

@@ -145,13 +145,22 @@ class AsyncPostgresStorage:
 
     @asynccontextmanager
     async def _lent(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
-        async with (await self._opened_pool()).connection(timeout=CONNECT_S) as connection:
-            if is_alive(connection):
-                yield connection
-                return
-        await self._drop_pool()
-        async with (await self._opened_pool()).connection(timeout=CONNECT_S) as connection:
+        async with AsyncExitStack() as lent:
+            connection = await self._lend(lent)
+            if not is_alive(connection):
+                await lent.aclose()
+                await self._drop_pool()
+                connection = await self._lend(lent)
             yield connection
+
+    async def _lend(self, lent: AsyncExitStack) -> psycopg.AsyncConnection[Any]:
+        pool = await self._opened_pool()
+        try:
+            return await lent.enter_async_context(pool.connection(timeout=CONNECT_S))
+        except psycopg_pool.PoolClosed:
+            # Another task has given it up since; that is no trouble of this one.
+            pool = await self._opened_pool()
+            return await lent.enter_async_context(pool.connection(timeout=CONNECT_S))
 
     async def _drop_pool(self) -> None:
         pool, self._pool = self._pool, None
