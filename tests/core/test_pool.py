@@ -54,6 +54,24 @@ def test_a_job_of_an_unknown_kind_has_a_worker_to_itself(world: World) -> None:
     assert world.pool.backlog.count == 1
 
 
+def test_it_is_crowded_only_while_jobs_wait_and_no_worker_is_idle() -> None:
+    limits = {
+        "capped": QueueLimits(max_workers=1, timeout_s=10),
+        "default": QueueLimits(max_workers=9, timeout_s=10),
+    }
+    world = World(slots=2, queues=limits)
+    world.ready(0)
+    world.ready(1)
+    assert not world.pool.is_crowded
+
+    world.claim(job(1, queue="capped"), job(2, queue="capped"))
+    assert world.pool.backlog.count == 1
+    assert not world.pool.is_crowded
+
+    world.claim(job(3))
+    assert world.pool.is_crowded
+
+
 def test_short_jobs_travel_in_windows_spread_over_all_workers(world: World) -> None:
     known_short(world, seconds=0.00001)
 

@@ -209,6 +209,13 @@ class Pool:
         return self._ledger.settled() or Settle()
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether jobs wait and no worker that takes jobs is without one."""
+        return self.backlog.count > 0 and all(
+            slot.in_flight for slot in self.slots if slot.state is SlotState.SERVING
+        )
+
+    @property
     def is_stopped(self) -> bool:
         """Whether a drain is complete: no job is held and no process is left."""
         return (

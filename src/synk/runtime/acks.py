@@ -42,8 +42,8 @@ ENOUGH_JOBS: Final = 125
 ACK_LINGER_S: Final = 0.002
 BUSY_LINGER_S: Final = 0.05
 """Fewer outcomes than that wait this long for company: one statement for many costs the database
-far less. The longer time holds where jobs wait for workers: what depends on an outcome then could
-hardly begin sooner."""
+far less. The longer time holds where jobs wait and no worker is idle: what depends on an outcome
+then could hardly begin sooner."""
 
 UNSTORED_MAX: Final = 10_000
 """With so many outcomes that wait to be stored no more jobs are claimed: they would all run again

@@ -268,7 +268,7 @@ class Supervisor:
             self._was_fenced = self.pool.fenced
             self._facts.emit(telemetry.LeaseOver() if self._was_fenced else telemetry.LeaseBack())
         self._tell_given_back()
-        self._acks.is_busy = self.pool.backlog.count > 0
+        self._acks.is_busy = self.pool.is_crowded
         # Asked again at the latest when the loop is asked for its next sign of life.
         demand = {} if self._acks.is_full else self.pool.demand()
         self._claims.set_demand(demand, self.pool.claims)
