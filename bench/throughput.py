@@ -64,6 +64,16 @@ TARGETS = {DRAIN: 80_000.0, INSERT: 150_000.0}
 TARGET_SHARES = {"long": 0.9, "beside": 0.85}
 """Of the rate of a drain of --jobs."""
 
+LEFT = (
+    # First what costs next to nothing, since it takes from what is measured: the last one is left
+    # until nearly the end.
+    "SELECT finalized_at IS NULL FROM synk.job ORDER BY id DESC LIMIT 1",
+    "SELECT EXISTS (SELECT FROM synk.job WHERE state = 'available')",
+    "SELECT EXISTS (SELECT FROM synk.job WHERE state = 'running')",
+)
+"""Each is true while there is something to do."""
+LOOK_S = 0.25
+
 
 @dataclass
 class Noop(synk.JobArgs, kind="noop"):
@@ -132,12 +142,10 @@ def synk_rates(
 
     def stop_when_drained() -> None:
         process = psutil.Process()
-        left = "SELECT EXISTS (SELECT FROM synk.job WHERE state = {})"
         with psycopg.connect(dsn, autocommit=True) as connection:
-            states = "'available'", "'running'"
-            while any(value(connection, left.format(state)) for state in states):
+            while any(value(connection, question) for question in LEFT):
                 memory.append(process.memory_full_info().pss / 1e6)
-                time.sleep(0.1)
+                time.sleep(LOOK_S)
         client.shutdown()
 
     threading.Thread(target=stop_when_drained).start()
