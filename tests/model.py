@@ -22,7 +22,8 @@ from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
 from synk.status import Backlog, Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
-from synk.storage.statements import client_id_of, progress_of
+from synk.storage.reading import progress_of
+from synk.storage.statements import client_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -19,7 +19,7 @@ import synk
 from faults.facts import Facts
 from supervising import ended, is_running, make_client, supervised, wait_until
 from synk import Cause, JobState, telemetry
-from synk.storage import connecting, postgres
+from synk.storage import announcing, connecting, postgres
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, register
 from synk.testing.proxy import Proxy
@@ -37,8 +37,9 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connecting.BoundedConnection, "answer_s", 1.0)
     monkeypatch.setattr(connecting, "ANSWER_S", 1.0)
     monkeypatch.setattr(connecting, "CONNECT_S", 2)
-    for name in ("_BEAT_S", "_PING_S", "_PING_ANSWER_S"):
-        monkeypatch.setattr(postgres, name, 1.0)
+    monkeypatch.setattr(postgres, "_BEAT_S", 1.0)
+    monkeypatch.setattr(postgres, "PING_ANSWER_S", 1.0)
+    monkeypatch.setattr(announcing, "_PING_S", 1.0)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from synk.storage.connecting import (
     is_alive,
 )
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
-from synk.storage.postgres import insert_statements, may_be_repeated, pauses_before_repeats
+from synk.storage.inserting import insert_statements, may_be_repeated, pauses_before_repeats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

@@ -10,10 +10,6 @@ What psycopg raises leaves this module only as the errors of `synk.errors`, by t
 
 from __future__ import annotations
 
-import random
-import select
-import socket
-import threading
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,16 +25,22 @@ from synk.errors import (
     OutcomeUnknown,
     SchemaMismatch,
     StorageConflict,
-    StorageUnavailable,
 )
 from synk.storage import migrate, sql
+from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
 from synk.storage.connecting import Connector
-from synk.storage.faults import is_of_no_use, told_if_unknown, translated, was_rolled_back
+from synk.storage.faults import is_of_no_use, told_if_unknown, translated
+from synk.storage.inserting import (
+    INSERT_JOBS,
+    insert_statements,
+    may_be_repeated,
+    pauses_before_repeats,
+)
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from uuid import UUID
 
     import psycopg_pool
@@ -62,23 +64,8 @@ T = TypeVar("T")
 _BEAT_S: Final = 5.0
 """How long a renewal of a lease may wait for its answer."""
 
-_PING_S: Final = 10.0
-"""How often a connection that only listens is asked whether its server is still there."""
-
-_PING_ANSWER_S: Final = 5.0
-"""How long the answer may take."""
-
 _MIGRATION_S: Final = 6 * 3600.0
 """An index over a large table takes its time."""
-
-_INSERT_JOBS: Final = 2_500
-_INSERT_CHARACTERS: Final = 16 * 1024 * 1024
-"""Rows, and characters of arguments, of one statement: beyond this a bulk insert gains nothing, and
-memory grows; the server's limit is 256 MB."""
-
-_REPEATS: Final = 3
-_REPEAT_S: Final = 0.1
-"""The pause before the first repeat, at the most; each later one is twice as long."""
 
 
 class PostgresStorage:
@@ -179,7 +166,7 @@ class PostgresStorage:
 
         Not through a pooler, some of which lose their way then.
         """
-        return self._connector.pooler is None and len(jobs) > _INSERT_JOBS
+        return self._connector.pooler is None and len(jobs) > INSERT_JOBS
 
     def _insert_pipelined(
         self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]
@@ -358,12 +345,14 @@ class PostgresStorage:
             return
         with (
             self._translated(),
-            self._connector.single(answer_s=_PING_ANSWER_S) as connection,
+            self._connector.single(answer_s=PING_ANSWER_S) as connection,
         ):
             for name in ("job", "cancel"):
                 quoted = Identifier(sql.channel(name, self.schema))
                 connection.execute(SQL("LISTEN {}").format(quoted))
-            announcements = PostgresAnnouncements(connection, self, owner)
+            announcements = PostgresAnnouncements(
+                connection, owner, schema=self.schema, describe=self.describe
+            )
             try:
                 yield announcements
             finally:
@@ -426,110 +415,6 @@ class PostgresHeart:
         """See `Heart.beat`."""
         with translated(self._storage.describe):
             return _execute(self._connection, self._storage.statements.heartbeat(self._owner))
-
-
-class NoAnnouncements:
-    """What takes the place of LISTEN where a pooler does not let it through: polling is all."""
-
-    is_live = False
-
-    def __init__(self) -> None:
-        self._awake = threading.Event()
-
-    def wait(self, timeout_s: float) -> bool:
-        """See `Announcements.wait`."""
-        self._awake.wait(timeout_s)
-        return False
-
-    def wake(self) -> None:
-        """See `Announcements.wake`."""
-        self._awake.set()
-
-
-class PostgresAnnouncements:
-    """Hints over LISTEN, on a connection of its own.
-
-    Silence may mean that nothing happens, or that the connection leads nowhere: now and then the
-    server is asked for a sign of life, and whether it still is the one that jobs are written to.
-    """
-
-    is_live = True
-
-    def __init__(
-        self, connection: psycopg.Connection[Any], storage: PostgresStorage, owner: UUID
-    ) -> None:
-        self._connection = connection
-        self._storage = storage
-        self._cancel = (sql.channel("cancel", storage.schema), str(owner))
-        self._ping_at = time.monotonic() + _PING_S
-        # Of sockets, which a thread may use that does not know whether they are closed by now.
-        self._wake_out, self._wake_in = socket.socketpair()
-
-    def wait(self, timeout_s: float) -> bool:
-        """See `Announcements.wait`."""
-        # Not psycopg's own waiting, which wakes up ten times a second.
-        select.select([self._connection.fileno(), self._wake_out], [], [], timeout_s)
-        with translated(self._storage.describe):
-            if time.monotonic() >= self._ping_at:
-                self._ping()
-            hints = self._connection.notifies(timeout=0, stop_after=1)
-            return any(
-                hint.channel != self._cancel[0] or hint.payload == self._cancel[1] for hint in hints
-            )
-
-    def wake(self) -> None:
-        """See `Announcements.wake`."""
-        with suppress(OSError):
-            self._wake_in.send(b"x")
-
-    def close(self) -> None:
-        """Frees what only `wake` needs; the connection is the caller's."""
-        self._wake_in.close()
-        self._wake_out.close()
-
-    def _ping(self) -> None:
-        self._ping_at = time.monotonic() + _PING_S
-        if self._connection.execute("SHOW transaction_read_only").fetchone() != ("off",):
-            raise StorageUnavailable(f"{self._storage.describe()} is read-only now")
-
-
-def may_be_repeated(error: OutcomeUnknown | StorageConflict, jobs: Sequence[NewJob]) -> bool:
-    """Whether a repeat of the insert of *jobs* cannot store one twice, and may succeed.
-
-    After a lost answer that needs an idempotency key of each job. After a deadlock nothing is
-    stored; to wait longer for a lock that somebody keeps is the caller's decision.
-    """
-    if isinstance(error, OutcomeUnknown):
-        return all(job.options.idempotency_key is not None for job in jobs)
-    return was_rolled_back(error)
-
-
-def pauses_before_repeats() -> list[float]:
-    """Returns the seconds before each repeat of an insert."""
-    spread = random.uniform(0.5, 1.0)  # noqa: S311 - not all of those that met in the same instant
-    return [_REPEAT_S * 2**number * spread for number in range(_REPEATS)]
-
-
-def insert_statements(
-    statements: Statements, jobs: Sequence[NewJob]
-) -> Iterator[Statement[list[int]]]:
-    """Yields the statements that insert *jobs*: one row alone, or chunks of many."""
-    if len(jobs) == 1:
-        yield statements.insert(jobs[0])
-        return
-    for chunk in _chunks(jobs):
-        yield statements.insert_many(chunk)
-
-
-def _chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Cuts *jobs* where there are too many for one statement, or too many bytes."""
-    start = size = 0
-    for end, job in enumerate(jobs):
-        if end - start == _INSERT_JOBS or (size and size + len(job.args) > _INSERT_CHARACTERS):
-            yield jobs[start:end]
-            start, size = end, 0
-        size += len(job.args)
-    yield jobs[start:]
 
 
 def _execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:

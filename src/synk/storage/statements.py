@@ -5,43 +5,39 @@ The sync and the async storage run these, and know nothing more about them. No I
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
 from synk.claim import AckAnswer, ClaimedJob, Fence
-from synk.failure import AttemptError
 from synk.retry import POISON_CRASHES
-from synk.row import CancelReason, Change, JobRow, JobState, KindSummary, Priority, Progress
+from synk.row import Change, JobRow, JobState, KindSummary, Priority
 from synk.status import (
     BACKLOG_COUNTED,
     Backlog,
     Beat,
     ClientRow,
     Lease,
-    RecentError,
     Rescued,
-    SlotStatus,
 )
-from synk.storage import sql
+from synk.storage import reading, sending, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    import datetime as dt
+    from collections.abc import Callable, Mapping, Sequence
     from typing import LiteralString
     from uuid import UUID
 
     from synk.claim import Mark, Outcome
-    from synk.insertion import InsertOptions, NewJob
+    from synk.insertion import NewJob
     from synk.status import ClientStatus, JobNotes
+    from synk.storage.reading import Rows
 
 _BEGINNING: Final[Mark] = (float("-inf"), 0)
 
 T = TypeVar("T")
-Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +66,12 @@ class Statements:
         )
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
-        return Statement(self._text("insert"), _insert_parameters(job), _first_column)
+        return Statement(self._text("insert"), sending.insert_parameters(job), reading.first_column)
 
     def insert_many(self, jobs: Sequence[NewJob]) -> Statement[list[int]]:
         if any(job.options.idempotency_key is not None for job in jobs):
-            sent, places = _once_a_key(jobs)
-            parameters = _insert_many_parameters(sent)
+            sent, places = sending.once_a_key(jobs)
+            parameters = sending.insert_many_parameters(sent)
             parameters["each_idempotency_key"] = [job.options.idempotency_key for job in sent]
             return Statement(
                 self._text("insert_many_once"),
@@ -83,7 +79,10 @@ class Statements:
                 lambda rows, _: [rows[place][0] for place in places],
             )
         return Statement(
-            self._text("insert_many"), _insert_many_parameters(jobs), _first_column, binary=True
+            self._text("insert_many"),
+            sending.insert_many_parameters(jobs),
+            reading.first_column,
+            binary=True,
         )
 
     def claim(
@@ -118,19 +117,21 @@ class Statements:
 
     def ack(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int]:
         """Applies *outcomes*; the answer is how many of them were applied."""
-        parameters = _ack_parameters(owner, outcomes)
-        for name, get in _RARE_COLUMNS.items():
+        parameters = sending.ack_parameters(owner, outcomes)
+        for name, get in sending.RARE_COLUMNS.items():
             parameters[name] = [get(outcome) for outcome in outcomes]
-        return Statement(self._text("ack"), parameters, _changed)
+        return Statement(self._text("ack"), parameters, reading.changed)
 
     def ack_plain(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int] | None:
         """The same for successes that left nothing but their measures; None if there are others."""
-        if not all(map(_is_plain, outcomes)):
+        if not all(map(sending.is_plain, outcomes)):
             return None
-        return Statement(self._text("ack_plain"), _ack_parameters(owner, outcomes), _changed)
+        return Statement(
+            self._text("ack_plain"), sending.ack_parameters(owner, outcomes), reading.changed
+        )
 
     def ack_answers(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[list[AckAnswer]]:
-        parameters = _fence_parameters(outcomes)
+        parameters = sending.fence_parameters(outcomes)
         parameters["owner"] = owner
         return Statement(
             self._text("ack_answers"),
@@ -162,10 +163,10 @@ class Statements:
         return Statement(self._text("clean"), parameters, lambda rows, _: int(rows[0][0]))
 
     def stage(self, limit: int) -> Statement[int]:
-        return Statement(self._text("stage"), {"limit": limit}, _changed)
+        return Statement(self._text("stage"), {"limit": limit}, reading.changed)
 
     def get(self, job_ids: Sequence[int]) -> Statement[list[JobRow]]:
-        return Statement(self._text("get"), {"ids": list(job_ids)}, _job_rows)
+        return Statement(self._text("get"), {"ids": list(job_ids)}, reading.job_rows)
 
     def jobs(
         self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
@@ -176,7 +177,7 @@ class Statements:
             "kind": kind,
             "limit": limit,
         }
-        return Statement(self._text("jobs"), parameters, _job_rows)
+        return Statement(self._text("jobs"), parameters, reading.job_rows)
 
     def counts(self, queue: str | None) -> Statement[dict[JobState, int]]:
         return Statement(
@@ -187,7 +188,9 @@ class Statements:
 
     def summary(self, queue: str | None) -> Statement[list[KindSummary]]:
         return Statement(
-            self._text("summary"), {"queue": queue}, lambda rows, _: [_kind(row) for row in rows]
+            self._text("summary"),
+            {"queue": queue},
+            lambda rows, _: [reading.kind_summary(row) for row in rows],
         )
 
     def cancel_requests(self, owner: UUID) -> Statement[list[Fence]]:
@@ -198,11 +201,11 @@ class Statements:
         )
 
     def note(self, owner: UUID, notes: Sequence[JobNotes]) -> Statement[int]:
-        parameters = _fence_parameters([note.fence for note in notes])
+        parameters = sending.fence_parameters([note.fence for note in notes])
         parameters["owner"] = owner
         parameters["progress"] = [note.progress for note in notes]
         parameters["checkpoints"] = [note.checkpoint for note in notes]
-        return Statement(self._text("note"), parameters, _changed)
+        return Statement(self._text("note"), parameters, reading.changed)
 
     def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> Statement[None]:
         parameters: dict[str, object] = {
@@ -231,10 +234,10 @@ class Statements:
             "ids": [lease.owner for lease in suspects],
             "beats": [lease.beat for lease in suspects],
         }
-        return Statement(self._text("declare_dead"), parameters, _owners)
+        return Statement(self._text("declare_dead"), parameters, reading.owners)
 
     def dead_owners(self) -> Statement[list[UUID]]:
-        return Statement(self._text("dead_owners"), {}, _owners)
+        return Statement(self._text("dead_owners"), {}, reading.owners)
 
     def rescue(self, dead: Sequence[UUID], limit: int) -> Statement[list[Rescued]]:
         parameters: dict[str, object] = {
@@ -268,11 +271,11 @@ class Statements:
         return Statement(
             self._text("clients"),
             {"within": within},
-            lambda rows, _: [_client_row(row) for row in rows],
+            lambda rows, _: [reading.client_row(row) for row in rows],
         )
 
     def forget_clients(self) -> Statement[int]:
-        return Statement(self._text("forget_clients"), {}, _changed)
+        return Statement(self._text("forget_clients"), {}, reading.changed)
 
     def ask_stack(self, job_id: int) -> Statement[int | None]:
         return Statement(
@@ -280,7 +283,7 @@ class Statements:
         )
 
     def backlog(self) -> Statement[Backlog]:
-        return Statement(self._text("backlog"), {"limit": BACKLOG_COUNTED}, _backlog)
+        return Statement(self._text("backlog"), {"limit": BACKLOG_COUNTED}, reading.backlog)
 
     def stack_questions(self, owner: UUID) -> Statement[list[tuple[int, int]]]:
         return Statement(
@@ -312,242 +315,3 @@ def client_id_of(owner: UUID) -> str:
 
 
 _urgency = attrgetter("priority", "scheduled_at", "id")
-
-
-def _first_column(rows: Rows, _: int) -> list[int]:
-    return [row[0] for row in rows]
-
-
-def _insert_parameters(job: NewJob) -> dict[str, object]:
-    return {
-        **_option_columns(job.options),
-        "kind": job.kind,
-        "args": job.args,
-        "name": job.name,
-        "idempotency_key": job.options.idempotency_key,
-    }
-
-
-def _option_columns(options: InsertOptions) -> dict[str, object]:
-    if options.pending:
-        state = JobState.PENDING
-    elif options.scheduled_at is not None:
-        state = JobState.SCHEDULED
-    else:
-        state = JobState.AVAILABLE
-    return {
-        "queue": options.queue,
-        "max_attempts": options.max_retries + 1,
-        "state": state.value,
-        "scheduled_at": options.scheduled_at,
-        "priority": int(options.priority),
-        "depends_on": _literal(options.depends_on),
-    }
-
-
-def _insert_many_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
-    """Returns each column as one value, if it is the same in all of *jobs*, or else as an array."""
-    # Many jobs share one object of options, or all do.
-    of_options = {id(options): options for options in [job.options for job in jobs]}
-    columns_of = {key: _option_columns(options) for key, options in of_options.items()}
-    rows = [columns_of[id(job.options)] for job in (jobs if len(columns_of) > 1 else jobs[:1])]
-    columns: dict[str, list[object]] = {name: [row[name] for row in rows] for name in rows[0]}
-    columns["name"] = [job.name for job in jobs]
-    columns["kind"] = [job.kind for job in jobs]
-    parameters: dict[str, object] = {"args": f"[{','.join([job.args for job in jobs])}]"}
-    for name, values in columns.items():
-        is_same = values.count(values[0]) == len(values)
-        parameters[name] = values[0] if is_same else None
-        parameters[f"each_{name}"] = [] if is_same else values
-    return parameters
-
-
-def _once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
-    """Returns the first job of each key and all without one, and the place of each job among them.
-
-    One statement cannot insert a row and find it taken.
-    """
-    sent: list[NewJob] = []
-    place_of: dict[str, int] = {}
-    places: list[int] = []
-    for job in jobs:
-        key = job.options.idempotency_key
-        place = len(sent) if key is None else place_of.setdefault(key, len(sent))
-        if place == len(sent):
-            sent.append(job)
-        places.append(place)
-    return sent, places
-
-
-def _literal(values: Iterable[int | None]) -> str:
-    """Returns PostgreSQL's text for an array of numbers, made without a look at each of them."""
-    return "{" + str(list(values))[1:-1].replace("None", "NULL") + "}"
-
-
-def _is_plain(outcome: Outcome) -> bool:
-    """Whether it is a success that left nothing but its measures."""
-    return (
-        outcome.state is JobState.COMPLETED
-        and outcome.result is None
-        and outcome.output is None
-        and outcome.progress is None
-    )
-
-
-def _changed(_rows: Rows, changed: int) -> int:
-    return changed
-
-
-def _ack_parameters(owner: UUID, outcomes: Sequence[Outcome]) -> dict[str, object]:
-    parameters = _fence_parameters(outcomes)
-    parameters["owner"] = owner
-    parameters["durations_us"] = _literal([o.duration_us for o in outcomes])
-    parameters["cpu_us"] = _literal([o.cpu_us for o in outcomes])
-    # Too short to ask for: left out.
-    parameters["system_us"] = _literal(
-        [o.system_us if o.peak_rss_bytes else None for o in outcomes]
-    )
-    parameters["peaks"] = _literal([o.peak_rss_bytes or None for o in outcomes])
-    parameters["pids"] = _literal([o.pid for o in outcomes])
-    return parameters
-
-
-def _fence_parameters(fences: Sequence[Outcome | Fence]) -> dict[str, object]:
-    return {
-        "ids": _literal([fence.id for fence in fences]),
-        "attempts": _literal([fence.attempt for fence in fences]),
-        "claim_seqs": _literal([fence.claim_seq for fence in fences]),
-    }
-
-
-_RARE_COLUMNS: dict[str, Callable[[Outcome], object]] = {
-    "states": lambda o: o.state.value,
-    "results": lambda o: o.result,
-    "errors": lambda o: o.error,
-    "retry_at": lambda o: o.retry_at,
-    "retry_in_s": lambda o: o.retry_in_s,
-    "reasons": lambda o: None if o.cancel_reason is None else o.cancel_reason.value,
-    "uncharged": lambda o: int(o.uncharged),
-    "crashed": lambda o: int(o.crashed),
-    "outputs": lambda o: o.output,
-    "progress": lambda o: o.progress,
-    "checkpoints": lambda o: o.checkpoint,
-}
-
-
-def _job_rows(rows: Rows, _: int) -> list[JobRow]:
-    return [_job_row(row) for row in rows]
-
-
-def _job_row(row: tuple[Any, ...]) -> JobRow:
-    return JobRow(
-        id=row[0],
-        name=row[1],
-        kind=row[2],
-        queue=row[3],
-        state=JobState(row[4]),
-        priority=Priority(row[5]),
-        args=_json(row[6]),
-        attempt=row[7],
-        max_attempts=row[8],
-        uncounted=row[9],
-        created_at=row[10],
-        scheduled_at=row[11],
-        attempted_at=row[12],
-        finalized_at=row[13],
-        attempted_by=row[14],
-        depends_on=row[15],
-        waiting_on=row[16],
-        errors=_errors(row[17]),
-        cancel_reason=None if row[18] is None else CancelReason(row[18]),
-        cancel_requested_at=row[19],
-        result=_json(row[20]),
-        duration=_duration(row[21]),
-        cpu_time=_duration(row[22]),
-        system_time=_duration(row[23]),
-        peak_rss_bytes=row[24],
-        pid=row[25],
-        host=row[26],
-        crashes=row[27],
-        output=row[28] or "",
-        progress=progress_of(_json(row[29])),
-        checkpoint=_json(row[30]),
-        lost=row[31],
-        idempotency_key=row[32],
-    )
-
-
-def _json(text: str | None) -> Any:
-    """Returns what JSON text holds; the text itself if that is nothing that Python can read.
-
-    PostgreSQL takes numbers of any length and a nesting of any depth.
-    """
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _errors(text: str) -> list[AttemptError]:
-    records = _json(text)
-    if not isinstance(records, list):
-        records = [records]
-    return [AttemptError.from_dict(record) for record in cast("list[Any]", records)]
-
-
-def progress_of(value: Any) -> Progress | None:
-    """Returns the progress that JSON holds."""
-    if not isinstance(value, dict):
-        return None
-    given = cast("dict[str, Any]", value)
-    return Progress(given.get("done", 0), given.get("total"), given.get("note", ""))
-
-
-def _client_row(row: tuple[Any, ...]) -> ClientRow:
-    return ClientRow(
-        id=row[0],
-        host=row[1],
-        pid=row[2],
-        version=row[3],
-        processes=row[4],
-        queues=row[5],
-        started_at=row[6],
-        seen_at=row[7],
-        stopped_at=row[8],
-        unseen=dt.timedelta(seconds=row[11]),
-        slots=msgspec.convert(row[9], list[SlotStatus]),
-        errors=msgspec.convert(row[10], list[RecentError]),
-    )
-
-
-def _owners(rows: Rows, _changed: int) -> list[UUID]:
-    return [row[0] for row in rows]
-
-
-def _backlog(rows: Rows, _changed: int) -> Backlog:
-    return Backlog(
-        available={queue: count for queue, state, count in rows if state == "available"},
-        running={queue: count for queue, state, count in rows if state == "running"},
-        scheduled=sum(count for _, state, count in rows if state == "scheduled"),
-    )
-
-
-def _duration(microseconds: int | None) -> dt.timedelta | None:
-    return None if microseconds is None else dt.timedelta(microseconds=microseconds)
-
-
-def _kind(row: tuple[Any, ...]) -> KindSummary:
-    return KindSummary(
-        kind=row[0],
-        completed=row[1],
-        cancelled=row[2],
-        unfinished=row[3],
-        errors=row[4] or 0,
-        duration_p50=_duration(row[5]),
-        duration_p95=_duration(row[6]),
-        duration_max=_duration(row[7]),
-        cpu_time=dt.timedelta(microseconds=int(row[8] or 0)),
-        peak_rss_bytes=row[9],
-    )

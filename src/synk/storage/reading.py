@@ -1,0 +1,151 @@
+"""What the rows of an answer become."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import msgspec
+
+from synk.failure import AttemptError
+from synk.row import CancelReason, JobRow, JobState, KindSummary, Priority, Progress
+from synk.status import Backlog, ClientRow, RecentError, SlotStatus
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+
+def first_column(rows: Rows, _: int) -> list[int]:
+    """Returns the numbers that the statement answered with, in order."""
+    return [row[0] for row in rows]
+
+
+def changed(_: Rows, number: int) -> int:
+    """Returns how many rows the statement changed."""
+    return number
+
+
+def job_rows(rows: Rows, _: int) -> list[JobRow]:
+    """Returns the jobs of get.sql and jobs.sql."""
+    return [_job_row(row) for row in rows]
+
+
+def _job_row(row: tuple[Any, ...]) -> JobRow:
+    return JobRow(
+        id=row[0],
+        name=row[1],
+        kind=row[2],
+        queue=row[3],
+        state=JobState(row[4]),
+        priority=Priority(row[5]),
+        args=_json(row[6]),
+        attempt=row[7],
+        max_attempts=row[8],
+        uncounted=row[9],
+        created_at=row[10],
+        scheduled_at=row[11],
+        attempted_at=row[12],
+        finalized_at=row[13],
+        attempted_by=row[14],
+        depends_on=row[15],
+        waiting_on=row[16],
+        errors=_errors(row[17]),
+        cancel_reason=None if row[18] is None else CancelReason(row[18]),
+        cancel_requested_at=row[19],
+        result=_json(row[20]),
+        duration=_duration(row[21]),
+        cpu_time=_duration(row[22]),
+        system_time=_duration(row[23]),
+        peak_rss_bytes=row[24],
+        pid=row[25],
+        host=row[26],
+        crashes=row[27],
+        output=row[28] or "",
+        progress=progress_of(_json(row[29])),
+        checkpoint=_json(row[30]),
+        lost=row[31],
+        idempotency_key=row[32],
+    )
+
+
+def _json(text: str | None) -> Any:
+    """Returns what JSON text holds; the text itself if that is nothing that Python can read.
+
+    PostgreSQL takes numbers of any length and a nesting of any depth.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _errors(text: str) -> list[AttemptError]:
+    records = _json(text)
+    if not isinstance(records, list):
+        records = [records]
+    return [AttemptError.from_dict(record) for record in cast("list[Any]", records)]
+
+
+def progress_of(value: Any) -> Progress | None:
+    """Returns the progress that JSON holds."""
+    if not isinstance(value, dict):
+        return None
+    given = cast("dict[str, Any]", value)
+    return Progress(given.get("done", 0), given.get("total"), given.get("note", ""))
+
+
+def client_row(row: tuple[Any, ...]) -> ClientRow:
+    """Returns a supervisor of clients.sql."""
+    return ClientRow(
+        id=row[0],
+        host=row[1],
+        pid=row[2],
+        version=row[3],
+        processes=row[4],
+        queues=row[5],
+        started_at=row[6],
+        seen_at=row[7],
+        stopped_at=row[8],
+        unseen=dt.timedelta(seconds=row[11]),
+        slots=msgspec.convert(row[9], list[SlotStatus]),
+        errors=msgspec.convert(row[10], list[RecentError]),
+    )
+
+
+def owners(rows: Rows, _: int) -> list[UUID]:
+    """Returns the ids of supervisors."""
+    return [row[0] for row in rows]
+
+
+def backlog(rows: Rows, _: int) -> Backlog:
+    """Returns the counts of backlog.sql."""
+    return Backlog(
+        available={queue: count for queue, state, count in rows if state == "available"},
+        running={queue: count for queue, state, count in rows if state == "running"},
+        scheduled=sum(count for _, state, count in rows if state == "scheduled"),
+    )
+
+
+def _duration(microseconds: int | None) -> dt.timedelta | None:
+    return None if microseconds is None else dt.timedelta(microseconds=microseconds)
+
+
+def kind_summary(row: tuple[Any, ...]) -> KindSummary:
+    """Returns a kind of summary.sql."""
+    return KindSummary(
+        kind=row[0],
+        completed=row[1],
+        cancelled=row[2],
+        unfinished=row[3],
+        errors=row[4] or 0,
+        duration_p50=_duration(row[5]),
+        duration_p95=_duration(row[6]),
+        duration_max=_duration(row[7]),
+        cpu_time=dt.timedelta(microseconds=int(row[8] or 0)),
+        peak_rss_bytes=row[9],
+    )

@@ -1,0 +1,131 @@
+"""The parameters of statements: what they are told, as psycopg sends it fastest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synk.row import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from uuid import UUID
+
+    from synk.claim import Fence, Outcome
+    from synk.insertion import InsertOptions, NewJob
+
+
+def insert_parameters(job: NewJob) -> dict[str, object]:
+    """Returns what insert.sql is told of *job*."""
+    return {
+        **_option_columns(job.options),
+        "kind": job.kind,
+        "args": job.args,
+        "name": job.name,
+        "idempotency_key": job.options.idempotency_key,
+    }
+
+
+def _option_columns(options: InsertOptions) -> dict[str, object]:
+    if options.pending:
+        state = JobState.PENDING
+    elif options.scheduled_at is not None:
+        state = JobState.SCHEDULED
+    else:
+        state = JobState.AVAILABLE
+    return {
+        "queue": options.queue,
+        "max_attempts": options.max_retries + 1,
+        "state": state.value,
+        "scheduled_at": options.scheduled_at,
+        "priority": int(options.priority),
+        "depends_on": _literal(options.depends_on),
+    }
+
+
+def insert_many_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
+    """Returns each column as one value, if it is the same in all of *jobs*, or else as an array."""
+    # Many jobs share one object of options, or all do.
+    of_options = {id(options): options for options in [job.options for job in jobs]}
+    columns_of = {key: _option_columns(options) for key, options in of_options.items()}
+    rows = [columns_of[id(job.options)] for job in (jobs if len(columns_of) > 1 else jobs[:1])]
+    columns: dict[str, list[object]] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["name"] = [job.name for job in jobs]
+    columns["kind"] = [job.kind for job in jobs]
+    parameters: dict[str, object] = {"args": f"[{','.join([job.args for job in jobs])}]"}
+    for name, values in columns.items():
+        is_same = values.count(values[0]) == len(values)
+        parameters[name] = values[0] if is_same else None
+        parameters[f"each_{name}"] = [] if is_same else values
+    return parameters
+
+
+def once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
+    """Returns the first job of each key and all without one, and the place of each job among them.
+
+    One statement cannot insert a row and find it taken.
+    """
+    sent: list[NewJob] = []
+    place_of: dict[str, int] = {}
+    places: list[int] = []
+    for job in jobs:
+        key = job.options.idempotency_key
+        place = len(sent) if key is None else place_of.setdefault(key, len(sent))
+        if place == len(sent):
+            sent.append(job)
+        places.append(place)
+    return sent, places
+
+
+def _literal(values: Iterable[int | None]) -> str:
+    """Returns PostgreSQL's text for an array of numbers, made without a look at each of them."""
+    return "{" + str(list(values))[1:-1].replace("None", "NULL") + "}"
+
+
+def is_plain(outcome: Outcome) -> bool:
+    """Whether it is a success that left nothing but its measures."""
+    return (
+        outcome.state is JobState.COMPLETED
+        and outcome.result is None
+        and outcome.output is None
+        and outcome.progress is None
+    )
+
+
+def ack_parameters(owner: UUID, outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """Returns what each acknowledgement is told: the claims, and what their jobs took."""
+    parameters = fence_parameters(outcomes)
+    parameters["owner"] = owner
+    parameters["durations_us"] = _literal([o.duration_us for o in outcomes])
+    parameters["cpu_us"] = _literal([o.cpu_us for o in outcomes])
+    # Too short to ask for: left out.
+    parameters["system_us"] = _literal(
+        [o.system_us if o.peak_rss_bytes else None for o in outcomes]
+    )
+    parameters["peaks"] = _literal([o.peak_rss_bytes or None for o in outcomes])
+    parameters["pids"] = _literal([o.pid for o in outcomes])
+    return parameters
+
+
+def fence_parameters(fences: Sequence[Outcome | Fence]) -> dict[str, object]:
+    """Returns the claims, a column each."""
+    return {
+        "ids": _literal([fence.id for fence in fences]),
+        "attempts": _literal([fence.attempt for fence in fences]),
+        "claim_seqs": _literal([fence.claim_seq for fence in fences]),
+    }
+
+
+RARE_COLUMNS: dict[str, Callable[[Outcome], object]] = {
+    "states": lambda o: o.state.value,
+    "results": lambda o: o.result,
+    "errors": lambda o: o.error,
+    "retry_at": lambda o: o.retry_at,
+    "retry_in_s": lambda o: o.retry_in_s,
+    "reasons": lambda o: None if o.cancel_reason is None else o.cancel_reason.value,
+    "uncharged": lambda o: int(o.uncharged),
+    "crashed": lambda o: int(o.crashed),
+    "outputs": lambda o: o.output,
+    "progress": lambda o: o.progress,
+    "checkpoints": lambda o: o.checkpoint,
+}
+"""What ack.sql is told beyond that, which most outcomes have nothing to say to."""
