@@ -56,9 +56,11 @@ def nursery(setup: Setup) -> Iterator[Nursery]:
 
 
 @contextmanager
-def started(nursery: Nursery, setup: Setup) -> Iterator[WorkerProcess]:
+def started(
+    nursery: Nursery, setup: Setup, process_type: type[WorkerProcess] = WorkerProcess
+) -> Iterator[WorkerProcess]:
     """A ready worker; it is killed at the end."""
-    worker = WorkerProcess(setup, Passer())
+    worker = process_type(setup, Passer())
     nursery.request(0, worker.descriptors)
     news = next_news(nursery, Started)
     worker.born(news.pid, news.pidfd)
@@ -122,6 +124,30 @@ def test_what_is_taken_back_never_ran_and_the_rest_did(
         sent -= taken
 
     assert [int(line) for line in log.read_text().split()] == list(range(1, 4001))
+
+
+class Overtaken(WorkerProcess):
+    """Its worker does a job between the look at the page and the look at the channel."""
+
+    jobs: tuple = ()
+
+    def _read_channel(self, replies):
+        if self.jobs:
+            jobs, self.jobs = self.jobs, ()
+            self.send(1, jobs)
+            assert select.select([self.channel], [], [], 30)[0], "there are no news of the job"
+        return super()._read_channel(replies)
+
+
+def test_news_of_a_job_that_ends_while_they_are_read_are_not_lost(
+    nursery: Nursery, setup: Setup, tmp_path: Path
+) -> None:
+    with started(nursery, setup, Overtaken) as worker:
+        assert isinstance(worker, Overtaken)
+        worker.jobs = (writing(1, tmp_path / "log"),)
+        report = worker.report()
+
+        assert report.done == 1 or select.select([worker.channel], [], [], 0)[0]
 
 
 def test_a_recall_of_a_busy_worker_leaves_it_the_job_that_it_runs(

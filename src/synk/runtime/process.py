@@ -188,16 +188,22 @@ class WorkerProcess:
         return report
 
     def _read(self) -> Report:
-        # In this order: whatever is done by now has sent its reply.
-        done = self._page[wire.DONE]
-        replies = self._read_channel()
+        replies: dict[int, Reply] = {}
+        while True:
+            # In this order: whatever is done by now has sent its reply.
+            done = self._page[wire.DONE]
+            # Again, if anything has come: it may be the news of a job that was done since, and
+            # perhaps the last for long.
+            if not self._read_channel(replies):
+                break
         # A reply may be ahead of DONE: the worker is about to note it, or was killed before. The
         # job is over in either case, and its measures were noted before the reply.
         done = max(done, *replies) if replies else done
         return wire.read_page(self._page, self._done, most=self._sent, done=done, replies=replies)
 
-    def _read_channel(self) -> dict[int, Reply]:
-        replies: dict[int, Reply] = {}
+    def _read_channel(self, replies: dict[int, Reply]) -> bool:
+        """Adds the replies that have come to *replies*; says whether anything has come."""
+        has_come = False
         while not self.is_garbled:
             try:
                 packet, fds = packets.receive_with(self.channel, 1, socket.MSG_DONTWAIT)
@@ -205,11 +211,12 @@ class WorkerProcess:
                 break
             if not packet:
                 break
+            has_come = True
             try:
                 self._take(packet, fds, replies)
             except (ValueError, IndexError, msgspec.MsgspecError) as error:
                 self._garbled(str(error))
-        return replies
+        return has_come
 
     def _take(self, packet: bytes, fds: list[int], replies: dict[int, Reply]) -> None:
         match packet[:1]:
