@@ -46,14 +46,16 @@ class QueueBacklog:
                 return line[0]
         return None
 
-    def pop(self) -> ClaimedJob:
-        """Takes the most urgent job out."""
-        for line in self._lines.values():
-            if line:
-                self.count -= 1
-                self._taken = True
-                return line.popleft()
-        raise IndexError("the backlog is empty")
+    def pop_alike(self, most: int) -> list[ClaimedJob]:
+        """Takes out the most urgent job, and those of its kind right behind it; *most* in all."""
+        line = next(filter(None, self._lines.values()))
+        alike = [line.popleft()]
+        kind = alike[0].kind
+        while line and len(alike) < most and line[0].kind == kind:
+            alike.append(line.popleft())
+        self.count -= len(alike)
+        self._taken = True
+        return alike
 
     def look(self, now: float) -> None:
         """Brings `stuck_since` up to date."""

@@ -51,16 +51,13 @@ class QueueLimits:
     """Bytes."""
 
 
-def has_room(slot: Slot, expected_s: float) -> bool:
-    """Whether one more job that is *expected_s* long may wait at this worker, if it has places."""
+def room_for(slot: Slot, expected_s: float) -> int:
+    """Returns how many more jobs of *expected_s* each may wait at this worker, if it has places."""
     held = len(slot.in_flight)
-    if held == 0:
-        return True
-    if held >= WINDOW_JOBS:
-        return False
-    if slot.backlog_s + expected_s <= WINDOW_S:
-        return True
-    return held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S
+    in_time = int((WINDOW_S - slot.backlog_s) / expected_s)
+    if held == 0 or (held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S):
+        in_time = max(1, in_time)
+    return min(in_time, WINDOW_JOBS - held)
 
 
 def _moves(slot: Slot) -> bool:

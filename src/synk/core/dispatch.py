@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synk.core.demand import has_room, slots_using
+from synk.core.demand import room_for, slots_using
 from synk.core.ledger import glance_at
 from synk.core.messages import Send
 
@@ -53,13 +53,15 @@ class Dispatch:
             most = min(share, slot.places)
             while len(jobs) < most and (job := queue.peek()) is not None:
                 expected_s = self._estimates.expected_s(job.kind)
-                if not has_room(slot, expected_s):
+                room = min(most - len(jobs), room_for(slot, expected_s))
+                if room <= 0:
                     break
-                queue.pop()
-                job.expected_s = expected_s
-                slot.in_flight.append(job)
-                slot.backlog_s += expected_s
-                jobs.append(job)
+                alike = queue.pop_alike(room)
+                for job in alike:
+                    job.expected_s = expected_s
+                slot.in_flight += alike
+                slot.backlog_s += expected_s * len(alike)
+                jobs += alike
         if not jobs:
             return None
         self._backlog.had_its_turn(jobs[0].queue)

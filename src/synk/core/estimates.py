@@ -28,11 +28,12 @@ class Estimates:
         """Returns how long a job of this kind is expected to run."""
         return self._by_name.get(name, UNKNOWN_S)
 
-    def learn(self, name: str, seconds: float) -> None:
-        """Takes one more measure into account."""
+    def learn(self, name: str, seconds: float, count: int = 1) -> None:
+        """Takes *count* more measures, and their mean, into account."""
         known = self._by_name.get(name)
         seconds += _OVERHEAD_S
-        self._by_name[name] = seconds if known is None else known + (seconds - known) * _WEIGHT
+        weight = 1 - (1 - _WEIGHT) ** count
+        self._by_name[name] = seconds if known is None else known + (seconds - known) * weight
 
     def lately_in(self, queue: str) -> float:
         """Returns how long the jobs of this queue, of whatever kind, ran of late; 0: none did."""

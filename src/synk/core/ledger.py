@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count, repeat
 from typing import TYPE_CHECKING, Final
 
 from synk.core.messages import KillReason, Settle
@@ -16,7 +17,7 @@ from synk.core.verdicts import (
 from synk.retry import Ended, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from synk.claim import ClaimedJob
     from synk.core.demand import QueueLimits
@@ -102,18 +103,18 @@ class Ledger:
             slot.glance_at = now + max(GLANCE_S, now - slot.progress_at)
 
     def _take_finished(self, slot: Slot, report: Report, finished: int) -> None:
-        learn = self._estimates.learn
         replies = report.replies
-        number = slot.done
         measures = report.measures[-finished:]
-        ran_us = sum(measure[0] for measure in measures)
-        self._estimates.learn_of_queue(slot.in_flight[0].queue, ran_us / 1e6 / finished)
-        for measure in measures:
-            number += 1
-            job = slot.in_flight.popleft()
-            slot.backlog_s -= job.expected_s
-            learn(job.kind, measure[0] / 1e6)
-            reply = replies.get(number) if replies else None
+        jobs = [slot.in_flight.popleft() for _ in measures]
+        slot.backlog_s -= sum([job.expected_s for job in jobs])
+        self._learn(jobs, measures)
+        first = slot.done + 1
+        slot.done = report.done
+        if not replies:
+            self._successes += zip(jobs, measures, repeat(slot.pid))
+            return
+        for number, job, measure in zip(count(first), jobs, measures, strict=False):
+            reply = replies.get(number)
             if reply is None:
                 self._successes.append((job, measure, slot.pid))
             elif reply.cancelled:
@@ -122,7 +123,15 @@ class Ledger:
                 slot.stalled = True
             else:
                 self._ended.append(ended_by_reply(job, reply, measure, slot.pid))
-        slot.done = report.done
+
+    def _learn(self, jobs: Sequence[ClaimedJob], measures: Sequence[Measure]) -> None:
+        mean_s = sum([measure[0] for measure in measures]) / 1e6 / len(measures)
+        self._estimates.learn_of_queue(jobs[0].queue, mean_s)
+        if len({job.kind for job in jobs}) == 1:
+            self._estimates.learn(jobs[0].kind, mean_s, len(jobs))
+            return
+        for job, measure in zip(jobs, measures, strict=True):
+            self._estimates.learn(job.kind, measure[0] / 1e6)
 
     def blame(self, slot: Slot, report: Report, exit_: Exit, now: float) -> list[ClaimedJob]:
         """Blames a death on the job that ran; returns the jobs behind it, in order."""
