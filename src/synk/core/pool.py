@@ -51,7 +51,7 @@ from synk.core.ownership import fence_of
 from synk.core.slot import Slot, SlotInput, SlotState
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from synk.claim import ClaimedJob, Fence
     from synk.core.demand import QueueLimits
@@ -113,6 +113,10 @@ class Pool:
         """Processes that ended without being told to since the start."""
         self._commands: list[Command] = []
         self._ever_ready = False
+        self._ids: set[int] = set()
+        """Of the jobs that are held: a look through all of them would cost each claim too much."""
+        self._ids_are_sure = True
+        """Whether whoever is settled is not held any more: false where one was claimed twice."""
 
     # -- the interface of the shell -----------------------------------------------------------
 
@@ -229,22 +233,26 @@ class Pool:
     def _on_claimed(self, event: Claimed) -> None:
         self.claims += 1
         if self.draining or self.fenced:
-            self._ledger.release(event.jobs)
+            self._release_new(event.jobs)
             return
-        append = self.backlog.append
-        held = self._held_of({job.id for job in event.jobs})
-        if not held:
-            for job in event.jobs:
-                append(job)
-            return
-        # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job never
-        # run at one time: the former one is ended, the other is for later.
-        self._on_disowned(Disowned([fence_of(job) for job in held]))
-        ids = {job.id for job in held}
-        self._ledger.release(job for job in event.jobs if job.id in ids)
-        for job in event.jobs:
-            if job.id not in ids:
-                append(job)
+        jobs = event.jobs
+        ids = {job.id for job in jobs}
+        if not ids.isdisjoint(self._ids):
+            # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job
+            # never run at one time: the former one is ended, the other is for later.
+            held = self._held_of(ids)
+            self._on_disowned(Disowned([fence_of(job) for job in held]))
+            twice = {job.id for job in held}
+            self._release_new([job for job in jobs if job.id in twice])
+            jobs = [job for job in jobs if job.id not in twice]
+        self._ids |= ids
+        for job in jobs:
+            self.backlog.append(job)
+
+    def _release_new(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Gives back what has just come, of which an earlier claim may be held still."""
+        self._ledger.release(jobs)
+        self._ids_are_sure = False
 
     def _held_of(self, ids: set[int]) -> list[ClaimedJob]:
         """Returns what is held of the jobs with these ids."""
@@ -454,6 +462,12 @@ class Pool:
 
     def _flushed(self) -> list[Command]:
         settle = self._ledger.settled()
+        if not self._ids_are_sure:
+            self._ids = {fence.id for fence in self.held()}
+            self._ids_are_sure = True
+        elif settle is not None:
+            self._ids.difference_update([job.id for job, _, _ in settle.successes])
+            self._ids.difference_update([ended.job.id for ended in settle.ended])
         commands, self._commands = self._commands, []
         # First: what is over must be told also if the shell fails at one of the others.
         return commands if settle is None else [settle, *commands]
