@@ -574,3 +574,35 @@ def test_d7_a_job_that_is_claimed_again_while_it_waits_runs_once(world: World) -
 
     assert world.held() == {6}
     assert world.settled == dict.fromkeys(range(1, 6), 2)
+
+
+def test_d7_a_job_that_is_claimed_a_third_time_while_it_runs_is_ended_all_the_same(
+    world: World,
+) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.claim(job(1, claim_seq=2))
+
+    world.claim(job(1, claim_seq=3))
+
+    assert world.ended[1].job.claim_seq == 3
+    assert world.ended[1].verdict is Verdict.RELEASED
+    world.exit(0)
+    assert world.ended[1].job.claim_seq == 1
+    world.claim(job(1, claim_seq=4))
+    assert world.held() == {1}
+
+
+def test_d7_a_job_that_comes_back_while_the_lease_is_lost_is_known_to_run_still(
+    world: World,
+) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.pool.fenced = True
+    world.claim(job(1, claim_seq=2))
+    world.pool.fenced = False
+
+    world.claim(job(1, claim_seq=3))
+
+    assert world.ended[1].job.claim_seq == 3
+    assert world.ended[1].verdict is Verdict.RELEASED
