@@ -46,6 +46,14 @@ class QueueBacklog:
                 return line[0]
         return None
 
+    def least_urgent(self) -> int | None:
+        """Returns the priority of the least urgent job; None: no job waits."""
+        return max((priority for priority, line in self._lines.items() if line), default=None)
+
+    def count_above(self, priority: int) -> int:
+        """Returns how many jobs wait that are more urgent than *priority*."""
+        return sum(len(line) for above, line in self._lines.items() if above < priority)
+
     def pop_alike(self, most: int) -> list[ClaimedJob]:
         """Takes out the most urgent job, and those of its kind right behind it; *most* in all."""
         line = next(filter(None, self._lines.values()))

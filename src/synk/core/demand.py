@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from synk.core.estimates import UNKNOWN_S
+from synk.row import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,15 @@ BACKLOG_JOBS: Final = 3_000
 
 _CLAIM_JOBS_MIN: Final = BACKLOG_JOBS // 4
 """So many are worth a claim, however many more there is room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """What is to be claimed of a queue though enough of its jobs are at hand."""
+
+    count: int
+    above: int
+    """Only jobs that are more urgent than this priority."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +111,16 @@ class Demand:
                 # Not worth a claim yet: few large claims cost the database less than many small.
                 ahead = 0
         return max(at_once, ahead)
+
+    def urgent(self, queue: str) -> Urgent | None:
+        """Returns what would overtake the jobs at hand, one for each worker that moves."""
+        waiting = self._backlog.queues[queue]
+        least = waiting.least_urgent()
+        if least is None or least == Priority.CRITICAL:
+            return None
+        slots = min(len(self._slots), self._queues[queue].max_workers)
+        count = self._moving_for(queue, slots) - waiting.count_above(least)
+        return Urgent(count, least) if count > 0 else None
 
     def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
         room = 0

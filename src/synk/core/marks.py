@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimedJob, Mark
 
+END: Final[Mark] = (float("inf"), 2**63 - 1)
+"""The mark behind which there are no jobs."""
+
 LOOK_BACK_S: Final = 0.25
 """How long marks are used, at the least, before the next look."""
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from synk.claim import ClaimedJob, Fence
-    from synk.core.demand import QueueLimits
+    from synk.core.demand import QueueLimits, Urgent
     from synk.core.messages import Exit
 
 HELD_S: Final = 5.0
@@ -189,6 +189,13 @@ class Pool:
             return {}
         wanted = {name: self._demand.of(name) for name in self.queues}
         return {name: count for name, count in wanted.items() if count > 0}
+
+    def urgent(self) -> dict[str, Urgent]:
+        """Returns what is wanted beyond that, of jobs that would overtake those at hand."""
+        if self.draining or self.fenced:
+            return {}
+        wanted = {name: self._demand.urgent(name) for name in self.queues}
+        return {name: urgent for name, urgent in wanted.items() if urgent is not None}
 
     def held(self) -> list[Fence]:
         """Returns the claims whose end is not told yet."""

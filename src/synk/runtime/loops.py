@@ -7,17 +7,19 @@ stops because of the storage: trouble is told once, and the loop tries again wit
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
-from synk.core.marks import Marks
+from synk.core.marks import END, Marks
 from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
 from synk.errors import StorageConflict, SynkError
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict
+from synk.row import Priority
 from synk.runtime.spread import spread
 from synk.runtime.trouble import BatchLimit, Trouble
 
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from uuid import UUID
 
-    from synk.claim import ClaimedJob, Fence
+    from synk.claim import ClaimedJob, Fence, Mark
     from synk.config import QueueConfig
+    from synk.core.demand import Urgent
     from synk.runtime.acks import AckLoop
     from synk.runtime.engine import Engine
     from synk.storage.base import Announcements, Storage
@@ -38,6 +41,10 @@ and what is urgent waits for longer behind a claim that is under way."""
 
 IDLE_FETCHES: Final = 9
 """Intervals that an empty queue is left in peace, at the most, while new jobs are announced."""
+
+URGENT_PAUSE_S: Final = 0.02
+"""Between two looks whether anything more urgent has come than what is at hand: jobs may be
+announced hundreds of times a second."""
 
 _GONE_PAUSE_S: Final = 0.01
 _LISTEN_S: Final = 0.5
@@ -74,6 +81,10 @@ class ClaimLoop:
         self._condition = threading.Condition()
         self._demand: dict[str, int] = {}
         self._due = dict.fromkeys(queues, 0.0)
+        self._urgent: dict[str, Urgent] = {}
+        self._urgent_due = dict.fromkeys(queues, 0.0)
+        self._urgent_rests = dict.fromkeys(queues, 0.0)
+        """Until when there is no look for urgent jobs."""
         self._claimed = dict.fromkeys(queues, -1)
         """The number of each queue's last claim."""
         self._empty = dict.fromkeys(queues, 0)
@@ -87,17 +98,20 @@ class ClaimLoop:
         """Numbers of claims whose answer was lost: they may be granted even later."""
         self._reconcile_due = False
 
-    def set_demand(self, demand: dict[str, int], claims_seen: int) -> None:
+    def set_demand(
+        self, demand: dict[str, int], urgent: dict[str, Urgent], claims_seen: int
+    ) -> None:
         """Takes the pool's demand, unless there are claims that the pool had not seen yet."""
         with self._condition:
-            if claims_seen == self._claims and demand != self._demand:
-                self._demand = demand
+            if claims_seen == self._claims and (demand, urgent) != (self._demand, self._urgent):
+                self._demand, self._urgent = demand, urgent
                 self._condition.notify()
 
     def look_now(self) -> None:
         """Something was announced: no queue waits for its interval."""
         with self._condition:
             self._due = dict.fromkeys(self._due, 0.0)
+            self._urgent_due = dict(self._urgent_rests)
             self._marks.announced()
             self._condition.notify()
 
@@ -128,42 +142,97 @@ class ClaimLoop:
         if self._unanswered and self._reconcile_due:
             self._give_back_unanswered()
 
-    def _wait(self) -> tuple[str, int] | None:
+    def _wait(self) -> tuple[str, int | Urgent] | None:
         """Waits for something to do; returns what is to be claimed, if anything is."""
         with self._condition:
             while not self._stopping:
                 now = time.monotonic()
-                due = [name for name in self._demand if self._due[name] <= now]
-                if due:
-                    # In turns: a queue that always has jobs must not keep others from being asked.
-                    queue = min(due, key=self._claimed.__getitem__)
-                    self._claimed[queue] = self._claims
-                    wanted = self._demand[queue]
-                    limit = min(CLAIM_JOBS, wanted)
-                    # The pool's demand holds again once it has seen what this claim brings; until
-                    # then there is only the rest of a demand for more than one claim.
-                    rest = wanted - limit
-                    self._demand = {queue: rest} if rest >= CLAIM_JOBS // 2 else {}
+                wanted = self._wanted(now)
+                if wanted is not None:
                     self._claims += 1
-                    return queue, limit
+                    return wanted
                 if self._reconcile_due:
                     return None
                 times = [self._due[name] for name in self._demand]
-                self._condition.wait(max(0.0, min(times) - now) if times else None)
+                times += [self._urgent_due[name] for name in self._urgent]
+                at = min(times, default=math.inf)
+                self._condition.wait(None if at == math.inf else max(0.0, at - now))
             return None
 
-    def _claim(self, queue: str, limit: int) -> float:
+    def _wanted(self, now: float) -> tuple[str, int | Urgent] | None:
+        due = [name for name in self._demand if self._due[name] <= now]
+        if due:
+            # In turns: a queue that always has jobs must not keep others from being asked.
+            queue = min(due, key=self._claimed.__getitem__)
+            self._claimed[queue] = self._claims
+            wanted = self._demand[queue]
+            limit = min(CLAIM_JOBS, wanted)
+            # The pool's demand holds again once it has seen what this claim brings; until then
+            # there is only the rest of a demand for more than one claim.
+            rest = wanted - limit
+            self._demand = {queue: rest} if rest >= CLAIM_JOBS // 2 else {}
+            return queue, limit
+        for queue in self._urgent:
+            if self._urgent_due[queue] <= now:
+                return queue, self._urgent.pop(queue)
+        return None
+
+    def _claim(self, queue: str, wanted: int | Urgent) -> float:
         """Claims once; returns how long to wait before the next claim."""
-        self._claim_seq += 1
-        limit = self._batch.of(limit)
-        pause_s = 0.0
+        if isinstance(wanted, int):
+            return self._claim_next(queue, self._batch.of(wanted))
+        return self._claim_urgent(queue, wanted)
+
+    def _claim_next(self, queue: str, limit: int) -> float:
+        """Claims what comes next."""
         began = time.monotonic()
         with self._condition:
             # Before the question: an announcement during it must not be lost.
             rests = min(self._empty[queue], IDLE_FETCHES) if self._are_announced else 0
             self._due[queue] = began + spread(self._fetch_s[queue] * (1 + rests), 0.2)
+            self._look_for_urgent_later(queue, began)
             after = self._marks.of(queue, began)
-        jobs: list[ClaimedJob] = []
+        jobs, pause_s = self._asked(queue, limit, after)
+        if not pause_s:
+            with self._condition:
+                now = time.monotonic()
+                again_at = self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
+                if again_at is not None:
+                    self._due[queue] = min(self._due[queue], again_at)
+            self._empty[queue] = 0 if jobs else self._empty[queue] + 1
+        if pause_s or len(jobs) >= limit:
+            with self._condition:
+                self._due[queue] = 0.0
+        self._engine.post(Claimed(jobs))
+        return pause_s
+
+    def _claim_urgent(self, queue: str, urgent: Urgent) -> float:
+        """Claims what is more urgent than what is at hand, if there is any.
+
+        The marks stay as they are: this does not read on.
+        """
+        began = time.monotonic()
+        with self._condition:
+            self._urgent_rests[queue] = began + URGENT_PAUSE_S
+            self._look_for_urgent_later(queue, began)
+            after = {**self._marks.of(queue, began)}
+        after.update((int(priority), END) for priority in Priority if priority >= urgent.above)
+        jobs, pause_s = self._asked(queue, urgent.count, after)
+        if pause_s or len(jobs) >= urgent.count:
+            with self._condition:
+                self._urgent_due[queue] = self._urgent_rests[queue]
+        self._engine.post(Claimed(jobs))
+        return pause_s
+
+    def _look_for_urgent_later(self, queue: str, now: float) -> None:
+        fetch_s = math.inf if self._are_announced else self._fetch_s[queue]
+        self._urgent_due[queue] = now + fetch_s
+
+    def _asked(
+        self, queue: str, limit: int, after: Mapping[int, Mark]
+    ) -> tuple[list[ClaimedJob], float]:
+        """Returns what a claim brings, and how long to wait before the next if it has failed."""
+        self._claim_seq += 1
         try:
             jobs = self._storage.get_job_available(
                 queue,
@@ -176,22 +245,11 @@ class ClaimLoop:
         except SynkError as error:
             self._unanswered.add(self._claim_seq)
             self._reconcile_due = True
-            pause_s = self._trouble.began(error)
             if isinstance(error, StorageConflict):
                 self._batch.was_too_much(limit)
-        else:
-            self._trouble.ended()
-            with self._condition:
-                now = time.monotonic()
-                again_at = self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
-                if again_at is not None:
-                    self._due[queue] = min(self._due[queue], again_at)
-            self._empty[queue] = 0 if jobs else self._empty[queue] + 1
-        if pause_s or len(jobs) >= limit:
-            with self._condition:
-                self._due[queue] = 0.0
-        self._engine.post(Claimed(jobs))
-        return pause_s
+            return [], self._trouble.began(error)
+        self._trouble.ended()
+        return jobs, 0.0
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

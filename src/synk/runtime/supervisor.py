@@ -271,7 +271,8 @@ class Supervisor:
         self._acks.is_busy = self.pool.is_crowded
         # Asked again at the latest when the loop is asked for its next sign of life.
         demand = {} if self._acks.is_full else self.pool.demand()
-        self._claims.set_demand(demand, self.pool.claims)
+        urgent = {} if self._acks.is_full else self.pool.urgent()
+        self._claims.set_demand(demand, urgent, self.pool.claims)
 
     def _on_hint(self) -> None:
         self._claims.look_now()
