@@ -160,6 +160,10 @@ class ClaimLoop:
             return None
 
     def _wanted(self, now: float) -> tuple[str, int | Urgent] | None:
+        for queue in self._urgent:
+            # First: a claim of hundreds of jobs takes its time.
+            if self._urgent_due[queue] <= now:
+                return queue, self._urgent.pop(queue)
         due = [name for name in self._demand if self._due[name] <= now]
         if due:
             # In turns: a queue that always has jobs must not keep others from being asked.
@@ -172,9 +176,6 @@ class ClaimLoop:
             rest = wanted - limit
             self._demand = {queue: rest} if rest >= CLAIM_JOBS // 2 else {}
             return queue, limit
-        for queue in self._urgent:
-            if self._urgent_due[queue] <= now:
-                return queue, self._urgent.pop(queue)
         return None
 
     def _claim(self, queue: str, wanted: int | Urgent) -> float:
