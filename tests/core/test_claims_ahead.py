@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from core.world import World, job
+from synk.claim import ClaimedJob
+from synk.core.demand import Urgent
 
 LONG_S = 0.02
 SHORT_S = 0.00001
@@ -49,3 +51,50 @@ def test_a_queue_whose_jobs_have_become_short_is_claimed_far_ahead_again() -> No
     world.claim(job(200, kind="short"))
 
     assert world.pool.demand()["default"] > 100
+
+
+def with_jobs_at_hand(*jobs: ClaimedJob, seconds: float = LONG_S) -> World:
+    """Two workers with two jobs each, and *jobs* behind them."""
+    world = World(slots=2)
+    world.all_ready()
+    run(world, 1, 30, kind="kind", seconds=seconds)
+    world.claim(*(job(number) for number in range(31, 35)))
+    world.claim(*jobs)
+    return world
+
+
+def test_what_would_overtake_the_jobs_at_hand_is_wanted_for_each_worker() -> None:
+    world = with_jobs_at_hand(job(40, priority=3), job(41, priority=4))
+
+    assert world.pool.urgent() == {"default": Urgent(1, above=4)}
+
+    world = with_jobs_at_hand(job(40, priority=3))
+
+    assert world.pool.urgent() == {"default": Urgent(2, above=3)}
+
+
+def test_no_more_is_wanted_while_enough_that_is_urgent_waits() -> None:
+    world = with_jobs_at_hand(job(40), job(41, priority=1), job(42, priority=2))
+
+    assert world.pool.urgent() == {}
+
+
+def test_nothing_overtakes_what_is_critical_and_nothing_is_wanted_by_the_way() -> None:
+    assert with_jobs_at_hand(job(40, priority=1)).pool.urgent() == {}
+    assert with_jobs_at_hand().pool.urgent() == {}
+
+
+def test_nothing_urgent_is_taken_from_others_while_all_workers_are_long_at_their_jobs() -> None:
+    world = with_jobs_at_hand(job(40), seconds=3.0)
+
+    assert world.pool.urgent() == {}
+
+
+def test_nothing_urgent_is_wanted_in_a_drain_or_without_a_lease() -> None:
+    world = with_jobs_at_hand(job(40))
+    world.pool.fenced = True
+    assert world.pool.urgent() == {}
+
+    world.pool.fenced = False
+    world.pool.draining = True
+    assert world.pool.urgent() == {}

@@ -282,10 +282,11 @@ class Node:
         if self._gone and (held := claims._held()) is not None and self._gone & held:
             return 0.01
         self._gone = set()
-        if self.schedule.now < self._fetch_at or not claims._demand:
+        if self.schedule.now < self._fetch_at or not (claims._demand or claims._urgent):
             return max(0.1, self._fetch_at - self.schedule.now)
         self._fetch_at = self.schedule.now + FETCH_S
         # By this clock it is due, whatever the real one says.
+        claims._urgent_rests = dict.fromkeys(claims._urgent_rests, 0.0)
         claims.look_now()
         wanted = claims._wait()
         return FETCH_S if wanted is None else max(FETCH_S, claims._claim(*wanted))
