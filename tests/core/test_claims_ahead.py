@@ -1,4 +1,4 @@
-"""How much is claimed ahead where short and long jobs come by one queue."""
+"""How much is claimed ahead where short and long jobs come by one queue, and what beyond that."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ PREFETCH_S: Final = 0.1
 turn-around does not matter, and another supervisor might begin the job at once."""
 
 BUFFER_S: Final = 0.1
-"""Work that is claimed ahead, to cover a round of claiming. An urgent job waits for half of it at
-the most, since that much is claimed at once."""
+"""Work that is claimed ahead, to cover a round of claiming. An urgent job does not wait for it, but
+another supervisor, which could begin it at once, might."""
 
 BACKLOG_JOBS: Final = 3_000
 """Jobs claimed ahead at most."""
