@@ -5,20 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from datetime import timedelta
 
-import pytest
-
-import handlers
 import synk
 from model import ModelStorage
-from synk.config import EngineConfig
-from synk.core.demand import QueueLimits
-from synk.core.messages import DrainRequested
-from synk.core.pool import Pool
 from synk.errors import StorageUnavailable
-from synk.registry import Registry
 from synk.runtime.acks import AckLoop
 from synk.runtime.engine import Engine
 from synk.runtime.loops import ClaimLoop
@@ -27,38 +17,20 @@ from synk.runtime.trouble import Trouble
 from synk.telemetry import Telemetry
 
 FLEET = 20
-AN_HOUR = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    """An engine whose loop has not begun yet."""
-    engine = Engine(
-        Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
-        EngineConfig(processes=1),
-        Registry(handlers.WORKERS),
-        AN_HOUR,
-        client_id=f"test-{uuid.uuid4()}",
-        settle=lambda _: None,
-        on_change=lambda: None,
-    )
-    yield engine
-    engine.post(DrainRequested(time.monotonic()))
-    engine.run()
-
-
-def claim_loop(engine: Engine) -> ClaimLoop:
+def claim_loop(engine: Engine, queues: dict[str, synk.QueueConfig]) -> ClaimLoop:
     storage, owner, facts = ModelStorage(), uuid.uuid4(), Telemetry()
     acks = AckLoop(storage, owner, facts)
-    return ClaimLoop(storage, engine, acks, owner, AN_HOUR, ["noop"], facts)
+    return ClaimLoop(storage, engine, acks, owner, queues, ["noop"], facts)
 
 
 def test_t7_supervisors_that_looked_in_one_instant_look_again_at_different_times(
-    engine: Engine,
+    still_engine: Engine, an_hour: dict[str, synk.QueueConfig]
 ) -> None:
     dues: list[float] = []
     for _ in range(FLEET):
-        loop = claim_loop(engine)
+        loop = claim_loop(still_engine, an_hour)
         now = time.monotonic()
         loop._claim("default", 1)
         dues.append(loop._due["default"] - now)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 import handlers
 import synk
-from synk.config import EngineConfig
-from synk.core.demand import QueueLimits, Urgent
-from synk.core.messages import DrainRequested
-from synk.core.pool import Pool
-from synk.registry import Registry
+from synk.core.demand import Urgent
 from synk.row import JobState, Priority
 from synk.runtime.acks import AckLoop
 from synk.runtime.engine import Engine
@@ -24,29 +19,13 @@ from synk.status import ClientStatus
 from synk.storage.postgres import PostgresStorage
 from synk.telemetry import Telemetry
 
-QUEUES = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
 ABOVE_MEDIUM = {"default": Urgent(2, Priority.MEDIUM)}
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    """An engine whose loop has not begun yet; it gives back what was claimed."""
-    engine = Engine(
-        Pool(slots=2, queues={"default": QueueLimits(max_workers=2, timeout_s=60)}),
-        EngineConfig(processes=2),
-        Registry(handlers.WORKERS),
-        QUEUES,
-        client_id=f"test-{uuid.uuid4()}",
-        settle=lambda _: None,
-        on_change=lambda: None,
-    )
-    yield engine
-    engine.post(DrainRequested(time.monotonic()))
-    engine.run()
-
-
-@pytest.fixture
-def loop(storage: PostgresStorage, engine: Engine) -> ClaimLoop:
+def loop(
+    storage: PostgresStorage, still_engine: Engine, an_hour: dict[str, synk.QueueConfig]
+) -> ClaimLoop:
     """The claim loop of a supervisor that holds its lease, and that jobs are announced to."""
     owner, facts = uuid.uuid4(), Telemetry()
     status = ClientStatus(
@@ -54,7 +33,7 @@ def loop(storage: PostgresStorage, engine: Engine) -> ClaimLoop:
     )
     storage.register_client(status, timedelta(hours=1))
     acks = AckLoop(storage, owner, facts)
-    loop = ClaimLoop(storage, engine, acks, owner, QUEUES, ["noop"], facts)
+    loop = ClaimLoop(storage, still_engine, acks, owner, an_hour, ["noop"], facts)
     loop.rely_on_announcements(are_announced=True)
     return loop
 

@@ -216,9 +216,9 @@ class ClaimLoop:
         with self._condition:
             self._urgent_rests[queue] = began + URGENT_PAUSE_S
             self._look_for_urgent_later(queue, began)
-            after = {**self._marks.of(queue, began)}
-        after.update((int(priority), END) for priority in Priority if priority >= urgent.above)
-        jobs, pause_s = self._asked(queue, urgent.count, after)
+            after = self._marks.of(queue, began)
+        passed_over = {int(priority): END for priority in Priority if priority >= urgent.above}
+        jobs, pause_s = self._asked(queue, urgent.count, {**after, **passed_over})
         if pause_s or len(jobs) >= urgent.count:
             with self._condition:
                 self._urgent_due[queue] = self._urgent_rests[queue]
