@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import psycopg
+import psycopg_pool
 import pytest
 
 import handlers
@@ -17,11 +18,13 @@ from supervising import wait_until
 from synk import Change, JobState
 from synk.claim import AckAnswer
 from synk.storage.connecting import is_alive
+from synk.storage.inserting import INSERT_JOBS
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, job_in, outcome_of, register, state_of
 from synk.testing.proxy import Proxy
 
 Cut: TypeAlias = Literal["question", "answer"]
+MANY = INSERT_JOBS + 1
 KEYED = synk.InsertOptions(idempotency_key="the key")
 
 at_both_cuts = pytest.mark.parametrize("at", ["question", "answer"])
@@ -75,26 +78,43 @@ def test_d1_an_insert_whose_answer_is_lost_is_told_as_unknown_and_not_repeated(
 
 
 @at_both_cuts
-@pytest.mark.parametrize("statement", ["insert_many", "COMMIT"])
+@pytest.mark.parametrize(("count", "statement"), [(3, "insert_many"), (MANY, "COMMIT")])
 @pytest.mark.parametrize("waiting", ["blocking", "awaited"])
 def test_d1_many_jobs_are_stored_or_not_as_one(
     proxy: Proxy,
     through: PostgresStorage,
     storage: PostgresStorage,
     at: Cut,
+    count: int,
     statement: str,
     waiting: str,
 ) -> None:
+    """What fits into one statement needs no transaction around it; the rest has one."""
+
     def call() -> object:
         if waiting == "awaited":
-            return awaited(proxy, None, 3)
-        return synk.Client(storage=through).insert_many([("x", handlers.Noop())] * 3)
+            return awaited(proxy, None, count)
+        return synk.Client(storage=through).insert_many([("x", handlers.Noop())] * count)
 
     error = cut(proxy, statement, at, call)
 
     assert isinstance(error, synk.OutcomeUnknown)
-    are_stored = (statement, at) == ("COMMIT", "answer")
-    assert storage.counts() == ({JobState.AVAILABLE: 3} if are_stored else {})
+    assert storage.counts() == ({} if at == "question" else {JobState.AVAILABLE: count})
+
+
+@at_both_cuts
+@pytest.mark.parametrize("count", [1, 3])
+def test_d1_a_pool_without_autocommit_loses_no_word_of_its_commit(
+    proxy: Proxy, storage: PostgresStorage, at: Cut, count: int
+) -> None:
+    with psycopg_pool.ConnectionPool(proxy.dsn, min_size=1) as pool:
+        client = synk.Client(storage=PostgresStorage(pool))
+        error = cut(
+            proxy, "COMMIT", at, lambda: client.insert_many([("x", handlers.Noop())] * count)
+        )
+
+    assert isinstance(error, synk.OutcomeUnknown)
+    assert storage.counts() == ({} if at == "question" else {JobState.AVAILABLE: count})
 
 
 @at_both_cuts
@@ -117,12 +137,13 @@ def test_d1_with_a_key_the_insert_is_repeated_and_one_job_exists(
 def test_d1_of_many_with_keys_each_exists_once(
     proxy: Proxy, through: PostgresStorage, storage: PostgresStorage, at: Cut
 ) -> None:
-    specs = [("x", handlers.Noop(), synk.InsertOptions(idempotency_key=f"{n}")) for n in range(3)]
+    keys = [str(number) for number in range(MANY)]
+    specs = [("x", handlers.Noop(), synk.InsertOptions(idempotency_key=key)) for key in keys]
 
     ids = cut(proxy, "COMMIT", at, lambda: synk.Client(storage=through).insert_many(specs))
 
-    assert [row.idempotency_key for row in storage.get(ids)] == ["0", "1", "2"]
-    assert storage.counts() == {JobState.AVAILABLE: 3}
+    assert [row.idempotency_key for row in storage.get(ids)] == keys
+    assert storage.counts() == {JobState.AVAILABLE: MANY}
 
 
 def test_d1_an_insert_that_never_gets_through_is_given_up_with_the_same_error(

@@ -9,7 +9,7 @@ from synk.errors import OutcomeUnknown
 from synk.storage.faults import was_rolled_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from synk.errors import StorageConflict
     from synk.insertion import NewJob
@@ -42,23 +42,18 @@ def pauses_before_repeats() -> list[float]:
     return [_REPEAT_S * 2**number * spread for number in range(_REPEATS)]
 
 
-def insert_statements(
-    statements: Statements, jobs: Sequence[NewJob]
-) -> Iterator[Statement[list[int]]]:
-    """Yields the statements that insert *jobs*: one row alone, or chunks of many."""
-    if len(jobs) == 1:
-        yield statements.insert(jobs[0])
-        return
-    for chunk in _chunks(jobs):
-        yield statements.insert_many(chunk)
-
-
-def _chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+def chunks_of(jobs: Sequence[NewJob]) -> list[Sequence[NewJob]]:
     """Cuts *jobs* where there are too many for one statement, or too many bytes."""
+    chunks: list[Sequence[NewJob]] = []
     start = size = 0
     for end, job in enumerate(jobs):
         if end - start == INSERT_JOBS or (size and size + len(job.args) > _INSERT_CHARACTERS):
-            yield jobs[start:end]
+            chunks.append(jobs[start:end])
             start, size = end, 0
         size += len(job.args)
-    yield jobs[start:]
+    return [*chunks, jobs[start:]]
+
+
+def insert_statement(statements: Statements, chunk: Sequence[NewJob]) -> Statement[list[int]]:
+    """Returns the statement that inserts *chunk*: there is one for a row alone."""
+    return statements.insert(chunk[0]) if len(chunk) == 1 else statements.insert_many(chunk)

@@ -31,8 +31,8 @@ from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnno
 from synk.storage.connecting import Connector
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
 from synk.storage.inserting import (
-    INSERT_JOBS,
-    insert_statements,
+    chunks_of,
+    insert_statement,
     may_be_repeated,
     pauses_before_repeats,
 )
@@ -124,7 +124,8 @@ class PostgresStorage:
             if not isinstance(connection, psycopg.Connection):
                 raise ConfigurationError("connection", connection, "must be a psycopg.Connection")
             with translated(self.describe):
-                return self._insert_on(cast("psycopg.Connection[Any]", connection), jobs)
+                own = cast("psycopg.Connection[Any]", connection)
+                return self._insert_on(own, chunks_of(jobs))
         return self._insert_alone(jobs)
 
     def _insert_alone(self, jobs: Sequence[NewJob]) -> list[int]:
@@ -143,39 +144,42 @@ class PostgresStorage:
         return self._insert_once(jobs)
 
     def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
+        chunks = chunks_of(jobs)
         with (
             self._translated(),
             self._connector.connection() as own,
             told_if_unknown(self.describe),
         ):
-            if len(jobs) == 1:
-                return self._insert_on(own, jobs)
+            if len(chunks) == 1 and own.autocommit:
+                # One statement is a transaction by itself.
+                return self._insert_on(own, chunks)
             with own.transaction():
-                if self.is_pipelined(jobs):
-                    return self._insert_pipelined(own, jobs)
-                return self._insert_on(own, jobs)
+                if self.is_pipelined:
+                    return self._insert_pipelined(own, chunks)
+                return self._insert_on(own, chunks)
 
-    def _insert_on(self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> list[int]:
+    def _insert_on(
+        self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]
+    ) -> list[int]:
         ids: list[int] = []
-        for statement in insert_statements(self.statements, jobs):
-            ids += _execute(connection, statement)
+        for chunk in chunks:
+            ids += _execute(connection, insert_statement(self.statements, chunk))
         return ids
 
-    def is_pipelined(self, jobs: Sequence[NewJob]) -> bool:
-        """Whether the insert of *jobs* takes several statements, and they may be under way at once.
-
-        Not through a pooler, some of which lose their way then.
-        """
-        return self._connector.pooler is None and len(jobs) > INSERT_JOBS
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether several statements may be under way at once; some poolers lose their way then."""
+        return self._connector.pooler is None
 
     def _insert_pipelined(
-        self, connection: psycopg.Connection[Any], jobs: Sequence[NewJob]
+        self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]
     ) -> list[int]:
         """While the server works on one statement, the next one is made and sent."""
         ids: list[int] = []
         with connection.pipeline(), ExitStack() as cursors:
             sent: deque[tuple[Statement[list[int]], psycopg.Cursor[tuple[Any, ...]]]] = deque()
-            for statement in insert_statements(self.statements, jobs):
+            for chunk in chunks:
+                statement = insert_statement(self.statements, chunk)
                 cursor = connection.cursor(binary=statement.binary, row_factory=tuple_row)
                 cursors.enter_context(cursor)
                 cursor.execute(statement.text, statement.parameters)
