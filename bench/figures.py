@@ -7,6 +7,7 @@ the machine meets all of them.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -64,11 +65,14 @@ Contestants: TypeAlias = "Mapping[str, Callable[[], Mapping[str, float]]]"
 
 
 def interleaved(contestants: Contestants, rounds: int, results: Results | None = None) -> Results:
-    """Measures all in turn, *rounds* times, every other time backwards."""
+    """Measures all in turn, *rounds* times, each time in another order.
+
+    What a server does in the background falls on whoever comes next: nobody is always first.
+    """
     found = Results() if results is None else results
     with Console(stderr=True).status("") as status:
         for number in range(rounds):
-            for name in list(contestants)[:: -1 if number % 2 else 1]:
+            for name in random.Random(number).sample(list(contestants), len(contestants)):
                 status.update(f"round {number + 1} of {rounds}: {name}")
                 found.add(name, contestants[name]())
     return found

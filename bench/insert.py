@@ -8,16 +8,17 @@ idempotency key each, and the verbs of `AsyncClient`, also ten at a time. Each m
 empty table, but for the jobs that others depend on.
 
 The floor is a bare INSERT of as many rows, prepared, with its arguments made beforehand and nothing
-asked back. COPY is the fastest way into the table: it gives no ids back, and takes no part in the
-producer's checks.
+asked back; "floor, awaited" is the same through psycopg's asyncio. COPY is the fastest way into the
+table: it gives no ids back, and takes no part in the producer's checks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, LiteralString, Self, TypeAlias, cast
 
 import psycopg
 
@@ -29,7 +30,7 @@ from server import embedded_server, fresh_schema, server_facts
 from showing import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from figures import Contestants
 
@@ -42,6 +43,9 @@ BATCHES = (1, 100, 10_000)
 BULK = "10,000 rows a call: rows/s"
 TARGETS = {BULK: 150_000}
 AT_A_TIME = 10
+
+Insert: TypeAlias = "Callable[[int], object]"
+"""Inserts that many rows; may be a coroutine function."""
 
 INSERT = """
     INSERT INTO synk.job (name, kind, args)
@@ -65,15 +69,14 @@ def main() -> None:
 def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
     """Those of a name give all its quantities in one measurement."""
 
-    def timed(batch: int, insert: Callable[[int], object]) -> Mapping[str, float]:
+    def timed(batch: int, insert: Insert) -> Mapping[str, float]:
         count = calls if batch == 1 else rows // batch * batch
         producer.empty(parents=count if insert == producer.with_dependency_each else 1)
         began = time.perf_counter()
-        for _ in range(0, count, batch):
-            insert(batch)
+        producer.call(insert, batch, count // batch)
         return {quantity_of(batch): count / (time.perf_counter() - began)}
 
-    def each(insert: Callable[[int], object], batches: tuple[int, ...] = BATCHES) -> Any:
+    def each(insert: Insert, batches: tuple[int, ...] = BATCHES) -> Any:
         return lambda: {
             quantity: rate for batch in batches for quantity, rate in timed(batch, insert).items()
         }
@@ -88,6 +91,7 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
         "AsyncClient": each(producer.async_many),
         f"AsyncClient, {AT_A_TIME} at a time": lambda: {quantity_of(1): producer.async_rate(calls)},
         "COPY": each(producer.copy),
+        f"{FLOOR}, awaited": each(producer.bare_awaited),
         FLOOR: each(producer.bare),
     }
 
@@ -104,6 +108,9 @@ class Producer:
         self._async_client = synk.AsyncClient(storage=synk.PostgresStorage(dsn))
         self._loop = asyncio.new_event_loop()
         self._connection = psycopg.connect(dsn, autocommit=True)
+        self._async_connection = self._loop.run_until_complete(
+            psycopg.AsyncConnection.connect(dsn, autocommit=True)
+        )
         self._parents: list[int] = []
         self._keys = self._new_keys()
         self._texts = {batch: args_texts(batch) for batch in BATCHES}
@@ -115,6 +122,7 @@ class Producer:
 
     def __exit__(self, *_: object) -> None:
         self._loop.run_until_complete(self._async_client.close())
+        self._loop.run_until_complete(self._async_connection.close())
         self._loop.close()
         self._client.close()
         self._connection.close()
@@ -122,6 +130,19 @@ class Producer:
     def empty(self, parents: int = 1) -> None:
         self._connection.execute("TRUNCATE synk.job")
         self._parents = self._client.insert_many([("parent", Noop())] * parents)
+
+    def call(self, insert: Insert, batch: int, times: int) -> None:
+        """Inserts *batch* rows *times* times; what is to be awaited, in one coroutine."""
+
+        async def awaited() -> None:
+            for _ in range(times):
+                await cast("Awaitable[object]", insert(batch))
+
+        if inspect.iscoroutinefunction(insert):
+            self._loop.run_until_complete(awaited())
+        else:
+            for _ in range(times):
+                insert(batch)
 
     def insert(self, _count: int) -> None:
         self._client.insert("noop", Noop(1))
@@ -154,9 +175,8 @@ class Producer:
             for n in range(count)
         )
 
-    def async_many(self, count: int) -> None:
-        jobs = (("noop", Noop(n)) for n in range(count))
-        self._loop.run_until_complete(self._async_client.insert_many(jobs))
+    async def async_many(self, count: int) -> None:
+        await self._async_client.insert_many(("noop", Noop(n)) for n in range(count))
 
     def async_rate(self, calls: int) -> float:
         async def some() -> None:
@@ -176,10 +196,13 @@ class Producer:
             copy.write(self._texts[count][1])
 
     def bare(self, count: int) -> None:
-        if count == 1:
-            self._connection.execute(ONE, ('{"n": 1}',))
-        else:
-            self._connection.execute(INSERT, (self._texts[count][0],))
+        self._connection.execute(*self._bare(count))
+
+    async def bare_awaited(self, count: int) -> None:
+        await self._async_connection.execute(*self._bare(count))
+
+    def _bare(self, count: int) -> tuple[LiteralString, tuple[str]]:
+        return (ONE, ('{"n": 1}',)) if count == 1 else (INSERT, (self._texts[count][0],))
 
     def _new_keys(self) -> Iterator[str]:
         number = 0
