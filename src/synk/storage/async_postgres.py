@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import psycopg
@@ -74,10 +73,11 @@ class AsyncPostgresStorage:
         return await self._insert_once(jobs)
 
     async def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
-        return await self._lent(partial(self._insert_alone, chunks_of(jobs)))
+        chunks = chunks_of(jobs)
+        return await self._lent(lambda own: self._insert_whole(own, chunks))
 
-    async def _insert_alone(
-        self, chunks: list[Sequence[NewJob]], own: psycopg.AsyncConnection[Any]
+    async def _insert_whole(
+        self, own: psycopg.AsyncConnection[Any], chunks: list[Sequence[NewJob]]
     ) -> list[int]:
         """See `PostgresStorage._insert_once`; this one's connections are all in autocommit."""
         with told_if_unknown(self._storage.describe):
@@ -93,7 +93,7 @@ class AsyncPostgresStorage:
     ) -> list[int]:
         ids: list[int] = []
         for chunk in chunks:
-            ids += await _execute(insert_statement(self._statements, chunk), connection)
+            ids += await _execute(connection, insert_statement(self._statements, chunk))
         return ids
 
     async def _insert_pipelined(
@@ -142,7 +142,7 @@ class AsyncPostgresStorage:
             await pool.close()
 
     async def _run(self, statement: Statement[T]) -> T:
-        return await self._lent(partial(_execute, statement))
+        return await self._lent(lambda connection: _execute(connection, statement))
 
     async def _lent(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Does *work* on a connection of the pool; translates errors, and drops the pool as needed.
@@ -204,7 +204,7 @@ class AsyncPostgresStorage:
             return self._pool
 
 
-async def _execute(statement: Statement[T], connection: psycopg.AsyncConnection[Any]) -> T:
+async def _execute(connection: psycopg.AsyncConnection[Any], statement: Statement[T]) -> T:
     async with connection.cursor(binary=statement.binary, row_factory=tuple_row) as cursor:
         await cursor.execute(statement.text, statement.parameters)
         rows = await cursor.fetchall() if cursor.description is not None else []
