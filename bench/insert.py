@@ -8,8 +8,12 @@ idempotency key each, and the verbs of `AsyncClient`, also ten at a time. Each m
 empty table, but for the jobs that others depend on.
 
 The floor is a bare INSERT of as many rows, prepared, with its arguments made beforehand and nothing
-asked back; "floor, awaited" is the same through psycopg's asyncio. COPY is the fastest way into the
-table: it gives no ids back, and takes no part in the producer's checks.
+asked back. COPY is the fastest way into the table: it gives no ids back, and takes no part in the
+producer's checks.
+
+`AsyncClient` and `Client` differ by less than a machine does from one moment to the next, so they
+take turns: "awaited / blocking" is the ratio of their rates. Its floor is that of the bare INSERT,
+which is what psycopg's asyncio costs.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ BATCHES = (1, 100, 10_000)
 BULK = "10,000 rows a call: rows/s"
 TARGETS = {BULK: 150_000}
 AT_A_TIME = 10
+TURNS = 20
 
 Insert: TypeAlias = "Callable[[int], object]"
 """Inserts that many rows; may be a coroutine function."""
@@ -69,20 +74,35 @@ def main() -> None:
 def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
     """Those of a name give all its quantities in one measurement."""
 
+    def times_of(batch: int) -> int:
+        return calls if batch == 1 else rows // batch
+
     def timed(batch: int, insert: Insert) -> Mapping[str, float]:
-        count = calls if batch == 1 else rows // batch * batch
-        producer.empty(parents=count if insert == producer.with_dependency_each else 1)
-        began = time.perf_counter()
-        producer.call(insert, batch, count // batch)
-        return {quantity_of(batch): count / (time.perf_counter() - began)}
+        times = times_of(batch)
+        if times == 0:
+            return {}
+        producer.empty(parents=times * batch if insert == producer.with_dependency_each else 1)
+        return {quantity_of(batch): times * batch / producer.call(insert, batch, times)}
 
     def each(insert: Insert, batches: tuple[int, ...] = BATCHES) -> Any:
         return lambda: {
             quantity: rate for batch in batches for quantity, rate in timed(batch, insert).items()
         }
 
+    def both(blocking: Insert, awaited: Insert) -> Callable[[], Mapping[str, float]]:
+        return lambda: (
+            each(blocking)()
+            | {
+                f"{batch:,} a call: awaited / blocking": producer.in_turns(
+                    blocking, awaited, batch, times
+                )
+                for batch in BATCHES
+                if (times := times_of(batch))
+            }
+        )
+
     return {
-        SYNK: each(producer.insert_many),
+        SYNK: both(producer.insert_many, producer.async_many),
         "insert()": each(producer.insert, (1,)),
         "with options": each(producer.with_options),
         "with a dependency": each(producer.with_dependency),
@@ -91,8 +111,7 @@ def contestants(producer: Producer, calls: int, rows: int) -> Contestants:
         "AsyncClient": each(producer.async_many),
         f"AsyncClient, {AT_A_TIME} at a time": lambda: {quantity_of(1): producer.async_rate(calls)},
         "COPY": each(producer.copy),
-        f"{FLOOR}, awaited": each(producer.bare_awaited),
-        FLOOR: each(producer.bare),
+        FLOOR: both(producer.bare, producer.bare_awaited),
     }
 
 
@@ -131,18 +150,37 @@ class Producer:
         self._connection.execute("TRUNCATE synk.job")
         self._parents = self._client.insert_many([("parent", Noop())] * parents)
 
-    def call(self, insert: Insert, batch: int, times: int) -> None:
-        """Inserts *batch* rows *times* times; what is to be awaited, in one coroutine."""
+    def call(self, insert: Insert, batch: int, times: int) -> float:
+        """Inserts *batch* rows *times* times; what is to be awaited, in one coroutine.
+
+        Returns:
+            The seconds that it took.
+        """
 
         async def awaited() -> None:
             for _ in range(times):
                 await cast("Awaitable[object]", insert(batch))
 
+        began = time.perf_counter()
         if inspect.iscoroutinefunction(insert):
             self._loop.run_until_complete(awaited())
         else:
             for _ in range(times):
                 insert(batch)
+        return time.perf_counter() - began
+
+    def in_turns(self, blocking: Insert, awaited: Insert, batch: int, times: int) -> float:
+        """The rate of *awaited* as a share of that of *blocking*; about *times* calls of each."""
+        self.empty()
+        both = (blocking, awaited)
+        for insert in both:  # connects
+            self.call(insert, batch, 1)
+        turns = min(TURNS, times)
+        seconds = dict.fromkeys(both, 0.0)
+        for turn in range(turns):
+            for insert in both[:: -1 if turn % 2 else 1]:
+                seconds[insert] += self.call(insert, batch, times // turns)
+        return seconds[blocking] / seconds[awaited]
 
     def insert(self, _count: int) -> None:
         self._client.insert("noop", Noop(1))
