@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -18,7 +19,8 @@ import handlers
 from core.world import job
 from supervising import wait_until
 from synk.config import EngineConfig
-from synk.runtime import linux
+from synk.core import wire
+from synk.runtime import linux, packets
 from synk.runtime.nursery import Ended, Loaded, Nursery, Started
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
@@ -131,12 +133,12 @@ class Overtaken(WorkerProcess):
 
     jobs: tuple = ()
 
-    def _read_channel(self, replies):
+    def _receive(self, replies):
         if self.jobs:
             jobs, self.jobs = self.jobs, ()
             self.send(1, jobs)
             assert select.select([self.channel], [], [], 30)[0], "there are no news of the job"
-        return super()._read_channel(replies)
+        return super()._receive(replies)
 
 
 def test_news_of_a_job_that_ends_while_they_are_read_are_not_lost(
@@ -148,6 +150,24 @@ def test_news_of_a_job_that_ends_while_they_are_read_are_not_lost(
         report = worker.report()
 
         assert report.done == 1 or select.select([worker.channel], [], [], 0)[0]
+
+
+def test_a_worker_tells_once_of_a_job_that_nothing_is_behind(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    """Each time it tells, the supervisor wakes up, and takes CPU time from the next job."""
+    for number in range(1, 11):
+        slow = writing(number, tmp_path / "log")
+        slow.args = slow.args.replace("}", ', "sleep_s": 0.005}')
+        worker.send(number, [slow])
+        wait_until(lambda number=number: worker._page[wire.DONE] == number)
+
+    told = 0
+    with contextlib.suppress(BlockingIOError):
+        while packets.receive(worker.channel, packets.DONT_WAIT) == wire.NEWS:
+            told += 1
+    # The last one may be about to be told.
+    assert told in {9, 10}
 
 
 def test_a_recall_of_a_busy_worker_leaves_it_the_job_that_it_runs(

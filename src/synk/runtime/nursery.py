@@ -117,13 +117,13 @@ class Nursery:
         Raises:
             OSError: the nursery is gone, or does not read.
         """
-        packets.send_with(self.control, json.dumps(slot).encode(), fds, socket.MSG_DONTWAIT)
+        packets.send_with(self.control, json.dumps(slot).encode(), fds, packets.DONT_WAIT)
 
     def news(self) -> Iterator[News]:
         """Yields what the nursery has said since the last time."""
         while True:
             try:
-                packet, fds = packets.receive_with(self.control, 1, socket.MSG_DONTWAIT)
+                packet, fds = packets.receive_with(self.control, 1, packets.DONT_WAIT)
             except BlockingIOError:
                 return
             except ConnectionError:

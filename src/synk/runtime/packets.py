@@ -13,6 +13,11 @@ from typing import Final
 
 from synk.core.wire import PACKET_BYTES_MAX
 
+# As integers: to join members of an IntFlag takes longer than to look for a packet.
+DONT_WAIT: Final = int(socket.MSG_DONTWAIT)
+"""A flag: rather fail than wait."""
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+
 _FD_BYTES: Final = array.array("i").itemsize
 _IN_FILE: Final = b"F"
 """What a packet says whose body is in the file that comes with it."""
@@ -22,7 +27,7 @@ def send(channel: socket.socket, packet: bytes, flags: int = 0) -> None:
     """Sends *packet*, whole or not at all.
 
     Raises:
-        BlockingIOError: the channel is full, with MSG_DONTWAIT in *flags*.
+        BlockingIOError: the channel is full, with DONT_WAIT in *flags*.
         ConnectionError: the other end is gone.
     """
     if len(packet) <= PACKET_BYTES_MAX:
@@ -47,7 +52,7 @@ def receive(channel: socket.socket, flags: int = 0) -> bytes:
     """Receives one packet, and closes what came with it; empty when the other end is closed.
 
     Raises:
-        BlockingIOError: there is none, with MSG_DONTWAIT in *flags*.
+        BlockingIOError: there is none, with DONT_WAIT in *flags*.
         ConnectionError: the other end is gone.
     """
     packet, fds = receive_with(channel, 1, flags)
@@ -62,7 +67,7 @@ def receive_with(channel: socket.socket, most: int, flags: int = 0) -> tuple[byt
     The file of a large packet is read and closed, and not among them. Raises as `receive` does.
     """
     packet, ancillary, _, _ = channel.recvmsg(
-        PACKET_BYTES_MAX, socket.CMSG_LEN(most * _FD_BYTES), flags | socket.MSG_CMSG_CLOEXEC
+        PACKET_BYTES_MAX, socket.CMSG_LEN(most * _FD_BYTES), flags | _CLOSE_ON_EXEC
     )
     fds = array.array("i")
     for level, kind, data in ancillary:

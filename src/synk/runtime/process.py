@@ -124,7 +124,7 @@ class WorkerProcess:
         try:
             while self._outbox:
                 packet, count = self._outbox[0]
-                packets.send(self.channel, packet, socket.MSG_DONTWAIT)
+                packets.send(self.channel, packet, packets.DONT_WAIT)
                 self._outbox.popleft()
                 self._sent += count
                 os.write(self._permits, wire.PERMIT * count)
@@ -155,7 +155,7 @@ class WorkerProcess:
         count = 0
         while True:
             try:
-                packet = packets.receive(self._worker_channel, socket.MSG_DONTWAIT)
+                packet = packets.receive(self._worker_channel, packets.DONT_WAIT)
             except BlockingIOError:
                 return count
             if not packet:
@@ -190,33 +190,29 @@ class WorkerProcess:
     def _read(self) -> Report:
         replies: dict[int, Reply] = {}
         while True:
-            # In this order: whatever is done by now has sent its reply.
+            # In this order: whatever is done by now has sent its reply. And again after each
+            # packet: it may be the news of a job done since, and perhaps the last for long.
             done = self._page[wire.DONE]
-            # Again, if anything has come: it may be the news of a job that was done since, and
-            # perhaps the last for long.
-            if not self._read_channel(replies):
+            if self.is_garbled or not self._receive(replies):
                 break
         # A reply may be ahead of DONE: the worker is about to note it, or was killed before. The
         # job is over in either case, and its measures were noted before the reply.
         done = max(done, *replies) if replies else done
         return wire.read_page(self._page, self._done, most=self._sent, done=done, replies=replies)
 
-    def _read_channel(self, replies: dict[int, Reply]) -> bool:
-        """Adds the replies that have come to *replies*; says whether anything has come."""
-        has_come = False
-        while not self.is_garbled:
-            try:
-                packet, fds = packets.receive_with(self.channel, 1, socket.MSG_DONTWAIT)
-            except (BlockingIOError, ConnectionError):
-                break
-            if not packet:
-                break
-            has_come = True
-            try:
-                self._take(packet, fds, replies)
-            except (ValueError, IndexError, msgspec.MsgspecError) as error:
-                self._garbled(str(error))
-        return has_come
+    def _receive(self, replies: dict[int, Reply]) -> bool:
+        """Takes in one packet, a reply into *replies*; says whether there was one."""
+        try:
+            packet, fds = packets.receive_with(self.channel, 1, packets.DONT_WAIT)
+        except (BlockingIOError, ConnectionError):
+            return False
+        if not packet:
+            return False
+        try:
+            self._take(packet, fds, replies)
+        except (ValueError, IndexError, msgspec.MsgspecError) as error:
+            self._garbled(str(error))
+        return True
 
     def _take(self, packet: bytes, fds: list[int], replies: dict[int, Reply]) -> None:
         match packet[:1]:

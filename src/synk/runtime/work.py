@@ -114,6 +114,7 @@ class WorkerLoop:
             for number, job in enumerate(jobs, first):
                 permit = os.read(self._permits, 1)
                 if permit == wire.VOID:
+                    self._tell()
                     break
                 if not permit:
                     return 0
@@ -125,9 +126,8 @@ class WorkerLoop:
                     if problem is not None:
                         packets.send(self._channel, wire.PROBLEM + problem.encode())
                         return wire.REPLACE_ME
-                if poke:
+                if poke or number == last:
                     self._tell()
-            self._tell()
             self._timer.rest()
         return 0
 
