@@ -22,6 +22,7 @@ from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
 from synk.status import Backlog, Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
+from synk.storage.base import Hints
 from synk.storage.reading import progress_of
 from synk.storage.statements import client_id_of
 
@@ -57,7 +58,7 @@ class Entry:
         self.change(**fields)
 
 
-class Hints:
+class ModelAnnouncements:
     """What `ModelStorage.announcements` gives."""
 
     is_live = True
@@ -65,15 +66,24 @@ class Hints:
     def __init__(self) -> None:
         self._arrived = threading.Event()
         self._is_awake = False
+        self._queues: set[str] = set()
+        self._are_requests = False
 
-    def hint(self) -> None:
+    def announce(self, queue: str | None) -> None:
+        """There is a job in *queue*, or, if that is None, a request."""
+        if queue is None:
+            self._are_requests = True
+        else:
+            self._queues.add(queue)
         self._arrived.set()
 
-    def wait(self, timeout_s: float) -> bool:
-        arrived = self._arrived.wait(timeout_s)
+    def wait(self, timeout_s: float) -> Hints:
+        self._arrived.wait(timeout_s)
         if not self._is_awake:
             self._arrived.clear()
-        return arrived
+        queues, self._queues = self._queues, set()
+        are_requests, self._are_requests = self._are_requests, False
+        return Hints(frozenset(queues), are_requests)
 
     def wake(self) -> None:
         self._is_awake = True
@@ -109,7 +119,7 @@ class ModelStorage:
         self._entries: dict[int, Entry] = {}
         self._last_id = 0
         self._cleaned_up_to = 0
-        self._hints: list[Hints] = []
+        self._listeners: list[tuple[UUID, ModelAnnouncements]] = []
         self._clients: dict[UUID, ClientRow] = {}
         self._leases: dict[UUID, ModelLease] = {}
         """Of supervisors that are neither dead nor stopped."""
@@ -122,11 +132,11 @@ class ModelStorage:
         pass
 
     @contextmanager
-    def announcements(self, owner: UUID) -> Iterator[Hints]:
-        hints = Hints()
-        self._hints.append(hints)
-        yield hints
-        self._hints.remove(hints)
+    def announcements(self, owner: UUID) -> Iterator[ModelAnnouncements]:
+        listener = owner, ModelAnnouncements()
+        self._listeners.append(listener)
+        yield listener[1]
+        self._listeners.remove(listener)
 
     # -- inserting -----------------------------------------------------------------------------
 
@@ -466,7 +476,7 @@ class ModelStorage:
             if entry is None or entry.owner is None:
                 return None
             self._questions[len(self._questions) + 1] = (entry.owner, job_id, None)
-            self._announce()
+            self._announce_request(entry.owner)
             return len(self._questions)
 
     def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
@@ -531,7 +541,7 @@ class ModelStorage:
             if entry.row.state.is_final:
                 return Change.REFUSED
             entry.change(cancel_requested_at=entry.row.cancel_requested_at or self.now)
-            self._announce()
+            self._announce_request(entry.owner)
             if entry.row.state is JobState.RUNNING:
                 return Change.REQUESTED
             self._finish(entry, CancelReason.REQUESTED)
@@ -565,7 +575,7 @@ class ModelStorage:
                 progress=None,
                 max_attempts=max(row.max_attempts, row.attempt - row.uncounted + 1),
             )
-            self._announce()
+            self._announce_job(entry.row)
             return Change.APPLIED
 
     def delete(self, job_id: int) -> Change:
@@ -634,9 +644,14 @@ class ModelStorage:
             self.now += _TICK
             yield
 
-    def _announce(self) -> None:
-        for hints in self._hints:
-            hints.hint()
+    def _announce_job(self, row: JobRow) -> None:
+        for _, announcements in self._listeners:
+            announcements.announce(row.queue)
+
+    def _announce_request(self, owner: UUID | None) -> None:
+        for listener, announcements in self._listeners:
+            if listener == owner:
+                announcements.announce(None)
 
     def _in_state(self, state: JobState) -> Iterable[Entry]:
         return (entry for entry in self._entries.values() if entry.row.state is state)
@@ -650,7 +665,7 @@ class ModelStorage:
         if row.state is JobState.PENDING and not entry.held and not row.waiting_on:
             is_due = row.scheduled_at <= self.now
             entry.change(state=JobState.AVAILABLE if is_due else JobState.SCHEDULED)
-            self._announce()
+            self._announce_job(entry.row)
 
     def _finish(self, entry: Entry, reason: CancelReason | None) -> None:
         state = JobState.CANCELLED if reason else JobState.COMPLETED

@@ -71,7 +71,7 @@ def test_a_long_way_to_few_jobs_is_not_gone_again_at_once() -> None:
     marks = after_long_looks(due(7, at=1.0, priority=1), due(4, at=6.0))
 
     assert marks.of(QUEUE, 3.1) == {1: (1.0, 7), 3: (6.0, 4)}
-    marks.announced()
+    marks.announced(QUEUE)
     assert marks.of(QUEUE, 5.9) == {1: (1.0, 7), 3: (6.0, 4)}
     again_at = marks.claimed(QUEUE, [due(5, at=7.0)], limit=2, began=5.9, now=5.9)
     assert again_at == pytest.approx(6.0)
@@ -147,6 +147,6 @@ def test_a_long_way_is_gone_more_rarely_up_to_a_limit() -> None:
 def test_what_is_announced_may_be_more_urgent_than_what_is_read() -> None:
     marks = marks_after(due(7, at=1.0, priority=1), due(3, at=5.0), limit=2)
 
-    marks.announced()
+    marks.announced(QUEUE)
 
     assert marks.of(QUEUE, 0.1) == {3: (5.0, 3)}

@@ -16,6 +16,7 @@ import synk
 from supervising import make_client, wait_until
 from synk import CancelReason, JobState
 from synk.claim import AckAnswer, ClaimedJob, Outcome
+from synk.storage.base import Hints
 from synk.testing.making import acknowledge, register
 
 OWNER = uuid.uuid4()
@@ -432,6 +433,21 @@ def test_a_supervisor_hears_of_a_job_that_psql_inserted(dsn: str, connection, st
         heard = wait_until(lambda: announcements.wait(1.0))
         began = time.monotonic()
 
-        assert heard
+        assert heard == Hints(frozenset({"default"}))
         assert not announcements.wait(0.05)
         assert time.monotonic() - began < 5
+
+
+def test_a_supervisor_hears_of_requests_to_itself_alone(connection, storage) -> None:
+    job_id = insert(connection)
+    claim(storage)
+    with (
+        storage.announcements(OWNER) as own,
+        storage.announcements(uuid.uuid4()) as others,
+    ):
+        storage.cancel(job_id)
+        heard = wait_until(lambda: own.wait(1.0))
+        insert(connection)
+
+        assert heard == Hints(requests=True)
+        assert wait_until(lambda: others.wait(1.0)) == Hints(frozenset({"default"}))

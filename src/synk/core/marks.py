@@ -122,13 +122,13 @@ class Marks:
             return None
         return reading.look_back_at if reading.marks else now
 
-    def announced(self) -> None:
+    def announced(self, queue: str) -> None:
         """There are new jobs: the more urgent ones of them are looked for from the beginning.
 
         Those of the priority that is being read lie behind its mark, unless their transaction began
         long ago. Where the way from the beginning is long, none are looked for there.
         """
-        for reading in self._readings.values():
-            if not reading.is_long:
-                kept = reading.stopped_at
-                reading.marks = {kept: reading.marks[kept]} if kept in reading.marks else {}
+        reading = self._readings[queue]
+        if not reading.is_long:
+            kept = reading.stopped_at
+            reading.marks = {kept: reading.marks[kept]} if kept in reading.marks else {}

@@ -24,7 +24,7 @@ from synk.runtime.spread import spread
 from synk.runtime.trouble import BatchLimit, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
     from uuid import UUID
 
     from synk.claim import ClaimedJob, Fence, Mark
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from synk.core.demand import Urgent
     from synk.runtime.acks import AckLoop
     from synk.runtime.engine import Engine
-    from synk.storage.base import Announcements, Storage
+    from synk.storage.base import Announcements, Hints, Storage
     from synk.telemetry import Telemetry
 
 CLAIM_JOBS: Final = 1_000
@@ -107,12 +107,14 @@ class ClaimLoop:
                 self._demand, self._urgent = demand, urgent
                 self._condition.notify()
 
-    def look_now(self) -> None:
-        """Something was announced: no queue waits for its interval."""
+    def look_now(self, queues: Container[str] | None = None) -> None:
+        """There may be new jobs in *queues* (None: in any): they do not wait for their interval."""
         with self._condition:
-            self._due = dict.fromkeys(self._due, 0.0)
-            self._urgent_due = dict(self._urgent_rests)
-            self._marks.announced()
+            for queue in self._due:
+                if queues is None or queue in queues:
+                    self._due[queue] = 0.0
+                    self._urgent_due[queue] = self._urgent_rests[queue]
+                    self._marks.announced(queue)
             self._condition.notify()
 
     def rely_on_announcements(self, are_announced: bool) -> None:  # noqa: FBT001 - a fact
@@ -335,7 +337,15 @@ def _stray_error(job: ClaimedJob) -> AttemptError:
 
 
 class ListenLoop:
-    """Passes hints of the storage on. They make things quick; nothing depends on them."""
+    """Passes hints of the storage on. They make things quick; nothing depends on them.
+
+    Args:
+        storage: announces them.
+        owner: the supervisor's id.
+        facts: told of trouble.
+        on_hints: called with those that have come; None: anything may have.
+        on_listening: called with whether hints come from now on.
+    """
 
     def __init__(
         self,
@@ -343,12 +353,12 @@ class ListenLoop:
         owner: UUID,
         facts: Telemetry,
         *,
-        on_hint: Callable[[], None],
+        on_hints: Callable[[Hints | None], None],
         on_listening: Callable[[bool], None],
     ) -> None:
         self._storage = storage
         self._owner = owner
-        self._on_hint = on_hint
+        self._on_hints = on_hints
         self._on_listening = on_listening
         self._trouble = Trouble("listening", facts)
         self._stop = threading.Event()
@@ -369,10 +379,10 @@ class ListenLoop:
                     self._trouble.ended()
                     self._on_listening(announcements.is_live)
                     # Whatever came while nobody listened.
-                    self._on_hint()
+                    self._on_hints(None)
                     while not self._stop.is_set():
-                        if announcements.wait(_LISTEN_S):
-                            self._on_hint()
+                        if hints := announcements.wait(_LISTEN_S):
+                            self._on_hints(hints)
             except SynkError as error:
                 self._on_listening(False)  # noqa: FBT003 - a fact
                 self._stop.wait(self._trouble.began(error))

@@ -76,7 +76,7 @@ class MaintenanceLoop:
         return spread(min(interval_s, 60.0), 0.5)
 
     def look_now(self) -> None:
-        """Something was announced, perhaps a cancel."""
+        """Somebody has asked for something, perhaps a cancel."""
         self._cancels_due = 0.0
         self._wake.set()
 

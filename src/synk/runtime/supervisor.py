@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from synk.core.messages import Settle
     from synk.registry import Registry
     from synk.status import SlotStatus
-    from synk.storage.base import Storage
+    from synk.storage.base import Hints, Storage
     from synk.telemetry import Telemetry
 
 SWITCH_S: Final = 0.001
@@ -125,7 +125,7 @@ class Supervisor:
             storage,
             owner,
             facts,
-            on_hint=self._on_hint,
+            on_hints=self._on_hints,
             on_listening=self._claims.rely_on_announcements,
         )
         self._maintenance = MaintenanceLoop(
@@ -274,10 +274,13 @@ class Supervisor:
         urgent = {} if self._acks.is_full else self.pool.urgent()
         self._claims.set_demand(demand, urgent, self.pool.claims)
 
-    def _on_hint(self) -> None:
-        self._claims.look_now()
-        self._maintenance.look_now()
-        self._watch.look_now()
+    def _on_hints(self, hints: Hints | None) -> None:
+        """Wakes up only who is meant: all of them would be in each other's way."""
+        if hints is None or hints.queues:
+            self._claims.look_now(None if hints is None else hints.queues)
+        if hints is None or hints.requests:
+            self._maintenance.look_now()
+            self._watch.look_now()
 
     def _on_beat(self) -> None:
         self._beats += 1

@@ -165,7 +165,7 @@ class WatchLoop:
         return self._status.id
 
     def look_now(self) -> None:
-        """Something was announced, perhaps a question."""
+        """Somebody has asked for something, perhaps where a job is."""
         self._asked.set()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synk.errors import StorageUnavailable
 from synk.storage import sql
+from synk.storage.base import Hints
 from synk.storage.faults import translated
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ class NoAnnouncements:
     def __init__(self) -> None:
         self._awake = threading.Event()
 
-    def wait(self, timeout_s: float) -> bool:
+    def wait(self, timeout_s: float) -> Hints:
         """See `Announcements.wait`."""
         self._awake.wait(timeout_s)
-        return False
+        return Hints()
 
     def wake(self) -> None:
         """See `Announcements.wake`."""
@@ -63,22 +64,27 @@ class PostgresAnnouncements:
     ) -> None:
         self._connection = connection
         self._describe = describe
-        self._cancel = (sql.channel("cancel", schema), str(owner))
+        self._jobs = sql.channel("job", schema)
+        self._owner = str(owner)
         self._ping_at = time.monotonic() + _PING_S
         # Of sockets, which a thread may use that does not know whether they are closed by now.
         self._wake_out, self._wake_in = socket.socketpair()
 
-    def wait(self, timeout_s: float) -> bool:
+    def wait(self, timeout_s: float) -> Hints:
         """See `Announcements.wait`."""
         # Not psycopg's own waiting, which wakes up ten times a second.
         select.select([self._connection.fileno(), self._wake_out], [], [], timeout_s)
         with translated(self._describe):
             if time.monotonic() >= self._ping_at:
                 self._ping()
-            hints = self._connection.notifies(timeout=0, stop_after=1)
-            return any(
-                hint.channel != self._cancel[0] or hint.payload == self._cancel[1] for hint in hints
-            )
+            heard = [
+                (each.channel == self._jobs, each.payload)
+                for each in self._connection.notifies(timeout=0, stop_after=1)
+            ]
+        return Hints(
+            queues=frozenset(payload for is_job, payload in heard if is_job),
+            requests=(False, self._owner) in heard,
+        )
 
     def wake(self) -> None:
         """See `Announcements.wake`."""

@@ -15,6 +15,7 @@ Errors: `StorageUnavailable` when the storage cannot be asked (nothing is known 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -37,16 +38,27 @@ if TYPE_CHECKING:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What was announced; false if nothing was."""
+
+    queues: frozenset[str] = frozenset()
+    """There are new jobs in these."""
+    requests: bool = False
+    """Running jobs are to be cancelled, or asked where they are."""
+
+    def __bool__(self) -> bool:
+        return bool(self.queues) or self.requests
+
+
 class Announcements(Protocol):
     """A subscription to what happens in the storage: hints only, they may be late or missing."""
 
     is_live: bool
     """Whether hints come at all; if not, polling is all there is."""
 
-    def wait(self, timeout_s: float) -> bool:
-        """Waits for a hint, at most *timeout_s* seconds, and says whether there was one.
-
-        A hint means: look for new jobs and for cancel requests.
+    def wait(self, timeout_s: float) -> Hints:
+        """Waits for hints, at most *timeout_s* seconds, and returns those that have come.
 
         Raises:
             StorageUnavailable: the subscription is broken; make a new one.
@@ -251,7 +263,7 @@ class Storage(Protocol):
         ...
 
     def announcements(self, owner: UUID) -> AbstractContextManager[Announcements]:
-        """Subscribes to hints for a supervisor: new available jobs, cancel requests for *owner*."""
+        """Subscribes to hints for a supervisor: new available jobs, requests to *owner*."""
         ...
 
     def close(self) -> None:
