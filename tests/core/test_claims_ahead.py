@@ -8,8 +8,8 @@ from synk.core.demand import Urgent
 
 LONG_S = 0.02
 SHORT_S = 0.00001
-FEW = 10
-"""What two workers may have ahead of such long jobs; behind more, an urgent one would wait."""
+FEW = 20
+"""What two workers may have ahead of such long jobs; more might begin at once elsewhere."""
 
 
 def run(world: World, first: int, count: int, *, kind: str, seconds: float) -> None:

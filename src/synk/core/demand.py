@@ -31,7 +31,7 @@ PREFETCH_S: Final = 0.1
 """Up to this duration one job may wait at the worker behind the running one. For longer jobs the
 turn-around does not matter, and another supervisor might begin the job at once."""
 
-BUFFER_S: Final = 0.1
+BUFFER_S: Final = 0.2
 """Work that is claimed ahead, to cover a round of claiming. An urgent job does not wait for it, but
 another supervisor, which could begin it at once, might."""
 
