@@ -98,3 +98,26 @@ def test_nothing_urgent_is_wanted_in_a_drain_or_without_a_lease() -> None:
     world.pool.fenced = False
     world.pool.draining = True
     assert world.pool.urgent() == {}
+
+
+def test_one_is_claimed_behind_each_that_takes_a_tenth_of_a_second_and_more() -> None:
+    """Without it each worker would wait for a claim after each job: for a twentieth of its time."""
+    world = World(slots=2)
+    world.all_ready()
+    run(world, 1, 30, kind="kind", seconds=0.15)
+
+    world.claim(job(40), job(41))
+
+    assert world.pool.demand() == {"default": 2}
+    world.claim(job(42), job(43))
+    assert world.pool.demand() == {}
+
+
+def test_none_is_claimed_ahead_that_would_wait_for_long() -> None:
+    world = World(slots=2)
+    world.all_ready()
+    run(world, 1, 30, kind="kind", seconds=0.3)
+
+    world.claim(job(40), job(41))
+
+    assert world.pool.demand() == {}

@@ -72,7 +72,7 @@ def room_for(slot: Slot, expected_s: float) -> int:
 
 def _moves(slot: Slot) -> bool:
     """Whether it takes jobs, and none that it is known to be long at."""
-    return slot.places > 0 and (not slot.in_flight or slot.in_flight[0].expected_s <= PREFETCH_S)
+    return slot.places > 0 and (not slot.in_flight or slot.in_flight[0].expected_s < BUFFER_S)
 
 
 def slots_using(slots: Sequence[Slot], queue: str) -> int:
@@ -105,7 +105,8 @@ class Demand:
         if expected_s < BUFFER_S:
             held = self._backlog.queues[queue].count + self._in_flight_of(queue)
             moving = self._moving_for(queue, slots)
-            target = min(BACKLOG_JOBS, int(moving * BUFFER_S / expected_s))
+            # At least one behind each that runs: without it a worker waits for a claim.
+            target = max(2 * moving, min(BACKLOG_JOBS, int(moving * BUFFER_S / expected_s)))
             ahead = target - held
             if ahead < min(target // 2, _CLAIM_JOBS_MIN):
                 # Not worth a claim yet: few large claims cost the database less than many small.
