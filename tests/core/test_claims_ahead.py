@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.world import World, job
 from synk.claim import ClaimedJob
 from synk.core.demand import Urgent
@@ -100,24 +102,17 @@ def test_nothing_urgent_is_wanted_in_a_drain_or_without_a_lease() -> None:
     assert world.pool.urgent() == {}
 
 
-def test_one_is_claimed_behind_each_that_takes_a_tenth_of_a_second_and_more() -> None:
-    """Without it each worker would wait for a claim after each job: for a twentieth of its time."""
+@pytest.mark.parametrize(("seconds", "ahead"), [(0.048, 8), (0.15, 4), (0.3, 2)])
+def test_there_is_one_behind_each_that_runs_unless_it_would_wait_for_long(
+    seconds: float, ahead: int
+) -> None:
+    """Without it each worker would wait for a claim after each job."""
     world = World(slots=2)
     world.all_ready()
-    run(world, 1, 30, kind="kind", seconds=0.15)
+    run(world, 1, 30, kind="kind", seconds=seconds)
 
     world.claim(job(40), job(41))
 
-    assert world.pool.demand() == {"default": 2}
-    world.claim(job(42), job(43))
-    assert world.pool.demand() == {}
-
-
-def test_none_is_claimed_ahead_that_would_wait_for_long() -> None:
-    world = World(slots=2)
-    world.all_ready()
-    run(world, 1, 30, kind="kind", seconds=0.3)
-
-    world.claim(job(40), job(41))
-
+    assert world.pool.demand().get("default", 0) == ahead - 2
+    world.claim(*(job(number) for number in range(42, 40 + ahead)))
     assert world.pool.demand() == {}
