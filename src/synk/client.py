@@ -69,7 +69,8 @@ class Client:
         worker_env: the names of the environment variables that worker processes get; None: all but
             SYNK_DATABASE_URL and PGPASSWORD, which only handlers need that use the database.
         max_jobs: a worker process is replaced after so many jobs; 1 gives each job a fresh one.
-        max_worker_rss: it is replaced, between two jobs, when it holds more bytes of memory.
+        max_worker_rss: it is replaced, between two jobs, when it has more bytes of memory of its
+            own; what counts is said at `QueueConfig`, for `max_rss`.
         cancel_grace: how long a running job that is cancelled may take to end by itself, after
             `JobCancelled` was raised in it, before it is killed.
         lease_ttl: for how long this client owns its jobs after the last word of it: after a crash

@@ -46,9 +46,15 @@ class QueueConfig:
     """Wall time of an attempt before its process is killed, where the worker names none. It is
     always finite: at most 30 days."""
     max_rss: int | None = None
-    """Bytes of memory that an attempt may use, with all the processes that it starts, where the
-    worker names no limit. It is looked at some four times a second; above it the attempt is killed,
-    with cause ``memory``. None: no limit."""
+    """Bytes of memory that an attempt may have of its own, with all the processes that it starts,
+    where the worker names no limit; above it the attempt is killed, with cause ``memory``. None: no
+    limit. It is looked at five times a second, less often where it is many gigabytes.
+
+    Counted is what is private to the attempt, in RAM and in swap; what its processes share among
+    each other, by a fork or as shared memory without a name (``mmap(-1)``, ``RawArray``), once. Not
+    counted are mapped files, also those in /dev/shm (``SharedMemory``), and what workers have from
+    the imports before the fork, until they write to it. `peak_rss_bytes` in the account of an
+    attempt is something else: all that was resident in its worker, of whoever's memory."""
     nice: int = 0
     """Added to the nice value of a worker process while it runs a job of this queue: 0 to 19."""
     cpus: Collection[int] | None = None
@@ -123,7 +129,7 @@ class EngineConfig:
     max_jobs: int | None = None
     """Jobs that one worker process runs at most, before another takes its place; None: any."""
     max_worker_rss: int | None = None
-    """Bytes of memory above which a worker is replaced when its job is done; None: never."""
+    """Bytes of its own memory above which a worker is replaced between two jobs; None: never."""
     cancel_grace_s: float = 5.0
     """Seconds that a running job gets to end by itself when it is cancelled."""
     lease_ttl_s: float = 30.0

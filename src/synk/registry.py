@@ -58,7 +58,8 @@ class Worker(ABC, Generic[A]):
     def max_rss(self, job: Job[A]) -> int | None:  # noqa: ARG002 - as above
         """Returns how many bytes of memory this attempt may use; None: the queue's `max_rss`.
 
-        The processes that it starts count too. Above the limit the attempt is killed.
+        The processes that it starts count too, mapped files and what was there before the fork do
+        not; see `QueueConfig.max_rss`. Above the limit the attempt is killed.
         """
         return None
 
@@ -175,7 +176,8 @@ def worker(
         function: at the top of a module, so that worker processes find it by its name.
         timeout: how long an attempt may run, at most 30 days; None: the queue's `job_timeout`.
         soft_timeout: after what time `SoftTimeout` is raised in it; None: never.
-        max_rss: how many bytes of memory it may use with all that it starts; None: the queue's.
+        max_rss: how many bytes of memory of its own it may have, with all that it starts, see
+            `QueueConfig`; None: the queue's.
         next_retry: asked after a failure when to try again; None: the default back-off.
 
     Raises:

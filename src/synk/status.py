@@ -48,7 +48,7 @@ class SlotStatus:
     cpu_share: float | None = None
     """CPU time over wall time since the last look, of the worker process."""
     rss_bytes: int | None = None
-    """Its resident memory; of all that the job started too, where that is limited."""
+    """The resident memory of the worker process, with what it shares."""
     progress: Progress | None = None
 
 

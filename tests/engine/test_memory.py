@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,44 @@ def test_a_queue_can_name_the_limit(dsn: str, tmp_path: Path) -> None:
     assert "max_rss of queue small is 94 MB" in error.error
 
 
+Looks = list[tuple[int, int]]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """What each look at a job's memory found: of its worker alone, and of all."""
+    found: Looks = []
+    look = gauge.Gauge._sample
+
+    def noting(*args: Any) -> tuple[int, int] | None:
+        sample = look(*args)
+        if sample is not None:
+            found.append(sample)
+        return sample
+
+    monkeypatch.setattr(gauge.Gauge, "_sample", noting)
+    return found
+
+
+def looked_at(client: synk.Client, do: str, tmp_path: Path, looks: Looks, **fields: Any):
+    """Runs a job that stays until its memory was looked at; returns its row, and what was found."""
+    log = tmp_path / do
+    job_id = insert(client, do, log=log, max_rss=150 * MIB, **fields)
+    noted(log, "touched")
+    looks.clear()
+
+    def is_seen() -> bool:
+        row = client.get(job_id)
+        return len(looks) > 1 or (row is not None and row.state.is_final)
+
+    wait_until(is_seen, what="looks at its memory")
+    seen = looks[-1]
+    log.with_name(f"{log.name}.seen").touch()
+    return ended(client, job_id), seen
+
+
 def test_a_limit_counts_memory_that_processes_share_once(
-    client: synk.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: synk.Client, tmp_path: Path, looks: Looks
 ) -> None:
     """Four processes with the same 100 MB are above 250 MB only if each of them is counted."""
     log, release = tmp_path / "log", tmp_path / "release"
@@ -85,19 +122,74 @@ def test_a_limit_counts_memory_that_processes_share_once(
         max_rss=250 * MIB,
     )
     noted(log, "shared")
-    measured: list[int] = []
-    measure = gauge._tree_bytes
-
-    def noting(*args: Any) -> int:
-        measured.append(measure(*args))
-        return measured[-1]
-
-    monkeypatch.setattr(gauge, "_tree_bytes", noting)
-    wait_until(lambda: len(measured) > 1, what="looks at its memory")
+    looks.clear()
+    wait_until(lambda: len(looks) > 1, what="looks at its memory")
     release.touch()
 
-    assert 100 * MIB < measured[-1] < 250 * MIB
+    assert 100 * MIB < looks[-1][1] < 250 * MIB
     assert ended(client, job_id).state is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("do", ["look_at_mapped_file", "write_to_mapped_file"])
+@pytest.mark.parametrize("place", ["on disk", "/dev/shm"])  # noqa: S108 - memory
+def test_w23_a_file_that_a_job_maps_is_not_its_memory(
+    client: synk.Client, tmp_path: Path, looks: Looks, do: str, place: str
+) -> None:
+    """As numpy.memmap and Arrow do: the kernel can drop it, or it was there before the job."""
+    folder = tmp_path if place == "on disk" else Path(place)
+    data = folder / f"synk-test-{os.getpid()}"
+    try:
+        with data.open("wb") as file:
+            file.truncate(300 * MIB)
+        row, _ = looked_at(client, do, tmp_path, looks, path=data)
+    finally:
+        data.unlink()
+
+    assert row.state is JobState.COMPLETED, row.errors
+    assert row.result == 300 * MIB
+
+
+def test_w23_shared_memory_of_others_is_not_a_jobs_memory(
+    client: synk.Client, tmp_path: Path, looks: Looks
+) -> None:
+    memory = shared_memory.SharedMemory(create=True, size=300 * MIB)
+    try:
+        assert memory.buf is not None
+        memory.buf[:] = bytes(300 * MIB)
+        row, _ = looked_at(
+            client, "look_at_others_shared_memory", tmp_path, looks, text=memory.name
+        )
+    finally:
+        memory.close()
+        memory.unlink()
+
+    assert row.state is JobState.COMPLETED, row.errors
+
+
+def test_w23_what_a_module_loaded_before_the_fork_is_not_a_jobs_memory(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: Looks
+) -> None:
+    monkeypatch.setenv("SYNK_TEST_MODEL_MB", "300")
+    with acting(dsn) as client:
+        alone, seen_alone = looked_at(client, "look_at_model", tmp_path, looks)
+        among, seen_among = looked_at(client, "look_at_model_in_children", tmp_path, looks)
+
+    assert alone.state is JobState.COMPLETED, alone.errors
+    assert among.state is JobState.COMPLETED, among.errors
+    assert alone.result == 300 * MIB
+    assert seen_alone[1] < 60 * MIB
+    assert seen_among[1] < 120 * MIB
+
+
+@pytest.mark.parametrize("do", ["fill_nameless_memory", "fill_raw_array", "hide_memory_by_a_fork"])
+def test_w23_memory_that_a_job_took_counts_however_it_took_it(
+    client: synk.Client, tmp_path: Path, do: str
+) -> None:
+    row = run(client, do, number=150, path=tmp_path / "never", max_rss=90 * MIB)
+
+    error = error_of(row)
+    assert error.cause is Cause.MEMORY
+    assert "max_rss of its worker is 94 MB" in error.error
 
 
 def test_w23_an_address_space_limit_is_a_memory_error_of_the_job(dsn: str) -> None:

@@ -339,6 +339,11 @@ class Pool:
         held = self.slots[slot]
         return self._rss_max_of(held) if held.in_flight else None
 
+    @property
+    def wears_out_at_bytes(self) -> int | None:
+        """The memory above which a worker is replaced; None: it never is."""
+        return self._wear.rss_max
+
     def _on_cancel(self, event: CancelRequested) -> None:
         wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from synk import cgroup
 from synk.core.messages import Sampled
-from synk.runtime import linux
+from synk.runtime import linux, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,12 +19,21 @@ if TYPE_CHECKING:
 SAMPLE_S: Final = 0.2
 """Between two looks."""
 
+LOOK_PAUSES: Final = 20
+"""Looking at all pages of a worker takes at most a part in so many of its supervisor's time."""
+
 
 class Gauge:
-    """Samples the workers that run something; idle ones are left in peace."""
+    """Samples the workers that run something; idle ones are left in peace.
+
+    An upper bound is cheap, and mostly enough. Where it is above a limit all pages are looked at,
+    which takes milliseconds for each gigabyte: large processes are looked at less often.
+    """
 
     def __init__(self) -> None:
         self._due = 0.0
+        self._rests: dict[int, float] = {}
+        """Slot -> until when its pages are not looked at again."""
 
     def next_at(self, processes: Mapping[int, WorkerProcess]) -> float | None:
         """Returns when `due` has something to do, on the monotonic clock; None: nothing runs."""
@@ -39,28 +49,51 @@ class Gauge:
         parents: dict[int, int] | None = None
         for slot, process in list(processes.items()):
             number = process.running
+            of_job, of_worker = pool.memory_limit(slot), pool.wears_out_at_bytes
             if not number:
                 continue
-            own = tree = linux.resident_bytes(process.pid)
-            limit = pool.memory_limit(slot)
-            if limit is not None:
-                parents = linux.parents() if parents is None else parents
-                tree = _tree_bytes(process.pid, own, parents, limit)
-            if process.running == number:
-                yield Sampled(slot, number, own, tree)
+            if of_job is not None and parents is None:
+                parents = linux.parents()
+            sample = self._sample(slot, process.pid, parents or {}, of_job, of_worker)
+            if process.running == number and sample is not None:
+                yield Sampled(slot, number, *sample)
+
+    def _sample(
+        self,
+        slot: int,
+        pid: int,
+        parents: dict[int, int],
+        of_job: int | None,
+        of_worker: int | None,
+    ) -> tuple[int, int] | None:
+        """Returns the memory of a worker, and of it and all that it started; None: not now."""
+        below = [] if of_job is None else linux.descendants(pid, parents)
+        own = memory.most_bytes(pid)
+        tree = own + sum(map(memory.most_bytes, below))
+        if tree <= (of_job or tree) and own <= (of_worker or own):
+            return own, tree
+        began = time.monotonic()
+        if began < self._rests.get(slot, 0.0):
+            return None
+        sample = _looked_at(pid, below, parents.get(pid, 0))
+        took_s = time.monotonic() - began
+        self._rests[slot] = began + LOOK_PAUSES * took_s
+        return sample
 
 
-def _tree_bytes(pid: int, own: int, parents: dict[int, int], limit: int) -> int:
-    """Returns the memory of a worker and all below it.
+def _looked_at(pid: int, below: list[int], parent: int) -> tuple[int, int]:
+    """Returns the memory of a worker alone, and with the processes below it.
 
-    The resident sets are added up first, which is quick; where that is over the limit, memory that
-    processes share is counted once, as proportional sets.
+    What these share is counted once, as the sum of their shares, but for what all of them have from
+    the worker's own parent: each has at most as large a share of that as the parent itself.
     """
-    below = linux.descendants(pid, parents)
-    total = own + sum(map(linux.resident_bytes, below))
-    if total <= limit or not below:
-        return total
-    return sum(map(linux.proportional_bytes, (pid, *below)))
+    own = memory.own(pid)
+    if not below:
+        return own.alone, own.alone
+    tree = [own, *map(memory.own, below)]
+    inherited = memory.own(parent).shares
+    shares = sum(max(0, each.shares - inherited) for each in tree)
+    return own.alone, sum(each.alone for each in tree) + shares
 
 
 class OomWatch:

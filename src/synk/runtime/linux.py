@@ -168,21 +168,6 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
-def proportional_bytes(pid: int) -> int:
-    """Returns a process's memory with shared pages counted by share (PSS); 0 if it is gone.
-
-    Source: the field Pss of /proc/PID/smaps_rollup, proc(5).
-    """
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:  # noqa: PTH123 - as above
-            for line in file:
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
 def tagged_processes(value: str) -> list[int]:
     """Returns the pids of the living processes that carry the tag *value*, but for this one."""
     wanted = f"{TAG}={value}".encode()
