@@ -55,6 +55,21 @@ def print_flood(job: ActJob) -> str:
 
 
 @deed
+def draw_bar(job: ActJob) -> None:
+    """Draws a bar *number* times, byte for byte so that every border of parts occurs."""
+    os.write(1, b"begin\n")
+    for n in range(job.args.number):
+        for byte in f"\r{n:6} \u2588\u2588 of {job.args.number}".encode():
+            os.write(1, bytes([byte]))
+    os.write(1, job.args.text.encode())
+
+
+@deed
+def draw_short_over_long(job: ActJob) -> None:
+    os.write(1, b"abcdef\rxyz\nlong line\r\x1b[Kshort\nwindows\r\n12345\r67")
+
+
+@deed
 def print_for_ever(job: ActJob) -> None:
     while True:
         print("x" * 99)

@@ -106,6 +106,20 @@ def test_the_last_sixteen_kilobytes_are_kept(client: synk.Client) -> None:
     assert row.output.endswith(f"000019999{'x' * 90}\n")
 
 
+@pytest.mark.parametrize("end", ["", "\nend\n"])
+def test_a_progress_bar_does_not_push_the_rest_out(client: synk.Client, end: str) -> None:
+    """As tqdm and pip draw it; and only its last state is of interest."""
+    row = run(client, "draw_bar", number=2000, text=end)
+
+    assert row.output == f"begin\n  1999 \u2588\u2588 of 2000{end}"
+
+
+def test_a_line_that_is_written_over_is_kept_as_a_terminal_shows_it(client: synk.Client) -> None:
+    row = run(client, "draw_short_over_long")
+
+    assert row.output == "xyzdef\nshort\nwindows\n67345"
+
+
 def test_a_tail_begins_with_a_whole_character(client: synk.Client) -> None:
     row = run(client, "print_characters")
 

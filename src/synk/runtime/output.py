@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -33,6 +34,9 @@ PENDING_BYTES_MAX: Final = 1024 * 1024
 """Output that waits for the supervisor's own stderr at most."""
 
 _F_SETPIPE_SZ: Final = 1031
+
+_ERASURE: Final = re.compile(r"\x1b\[[012]?K")
+"""Asks a terminal to erase the rest of a line, or all of it."""
 
 
 def widen(fd: int) -> None:
@@ -71,11 +75,18 @@ class Pipe:
             read += len(part)
             self._passed_on.put(part)
             self._tail += part
+            if b"\r" in part:
+                self._tail = _written_over(self._tail)
             del self._tail[:-TAIL_BYTES]
 
     def tail(self) -> str:
-        """Returns the last 16 KiB, from a whole character on, as text that can be stored."""
+        """Returns the last 16 KiB, from a whole character on, as text that can be stored.
+
+        Of lines that were written over, as progress bars do, it has what a terminal shows.
+        """
         text = bytes(self._tail)
+        if b"\r" in text:
+            text = b"\n".join(map(_shown, text.split(b"\n")))
         while text and text[0] & 0xC0 == 0x80:
             text = text[1:]
         return failure.clean_text(text.decode(errors="replace"), TAIL_BYTES)
@@ -83,6 +94,30 @@ class Pipe:
     def close(self) -> None:
         """Gives back the descriptor."""
         os.close(self.fd)
+
+
+def _written_over(tail: bytearray) -> bytearray:
+    """Returns the tail without what its lines have been written over with since.
+
+    The last line goes on: what is written after its last carriage return stays apart, since the
+    next part may continue it, in the middle of a character even.
+    """
+    *lines, last = tail.split(b"\n")
+    before, returned, current = last.rpartition(b"\r")
+    kept = [*map(_shown, lines), _shown(before) + returned + current]
+    return bytearray(b"\n".join(kept))
+
+
+def _shown(line: bytes | bytearray) -> bytes:
+    """Returns what a terminal shows of a line that carriage returns have begun anew."""
+    if b"\r" not in line:
+        return bytes(line)
+    shown = ""
+    for text in line.decode(errors="surrogateescape").split("\r"):
+        # What a shorter text leaves of the longer one before it stays, unless it is erased.
+        rest = "" if _ERASURE.search(text) else shown[len(text) :]
+        shown = _ERASURE.sub("", text) + rest
+    return shown.encode(errors="surrogateescape")
 
 
 class Passer:
