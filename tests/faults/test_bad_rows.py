@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from io import StringIO
+
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from rich.console import Console
 
 import handlers
+import synk
+from servers import Server
 from supervising import ended, supervised
-from synk import CancelReason, Cause, JobState
+from synk import CancelReason, Cause, JobState, show
 from synk.claim import AckAnswer
 from synk.retry import Ended, Verdict, judge
+from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import acknowledge, claim
 
@@ -84,6 +92,11 @@ REFUSED = {
     "scheduled_at": "'infinity'",
     "attempted_at": "'4000-01-01 BC'",
     "args": "to_jsonb(repeat('x', 9000000))",
+    "state, cancel_reason, finalized_at": "'cancelled', 'failed', 'infinity'",
+    "finalized_at, cancel_reason, state": "'10000-01-01 00:00+00', 'failed', 'cancelled'",
+    "cancel_requested_at": "'-infinity'",
+    "errors": "ARRAY[ARRAY['{}']]::jsonb[]",
+    "attempted_by": "'{{a,b}}'",
 }
 """A column -> a value that the table refuses, since nobody could read it or count it further."""
 
@@ -111,6 +124,74 @@ def test_d13_a_row_that_python_cannot_read_is_shown_by_its_text(
         assert row.checkpoint == DEEP
         assert row.progress is None
         assert "[[[[" in row.errors[0].error
+
+
+OLD_ROWS = {
+    "finalized_at": "'infinity'",
+    "cancel_requested_at": "'-infinity'",
+    "created_at": "'4000-01-01 BC'",
+    "scheduled_at": "'infinity'",
+    "attempted_at": "'20000-01-01'",
+    "errors": "ARRAY[ARRAY['{}', NULL]]::jsonb[]",
+    "attempted_by": "'[5:6]={a,NULL}'",
+    "depends_on": "'{{1,2},{3,NULL}}'",
+    "progress": """'{"done": "x", "total": true, "note": 5}'""",
+    "cpu_us": "9223372036854775807",
+    "peak_rss_bytes": "9223372036854775807",
+    "output": r"E'\u202e\x01'",
+}
+"""A column -> a value that no bounds kept out once."""
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_d13_no_row_that_is_there_stands_in_the_way_of_a_listing(
+    dsn: str, connection: psycopg.Connection, zone: str
+) -> None:
+    checks = connection.execute(
+        "SELECT conname FROM pg_constraint WHERE conrelid = 'synk.job'::regclass AND contype = 'c'"
+    ).fetchall()
+    for (name,) in checks:
+        connection.execute(f"ALTER TABLE synk.job DROP CONSTRAINT {name}".encode())
+    connection.execute("ALTER TABLE synk.job DISABLE TRIGGER USER")
+    for column, value in OLD_ROWS.items():
+        for _ in range(3):
+            put_first(
+                connection,
+                "noop",
+                f"name, state, {column}",
+                f"'bad', 'cancelled', {value}",
+            )
+    storage = PostgresStorage(make_conninfo(dsn, options=f"-c timezone={zone}"))
+    with synk.Client(storage=storage) as client:
+        rows = client.storage.jobs(state=None, queue=None, kind=None, limit=100)
+        now = datetime.now(timezone.utc)
+        console = Console(file=StringIO())
+        console.print(show.job_table(rows, now))
+        for row in rows:
+            console.print(show.job(row, now))
+        console.print(show.summary_table(storage.summary()))
+
+    assert len(rows) == 3 * len(OLD_ROWS)
+
+
+def test_an_upgrade_mends_what_could_not_be_read(server: Server) -> None:
+    with (
+        server.database(migrated=False) as dsn,
+        psycopg.connect(dsn, autocommit=True) as connection,
+    ):
+        migrate.apply(connection, up_to=7)
+        columns, values = "name, state, cancel_reason", "'bad', 'cancelled', 'failed'"
+        put_first(connection, "k", f"{columns}, finalized_at", f"{values}, 'infinity'")
+        put_first(connection, "k", "name, errors", "'bad', ARRAY[ARRAY['{}']]::jsonb[]")
+        put_first(connection, "k", "name, cancel_requested_at", "'bad', '-infinity'")
+
+        migrate.apply(connection)
+
+        found = connection.execute(
+            "SELECT count(*) FROM synk.job WHERE isfinite(coalesce(finalized_at, created_at))"
+            " AND array_ndims(errors) IS DISTINCT FROM 2"
+        ).fetchone()
+    assert found == (3,)
 
 
 def test_d13_a_count_at_its_bound_ends_like_any_other(

@@ -58,6 +58,44 @@ def test_a_scheduled_row_that_is_due_is_available(connection) -> None:
     assert state_of(connection, insert(connection, state="scheduled")) == "available"
 
 
+@pytest.mark.parametrize("ahead", ["0 s", "0.2 s", "0.9 s"])
+def test_a_plain_insert_late_in_its_transaction_or_by_a_clock_ahead_wakes_a_supervisor(
+    dsn: str, connection, storage, ahead: str
+) -> None:
+    def insert_late() -> None:
+        with connection.transaction():
+            connection.execute("SELECT 1")
+            connection.execute(
+                "INSERT INTO synk.job (name, kind, state, scheduled_at)"
+                " VALUES ('m', 'k', 'available', clock_timestamp() + %s::interval)",
+                (ahead,),
+            )
+
+    assert notifications(dsn, connection, insert_late) == [('"synk".job', "default")]
+    assert len(claim(storage)) == 1
+
+
+def test_a_job_that_is_asked_for_later_is_not_begun_before(connection) -> None:
+    rows = connection.execute(
+        "INSERT INTO synk.job (name, kind, state, scheduled_at)"
+        " VALUES ('x', 'k', 'scheduled', clock_timestamp() + interval '0.9 s'),"
+        " ('x', 'k', 'available', clock_timestamp() + interval '1.5 s') RETURNING state"
+    ).fetchall()
+
+    assert rows == [("scheduled",)] * 2
+
+
+def test_a_job_that_became_due_while_its_transaction_was_open_is_available(connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT 1")
+        row = connection.execute(
+            "INSERT INTO synk.job (name, kind, state, scheduled_at)"
+            " VALUES ('x', 'k', 'scheduled', clock_timestamp()) RETURNING state"
+        ).fetchone()
+
+    assert row == ("available",)
+
+
 def test_the_dependencies_of_a_plain_insert_hold(connection, storage) -> None:
     first = insert(connection)
     second = insert(connection, first)

@@ -20,7 +20,7 @@ from synk.storage import sql
 if TYPE_CHECKING:
     import psycopg
 
-LATEST: Final = 7
+LATEST: Final = 9
 """The schema version that this code works with."""
 
 OLDEST: Final = 5

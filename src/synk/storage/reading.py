@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 Rows: TypeAlias = list[tuple[Any, ...]]
+T = TypeVar("T")
+
+_HUGE: Final = 1e300
+"""No share of a whole can be computed of a number beyond."""
 
 
 def first_column(rows: Rows, _: int) -> list[int]:
@@ -95,8 +99,20 @@ def progress_of(value: Any) -> Progress | None:
     """Returns the progress that JSON holds."""
     if not isinstance(value, dict):
         return None
-    given = cast("dict[str, Any]", value)
-    return Progress(given.get("done", 0), given.get("total"), given.get("note", ""))
+    given = cast("dict[str, object]", value)
+    note = given.get("note")
+    return Progress(
+        _number(given.get("done")) or 0,
+        _number(given.get("total")),
+        note if isinstance(note, str) else "",
+    )
+
+
+def _number(value: object) -> int | float | None:
+    """Returns a number that can be computed with; None of anything else."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE:
+        return value
+    return None
 
 
 def client_row(row: tuple[Any, ...]) -> ClientRow:
@@ -112,9 +128,17 @@ def client_row(row: tuple[Any, ...]) -> ClientRow:
         seen_at=row[7],
         stopped_at=row[8],
         unseen=dt.timedelta(seconds=row[11]),
-        slots=msgspec.convert(row[9], list[SlotStatus]),
-        errors=msgspec.convert(row[10], list[RecentError]),
+        slots=_records(row[9], list[SlotStatus]),
+        errors=_records(row[10], list[RecentError]),
     )
+
+
+def _records(value: object, kind: type[list[T]]) -> list[T]:
+    """Returns what a supervisor said; nothing if that is of another form."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return []
 
 
 def owners(rows: Rows, _: int) -> list[UUID]:
@@ -132,7 +156,12 @@ def backlog(rows: Rows, _: int) -> Backlog:
 
 
 def _duration(microseconds: int | None) -> dt.timedelta | None:
-    return None if microseconds is None else dt.timedelta(microseconds=microseconds)
+    if microseconds is None:
+        return None
+    try:
+        return dt.timedelta(microseconds=microseconds)
+    except OverflowError:
+        return dt.timedelta.max
 
 
 def kind_summary(row: tuple[Any, ...]) -> KindSummary:
@@ -146,6 +175,6 @@ def kind_summary(row: tuple[Any, ...]) -> KindSummary:
         duration_p50=_duration(row[5]),
         duration_p95=_duration(row[6]),
         duration_max=_duration(row[7]),
-        cpu_time=dt.timedelta(microseconds=int(row[8] or 0)),
+        cpu_time=_duration(int(row[8] or 0)) or dt.timedelta(),
         peak_rss_bytes=row[9],
     )
