@@ -26,7 +26,8 @@ from synk import failure
 from synk.core import wire
 from synk.registry import Registry
 from synk.runtime import linux, packets, place
-from synk.runtime.noting import OutputEnd, moved_high
+from synk.runtime.forked import Forks
+from synk.runtime.noting import OutputEnd, give_back, moved_high
 from synk.runtime.restore import reseed
 from synk.runtime.setup import Setup
 from synk.runtime.work import WorkerLoop
@@ -61,15 +62,17 @@ def command(path: list[str]) -> list[str]:
 
 def begin() -> None:
     """The main function of a fresh interpreter."""
-    os._exit(main(*map(int, sys.argv[-2:])))
+    entrance_fd, nursery_pid = map(int, sys.argv[-2:])
+    os._exit(main(entrance_fd, nursery_pid, Forks()))
 
 
-def main(entrance_fd: int, nursery_pid: int) -> int:
+def main(entrance_fd: int, nursery_pid: int, forks: Forks) -> int:
     """Gets ready, waits for a slot, and works there; returns the exit status.
 
     Args:
         entrance_fd: where the setup and then the slot's descriptors come from.
         nursery_pid: the parent.
+        forks: minds what is forked here.
     """
     _settle_in(nursery_pid)
     with socket.socket(fileno=entrance_fd) as entrance:
@@ -85,16 +88,17 @@ def main(entrance_fd: int, nursery_pid: int) -> int:
     if not slot_fds:
         return 0
     linux.set_name(f"synk-worker-{int(packet)}")
-    return _work(slot_fds, setup, loaded)
+    return _work(slot_fds, setup, loaded, forks)
 
 
-def _work(slot_fds: list[int], setup: Setup, loaded: Loaded) -> int:
+def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> int:
     """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
     channel_fd, permits, page, output = map(moved_high, slot_fds)
     channel = socket.socket(fileno=channel_fd)
     # At a crash: all threads' stacks and, from Python 3.14 on, that of the calls in C.
     faulthandler.enable(file=page)
     writing = OutputEnd(output)
+    forks.let_go = lambda: give_back(channel, permits, page, writing)
     problem = _start(loaded)
     if problem:
         channel.send(wire.PROBLEM + problem.encode())
@@ -108,6 +112,7 @@ def _work(slot_fds: list[int], setup: Setup, loaded: Loaded) -> int:
         stack_fd=page,
         output=writing,
     )
+    forks.let_go = loop.let_go
     channel.send(wire.READY)
     return loop.run()
 

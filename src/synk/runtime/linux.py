@@ -62,6 +62,11 @@ def bear_ending_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
+def bears(number: int) -> bool:
+    """Whether *number* has the handler that `bear_ending_signals` gave it."""
+    return signal.getsignal(number) is _ignore
+
+
 def _ignore(_signal: int, _frame: object) -> None:
     pass
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import fcntl
 import io
+import mmap
 import os
 import sys
 import termios
@@ -21,7 +23,6 @@ from synk.runtime import linux, packets
 from synk.runtime.output import widen
 
 if TYPE_CHECKING:
-    import mmap
     import socket
 
 HIGH_DESCRIPTORS: Final = 900
@@ -42,6 +43,30 @@ class WatchedAttempt(Attempt):
         self._ends_ns = 0
         self.is_used = False
         """Whether the running job has noted something."""
+        self._is_ours = True
+        """Whether this process is the worker."""
+        self._has_told = False
+
+    def let_go(self, page_fd: int) -> None:
+        """In a fork of this process: looks on, and notes nothing where the supervisor would see it.
+
+        A fork may outlive the job, and what it notes would be the next one's.
+        """
+        self._words = memoryview(bytes(wire.WORDS_BYTES)).cast("Q")
+        with contextlib.suppress(OSError, ValueError):
+            seen = mmap.mmap(page_fd, wire.WORDS_BYTES, access=mmap.ACCESS_READ)
+            self._words = memoryview(seen).cast("Q")
+        self._is_ours = False
+
+    def _is_kept(self, what: str) -> bool:
+        """Whether the supervisor sees what is noted; says so once where it does not."""
+        if not self._is_ours and not self._has_told:
+            self._has_told = True
+            print(  # noqa: T201 - into the job's output
+                f"synk: {what} from a forked child is not kept: note it in the job's own process",
+                file=sys.stderr,
+            )
+        return self._is_ours
 
     def begin(self, number: int, started_ns: int, timeout_s: float) -> None:
         """The next job runs."""
@@ -66,12 +91,16 @@ class WatchedAttempt(Attempt):
 
     def note_progress(self, text: bytes) -> None:
         """Notes how far it is."""
+        if not self._is_kept("progress"):
+            return
         self.is_used = True
         self.progress = text
         self._progress.write(text)
 
     def note_checkpoint(self, text: bytes) -> None:
         """Notes what the next attempt is to have."""
+        if not self._is_kept("a checkpoint"):
+            return
         self.is_used = True
         self.checkpoint = text
         self._checkpoint.write(text)
@@ -106,6 +135,10 @@ class OutputEnd:
             if isinstance(stream, io.TextIOWrapper):
                 # A killed process writes no buffers out.
                 stream.reconfigure(line_buffering=True)
+
+    def close(self) -> None:
+        """Closes what is kept to lead 1 and 2 here again."""
+        os.close(self._fd)
 
     def _lead_here(self) -> None:
         os.dup2(self._fd, 1)
@@ -146,6 +179,18 @@ class OutputEnd:
         finally:
             os.close(reading)
             os.close(writing)
+
+
+def give_back(channel: socket.socket, permits: int, page: int, output: OutputEnd) -> None:
+    """Closes what makes a process the worker of a slot; a job may have done so before."""
+    for close in (
+        channel.close,
+        lambda: os.close(permits),
+        lambda: os.close(page),
+        output.close,
+    ):
+        with contextlib.suppress(OSError):
+            close()
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

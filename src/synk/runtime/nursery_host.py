@@ -32,6 +32,7 @@ from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from synk.runtime import child, linux, packets, place
+from synk.runtime.forked import Forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,11 +66,12 @@ def main(control_fd: int) -> None:
     linux.die_with_parent(signal.SIGKILL)
     _check_parent(settings)
     linux.adopt_orphans()
+    forks = Forks()
     _prepare(settings["prepare"])
     problems = _preload(settings["modules"])
     with contextlib.suppress(ConnectionError):
         packets.send(control, LOADED + json.dumps(problems).encode())
-    host = NurseryHost(control, setup, settings["command"])
+    host = NurseryHost(control, setup, settings["command"], forks)
     signal.signal(signal.SIGUSR1, host.supervisor_died)
     linux.die_with_parent(signal.SIGUSR1)
     _check_parent(settings)
@@ -177,9 +179,13 @@ class NurseryHost:
         control: the socket to the supervisor.
         setup: what each worker is told.
         command: what to execute for a worker, without its arguments; empty: a fork is enough.
+        forks: minds what is forked here.
     """
 
-    def __init__(self, control: socket.socket, setup: bytes, command: list[str]) -> None:
+    def __init__(
+        self, control: socket.socket, setup: bytes, command: list[str], forks: Forks
+    ) -> None:
+        self._forks = forks
         self._control = control
         self._setup = setup
         self._command = command
@@ -281,7 +287,7 @@ class NurseryHost:
         entrance, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                pid = os.fork()
+                pid = self._forks.fork_worker()
             except OSError:
                 entrance.close()
                 raise
@@ -309,7 +315,7 @@ class NurseryHost:
                 arguments = [str(entrance_fd), str(nursery_pid)]
                 signal.pthread_sigmask(signal.SIG_BLOCK, linux.ENDING_SIGNALS)
                 os.execv(self._command[0], [*self._command, *arguments])  # noqa: S606 - our own
-            status = child.main(entrance_fd, nursery_pid)
+            status = child.main(entrance_fd, nursery_pid, self._forks)
         except BaseException:  # noqa: BLE001 - the process must end here, whatever happened
             traceback.print_exc()
         finally:

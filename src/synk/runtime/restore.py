@@ -94,6 +94,10 @@ class ProcessState:
         # gives the stack and the death, and the death says that the stack is complete.
         faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=True, chain=True)
 
+    def let_go(self) -> None:
+        """In a fork of this process: the signal that ends a worker is an ordinary one there."""
+        faulthandler.unregister(STACK_SIGNAL)
+
     def move(self, nice: int, cpus: tuple[int, ...]) -> None:
         """Makes this process as nice as a job's queue says, and moves it to the queue's CPUs."""
         if nice:

@@ -7,6 +7,7 @@ that.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import os
@@ -24,7 +25,8 @@ from synk.errors import JobCancelled, SoftTimeout
 from synk.job import Job
 from synk.runtime import packets
 from synk.runtime.account import Meter
-from synk.runtime.noting import WatchedAttempt
+from synk.runtime.forked import end_as_script
+from synk.runtime.noting import WatchedAttempt, give_back
 from synk.runtime.restore import DeadMansTimer, ProcessState
 
 if TYPE_CHECKING:
@@ -96,6 +98,19 @@ class WorkerLoop:
         signal.signal(ASK_SIGNAL, self._on_ask)
         # Last: what is there now is what every job finds.
         self._state = ProcessState(stack_fd)
+        self._stack_fd = stack_fd
+
+    def let_go(self) -> None:
+        """In a fork of this process, which is not the worker: leaves all of it to its parent."""
+        if signal.getsignal(ASK_SIGNAL) == self._on_ask:
+            signal.signal(ASK_SIGNAL, signal.SIG_DFL)
+        self._state.let_go()
+        self._watched.let_go(self._stack_fd)
+        give_back(self._channel, self._permits, self._stack_fd, self._output)
+        # Last: nobody writes to it any more.
+        with contextlib.suppress(BufferError):
+            self._page.release()
+            self._memory.close()
 
     def run(self) -> int:
         """Returns the exit status: when the supervisor has closed the channel, or it must end."""
@@ -156,7 +171,7 @@ class WorkerLoop:
         self._running = 0
         if os.getpid() != self._pid:
             # The job forked, and this is the child that came back: the work is the parent's.
-            os._exit(wire.FORK_RETURNED)
+            end_as_script(error, None if error is None else _traceback_of_handler(error))
         wall_ns = time.monotonic_ns() - started_ns
         measure = self._measured(number, wall_ns)
         if error is not None:
@@ -287,6 +302,13 @@ class WorkerLoop:
 
 class _NotDecoded(Exception):  # noqa: N818 - says what happened, and never leaves this module
     """The arguments do not fit; the cause says why."""
+
+
+def _traceback_of_handler(error: BaseException) -> types.TracebackType | None:
+    trace: types.TracebackType | None = _TRACEBACK.__get__(error)
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
+        trace = trace.tb_next
+    return trace
 
 
 def _own_frames(error: BaseException) -> int:
