@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synk import telemetry as telemetry
     from synk.client import AsyncClient as AsyncClient
     from synk.client import Client as Client
     from synk.config import CleanerConfig as CleanerConfig
@@ -85,11 +86,14 @@ _HOME = {
 __version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604 - all of them strings
     *_HOME,  # pyright: ignore[reportUnsupportedDunderAll] - the names imported for it above
+    "telemetry",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "telemetry":
+        return importlib.import_module("synk.telemetry")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'synk' has no attribute {name!r}")

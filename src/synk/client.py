@@ -130,6 +130,8 @@ class Client:
         self.id = ULID()
         """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
         self.telemetry = Telemetry()
+        """Tells of what a running client does: ``client.telemetry.subscribe(function)`` has it
+        called with each fact of `synk.telemetry`, as `AttemptEnded` and `AttemptSucceeded`."""
         log = logger or logging.getLogger("synk")
         self._log = LogThread(
             log_to(log),
@@ -137,7 +139,7 @@ class Client:
                 "%d lines were dropped: the log is not read", count
             ),
         )
-        self.telemetry.subscribe(self._log)
+        self.telemetry.subscribe(self._log, successes=False)
         self._lock = threading.Lock()
         self._service: Service | None = None
 

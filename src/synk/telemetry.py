@@ -1,7 +1,9 @@
 """Facts about what a supervisor does, as frozen records, and who listens to them.
 
-Business code emits; logging, the demo's view and tests subscribe. A subscriber must be quick: it is
-called in the thread that emits. Each fact is one line for an operator, and knows its level.
+Business code emits; logging, the demo's view, tests and whoever counts subscribe, by
+``client.telemetry.subscribe(function)``. A subscriber must be quick: it is called in the thread
+that emits. Each fact is one line for an operator, knows its level, and has what a machine wants to
+find as `fields`, which are attributes of its LogRecord.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+
+from synk.retry import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +27,16 @@ class Fact:
     """Something that happened. Each kind of fact is a frozen dataclass, and has a level."""
 
     level: ClassVar[int]
+
+    @property
+    def severity(self) -> int:
+        """The level of this very fact, of those of `logging`."""
+        return self.level
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What it is about, by name."""
+        return {}
 
     def __init_subclass__(cls, *, level: int = logging.INFO) -> None:
         dataclass(frozen=True)(cls)
@@ -98,6 +112,11 @@ class AttemptInterrupted(Fact, level=logging.WARNING):
             f"{self.ended.interrupted}; given back, uncharged"
         )
 
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        return _fields_of(self.ended)
+
 
 class SupervisorFlushing(Fact):
     """All of its processes have ended; *count* outcomes wait to be stored."""
@@ -127,17 +146,56 @@ class SupervisorStopped(Fact):
 
 
 class AttemptEnded(Fact, level=logging.WARNING):
-    """An attempt failed or was cancelled (plain successes are not reported)."""
+    """An attempt failed or was cancelled. If it was the last one, that is an error."""
 
     ended: Ended
     outcome_state: str
+    cancel_reason: str = ""
+    """Why the job is over, if so."""
+
+    @property
+    def severity(self) -> int:
+        """ERROR where the job has failed for good, WARNING where it is tried again."""
+        is_final = self.ended.verdict is Verdict.FAILED and self.outcome_state == "cancelled"
+        return logging.ERROR if is_final else self.level
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt, what the job is now, and the cause."""
+        return {
+            **_fields_of(self.ended),
+            "max_attempts": self.ended.job.max_attempts,
+            "state": self.outcome_state,
+            "cancel_reason": self.cancel_reason or None,
+            "cause": _cause(self.ended.error),
+        }
 
     def __str__(self) -> str:
         job = self.ended.job
+        reason = f" ({self.cancel_reason})" if self.cancel_reason else ""
         return (
             f"job {job.id} ({job.kind}) attempt {job.charged}/{job.max_attempts} "
-            f"{self.ended.verdict.value}, now {self.outcome_state}: {headline(self.ended.error)}"
+            f"{self.ended.verdict.value}, now {self.outcome_state}{reason}: "
+            f"{headline(self.ended.error)}"
         )
+
+
+class AttemptSucceeded(Fact, level=logging.DEBUG):
+    """An attempt succeeded; its outcome is about to be stored.
+
+    It is made only if somebody has subscribed who wants to hear of successes.
+    """
+
+    ended: Ended
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        return _fields_of(self.ended)
+
+    def __str__(self) -> str:
+        job = self.ended.job
+        return f"job {job.id} ({job.kind}) succeeded after {self.ended.duration_us / 1e6:.3f} s"
 
 
 class OutcomeRefused(Fact, level=logging.WARNING):
@@ -146,6 +204,11 @@ class OutcomeRefused(Fact, level=logging.WARNING):
     job_id: int
     attempt: int
     answer: str
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        return {"job_id": self.job_id, "attempt": self.attempt}
 
     def __str__(self) -> str:
         return f"outcome of job {self.job_id} attempt {self.attempt} was refused: {self.answer}"
@@ -298,18 +361,34 @@ class Telemetry:
 
     def __init__(self) -> None:
         self._subscribers: list[Callable[[Any], None]] = []
+        self._of_successes: list[Callable[[Any], None]] = []
 
-    def subscribe(self, subscriber: Callable[[Any], None]) -> None:
-        """Has *subscriber* called with every fact from now on."""
+    @property
+    def wants_successes(self) -> bool:
+        """Whether there is anybody to tell of each success."""
+        return bool(self._of_successes)
+
+    def subscribe(self, subscriber: Callable[[Any], None], *, successes: bool = True) -> None:
+        """Has *subscriber* called with every fact from now on.
+
+        Args:
+            subscriber: must be quick; it is called in the supervisor's own threads.
+            successes: whether it wants an `AttemptSucceeded` for each success too.
+        """
         self._subscribers.append(subscriber)
+        if successes:
+            self._of_successes.append(subscriber)
 
     def unsubscribe(self, subscriber: Callable[[Any], None]) -> None:
         """Does not call it any more."""
         self._subscribers.remove(subscriber)
+        if subscriber in self._of_successes:
+            self._of_successes.remove(subscriber)
 
     def emit(self, fact: Fact) -> None:
         """Tells everybody. A subscriber that raises is logged, and bothers nobody else."""
-        for subscriber in tuple(self._subscribers):
+        of_success = isinstance(fact, AttemptSucceeded)
+        for subscriber in tuple(self._of_successes if of_success else self._subscribers):
             try:
                 subscriber(fact)
             except Exception:
@@ -320,10 +399,27 @@ def log_to(logger: logging.Logger) -> Callable[[Fact], None]:
     """Returns the subscriber that writes facts to *logger*, one line each."""
 
     def write(fact: Fact) -> None:
-        if logger.isEnabledFor(fact.level):
-            logger.log(fact.level, "%s", fact)
+        level = fact.severity
+        if logger.isEnabledFor(level):
+            try:
+                logger.log(level, "%s", fact, extra=fact.fields)
+            except KeyError:
+                # The program's own record factory has given one of these names a meaning.
+                logger.log(level, "%s", fact)
 
     return write
+
+
+def _fields_of(ended: Ended) -> dict[str, object]:
+    job = ended.job
+    return {"job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt}
+
+
+def _cause(error: object) -> str:
+    """Returns the cause of an `AttemptError`, or of its JSON text."""
+    if isinstance(error, str):
+        return str(json.loads(error).get("cause", "-"))
+    return str(getattr(error, "cause", "-"))
 
 
 def headline(error: object) -> str:

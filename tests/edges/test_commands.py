@@ -183,7 +183,7 @@ def test_start_serves_a_client_of_the_current_folder_until_sigterm(
 
     assert process.returncode == 0, log
     assert re.search(r"INFO synk \w{26} started: 1 worker processes, queues default,", log)
-    assert f"WARNING job {wanted} (misbehave) attempt 1/1 failed, now cancelled" in log
+    assert f"ERROR job {wanted} (misbehave) attempt 1/1 failed, now cancelled (failed): " in log
     row = client.get(unserved)
     assert row is not None
     assert row.attempt == 0

@@ -104,7 +104,7 @@ def served(client: Client) -> int:
     from synk.cli.ending import Ending  # noqa: PLC0415 - `--help` needs no supervisor
 
     ending = Ending()
-    client.telemetry.subscribe(ending.follow)
+    client.telemetry.subscribe(ending.follow, successes=False)
     client.start()
     client.close()
     return ending.status

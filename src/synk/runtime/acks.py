@@ -21,7 +21,7 @@ from synk.claim import AckAnswer, Outcome
 from synk.core.ownership import fence_of
 from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
-from synk.retry import judge
+from synk.retry import Ended, Verdict, judge
 from synk.row import JobState
 from synk.runtime.trouble import BatchLimit, Trouble
 
@@ -163,8 +163,20 @@ class AckLoop:
                 outcome = judge(ended, random.random())  # noqa: S311 - jitter
                 self._outcomes.append(outcome)
                 if ended.error is not None:
-                    self._facts.emit(telemetry.AttemptEnded(ended, outcome.state.value))
+                    reason = outcome.cancel_reason or ""
+                    self._facts.emit(telemetry.AttemptEnded(ended, outcome.state.value, reason))
+            if self._facts.wants_successes:
+                self._tell_successes(settle)
             self._settled.popleft()
+
+    def _tell_successes(self, settle: Settle) -> None:
+        plain = (
+            Ended(job, Verdict.SUCCEEDED, *(measure[0], measure[1], measure[2], measure[3], pid))
+            for job, measure, pid in settle.successes
+        )
+        for ended in (*plain, *settle.ended):
+            if ended.verdict is Verdict.SUCCEEDED:
+                self._facts.emit(telemetry.AttemptSucceeded(ended))
 
     def _gather(self) -> None:
         self._judge_settled()

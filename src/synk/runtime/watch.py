@@ -175,7 +175,7 @@ class WatchLoop:
 
     def run(self) -> None:
         """Watches until `stop`."""
-        self._facts.subscribe(self._note_error)
+        self._facts.subscribe(self._note_error, successes=False)
         while not self._stopping:
             pause_s = WATCH_S
             try:

@@ -12,6 +12,7 @@ import psycopg_pool
 from psycopg.rows import tuple_row
 
 from synk.errors import ConfigurationError, OutcomeUnknown, StorageConflict
+from synk.storage import pool_log
 from synk.storage.connecting import (
     CONNECT_S,
     POOL_CONNECTIONS_MAX,
@@ -197,8 +198,9 @@ class AsyncPostgresStorage:
                     min_size=1,
                     max_size=POOL_CONNECTIONS_MAX,
                     open=False,
-                    name="synk-async",
+                    name=pool_log.POOL,
                 )
+                pool_log.be_silent_about_own()
                 await pool.open()
                 self._pool = pool
             return self._pool

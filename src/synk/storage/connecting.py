@@ -21,7 +21,7 @@ from psycopg import conninfo as _conninfo
 from psycopg.rows import TupleRow
 
 from synk.errors import ConfigurationError
-from synk.storage import embedded
+from synk.storage import embedded, pool_log
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -287,8 +287,9 @@ class Connector:
             min_size=1,
             max_size=POOL_CONNECTIONS_MAX,
             open=False,
-            name="synk",
+            name=pool_log.POOL,
         )
+        pool_log.be_silent_about_own()
         pool.open()
         # A pool still open when the interpreter ends joins its threads too late: Python 3.13 hangs
         # there. Programs may end without closing their client.
