@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 import synk
 from servers import MIGRATIONS
-from synk.storage import migrate
+from synk.storage import script
 from synk.testing.making import claim, insert
 
 CATALOG: Final = """
@@ -34,7 +34,7 @@ def catalog(dsn: str) -> list[object]:
 
 def run_script(dsn: str, schema: str = "synk") -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(migrate.script(schema).encode())
+        connection.execute(script.script(schema).encode())
 
 
 def test_a_schema_made_by_hand_is_the_same(dsn: str, empty_dsn: str) -> None:
@@ -60,8 +60,7 @@ def test_a_schema_whose_name_is_a_word_of_sql_can_be_made_by_hand(empty_dsn: str
 def test_a_script_that_is_run_again_changes_nothing(dsn: str) -> None:
     before = catalog(dsn)
 
-    with pytest.raises(psycopg.errors.DuplicateObject):
-        run_script(dsn)
+    run_script(dsn)
 
     assert catalog(dsn) == before
 

@@ -71,7 +71,6 @@ def test_x5_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) ->
         "INSERT INTO synk.job (kind, name, owner) VALUES ('k', 'n', gen_random_uuid())",
         "SELECT synk.cancel(1)",
         "SELECT * FROM synk.client",
-        "SELECT synk.make_roles()",
         "CREATE TABLE synk.mine ()",
     )
 
@@ -98,7 +97,6 @@ def test_x5_a_supervisor_runs_jobs_and_changes_no_schema(
         "CREATE TABLE synk.mine ()",
         "TRUNCATE synk.job",
         "INSERT INTO synk.migration (version, name) VALUES (9999, 'x')",
-        "SELECT synk.make_roles()",
     )
 
 

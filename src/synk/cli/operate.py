@@ -62,17 +62,18 @@ def add_to(app: typer.Typer) -> None:
     def migrate(
         *,
         sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, change nothing.")] = False,
+        no_roles: Annotated[bool, typer.Option("--no-roles", help="Make no roles.")] = False,
         storage: StorageOption = None,
         schema: SchemaOption = DEFAULT_SCHEMA,
     ) -> None:
         """Create or upgrade synk's tables."""
         if sql:
-            from synk.storage.migrate import script  # noqa: PLC0415 - `--help` needs no driver
+            from synk.storage.script import script  # noqa: PLC0415 - `--help` needs no driver
 
-            typer.echo(script(schema), nl=False)
+            typer.echo(script(schema, with_roles=not no_roles), nl=False)
             return
         database = storage_of(storage, schema)
-        for name in database.migrate() or ["nothing to do"]:
+        for name in database.migrate(roles=not no_roles, tell=_told) or ["nothing to do"]:
             typer.echo(f"{database.describe()}: {name}")
         database.close()
 
@@ -97,6 +98,10 @@ def add_to(app: typer.Typer) -> None:
         raise typer.Exit(Demo(console(), storage or "embedded", folder, processes).run())
 
     _ = (start, migrate, demo)
+
+
+def _told(line: str) -> None:
+    typer.echo(f"synk: {line}", err=True)
 
 
 def served(client: Client) -> int:

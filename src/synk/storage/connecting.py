@@ -329,11 +329,10 @@ def connect_options(
 
 
 def _session_options(*, bounded: bool) -> str:
-    return " ".join(
-        f"-c {name}=" + value.replace(" ", r"\ ")
-        for name, value in _SESSION.items()
-        if bounded or not name.endswith("_timeout")
-    )
+    def chosen(name: str, value: str) -> str:
+        return "0" if not bounded and name.endswith("_timeout") else value.replace(" ", r"\ ")
+
+    return " ".join(f"-c {name}={chosen(name, value)}" for name, value in _SESSION.items())
 
 
 def _close_pool(pool: Pool, pid: int) -> None:

@@ -1,73 +1,99 @@
 """Migrations: numbered SQL files, applied in order, forward only, each in a transaction.
 
-Two that migrate at once do not meet: the second waits for an advisory lock, and then finds nothing
-to do. A schema that is newer than this code is refused, since older code cannot know its rules.
+Two that migrate at once do not meet: the second waits for the first, and then finds nothing to do.
+A schema that is newer than this code is refused, since older code cannot know its rules.
 
 A fleet is upgraded without a stop by new code first: it works on the schema of the version before
 it too, beside supervisors of that version. Once all run it, the schema follows; a supervisor of the
-old version that is left then drains and ends.
+old version that is left then drains and ends. A migration keeps nobody waiting: see
+`synk.storage.patience`. What it asks for, of a table that may be large, is therefore short: a
+constraint is added NOT VALID, and the rows that are there are looked at by a migration after it.
+
+Whose the schema is does not matter: what is there already and is not synk's is left alone, and what
+may not be done is told with the SQL that does it.
 """
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 from psycopg.rows import tuple_row
 
-from synk.errors import SchemaMismatch
-from synk.storage import sql
+from synk.errors import ConfigurationError, SchemaMismatch, StorageError
+from synk.storage import roles, sql
+from synk.storage.made import Made, made
+from synk.storage.patience import PATIENCE_S, Patient
 
 if TYPE_CHECKING:
-    import psycopg
+    from collections.abc import Callable, Generator
 
-LATEST: Final = 9
+LATEST: Final = 11
 """The schema version that this code works with."""
 
 OLDEST: Final = 5
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
-_LOCK_ID: Final = 7_959_371_058_302
-"""Any constant of our own; the same in every version, so that versions exclude each other."""
+_COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]
+"""Those of the table in which migrations are noted."""
+
+_NOTHING: Final = -1
+"""The version of a schema in which nothing is noted."""
 
 
 def apply(
-    connection: psycopg.Connection[Any], schema: str = sql.DEFAULT_SCHEMA, *, up_to: int = LATEST
+    connection: psycopg.Connection[Any],
+    schema: str = sql.DEFAULT_SCHEMA,
+    *,
+    up_to: int = LATEST,
+    with_roles: bool = True,
+    tell: Callable[[str], None] | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> list[str]:
     """Brings the schema up to date; returns the names of the migrations it applied.
 
     Args:
-        connection: in autocommit mode; its role must be allowed to create the schema.
+        connection: in autocommit mode.
         schema: the schema's name.
         up_to: the last version to apply.
+        with_roles: whether the four roles are made, as far as that is allowed.
+        tell: is given each line for people: what it waits for, what could not be done, what the
+            server remarks. By default they go to the log.
+        patience_s: how long to try for locks that others hold.
 
     Raises:
         SchemaMismatch: the database has a newer schema than this code.
+        ConfigurationError: the schema has something that has a name of synk's and is not synk's.
+        StorageConflict: the locks were not to be had.
     """
+    tell = tell or logging.getLogger("synk").warning
     base, *numbered = sql.migrations(schema)
-    with connection.transaction():
-        _lock(connection)
-        connection.execute(base[2])
+    patient = Patient(connection, schema, tell, patience_s)
     applied: list[str] = []
-    for version, name, text in numbered:
-        with connection.transaction():
-            _lock(connection)
-            done = check_not_newer(_current(connection, schema), schema)
-            if done < version <= up_to:
-                connection.execute(text)
-                connection.execute(sql.migration_note(schema), (version, name))
+    with _told_notices(connection, tell):
+        if _checked_version(connection, schema, up_to) == _NOTHING:
+            patient.run(lambda: connection.execute(base[2]))
+        for version, name, text in numbered:
+            step = partial(_apply_one, connection, schema, version, name, text)
+            if version <= up_to and patient.run(step):
                 applied.append(f"{version:03} {name}")
+        if with_roles:
+            _give_rights(patient, min(up_to, LATEST))
     return applied
 
 
-def script(schema: str = sql.DEFAULT_SCHEMA) -> str:
-    """Returns all migrations as one script for psql, for those who apply by hand."""
-    parts: list[str] = []
-    for version, name, text in sql.migrations(schema):
-        body = text.replace("%%", "%").rstrip()
-        note = f"INSERT INTO synk.migration (version, name) VALUES ({version}, '{name}');"  # noqa: S608 - both come from this package's file names
-        note = sql.in_schema(note, schema)
-        parts.append("\n".join(["BEGIN;", body, *([note] if version else []), "COMMIT;", ""]))
-    return "\n".join(parts)
+def _apply_one(
+    connection: psycopg.Connection[Any], schema: str, version: int, name: str, text: str
+) -> bool:
+    if check_not_newer(_version(connection, schema), schema) >= version:
+        return False
+    connection.execute(text.encode())
+    connection.execute(belong(schema, version).encode())
+    connection.execute(sql.migration_note(schema), (version, name))
+    return True
 
 
 def check_not_newer(version: int, schema: str) -> int:
@@ -83,11 +109,215 @@ def check_not_newer(version: int, schema: str) -> int:
     return version
 
 
-def _current(connection: psycopg.Connection[Any], schema: str) -> int:
+# -- before anything is changed -------------------------------------------------------------------
+
+
+def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: int) -> int:
+    """Returns the version of a schema that can be brought up to date.
+
+    Raises:
+        SchemaMismatch: it is newer than this code.
+        ConfigurationError: what synk would make is there, and is not synk's.
+        StorageError: the role may not; the message has the SQL that allows it.
+    """
+    version = check_not_newer(_version(connection, schema), schema)
+    if version < up_to:
+        _check_rights(connection, schema, version)
+        names = made(schema, up_to).without(made(schema, version))
+        if others := _others(connection, schema, names):
+            raise ConfigurationError(
+                "schema",
+                schema,
+                f"has {', '.join(others)}, not made by synk: give synk a schema of its own, such "
+                "as --schema synk; nothing was changed",
+            )
+    return version
+
+
+def _version(connection: psycopg.Connection[Any], schema: str) -> int:
+    """Returns the newest migration that is noted; `_NOTHING` if there is no table of synk's."""
+    columns = _rows(
+        connection,
+        "SELECT a.attname || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a"
+        " JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = 'migration' AND a.attnum > 0"
+        " AND NOT a.attisdropped ORDER BY a.attnum",
+        (schema,),
+    )
+    if [column for (column,) in columns] != _COLUMNS:
+        return _NOTHING
+    query = sql.in_schema("SELECT m.version, m.name FROM synk.migration AS m", schema)
+    noted: dict[int, str] = dict(_rows(connection, query))
+    known = {version: name for version, name, _ in sql.migrations(schema)}
+    if any(noted[version] != known[version] for version in noted.keys() & known.keys() - {0}):
+        return _NOTHING
+    return max(noted, default=0)
+
+
+def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> list[str]:
+    """Returns what is there under names that synk is about to take."""
+    relations = [*names.tables, *names.types, *names.indexes]
+    types = [*names.types, *names.tables]
+    functions = [f'"{schema}".{name}' for name in names.functions if '"' not in name]
+    found = _rows(
+        connection,
+        "SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'"
+        " WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index'"
+        " WHEN 'f' THEN 'foreign table' ELSE 'relation' END || ' ' || c.relname"
+        " FROM pg_class AS c WHERE c.relnamespace = to_regnamespace(%(schema)s)"
+        " AND c.relname = ANY (%(relations)s)"
+        " UNION SELECT 'type ' || t.typname FROM pg_type AS t"
+        " WHERE t.typnamespace = to_regnamespace(%(schema)s) AND t.typname = ANY (%(types)s)"
+        " AND t.typrelid = 0"
+        " UNION SELECT 'function ' || p.proname FROM pg_proc AS p"
+        " WHERE p.oid IN (SELECT to_regprocedure(f) FROM unnest(%(functions)s::text[]) AS f)"
+        " ORDER BY 1",
+        {
+            "schema": f'"{schema}"',
+            "relations": relations,
+            "types": types,
+            "functions": functions,
+        },
+    )
+    return [name for (name,) in found]
+
+
+def _check_rights(connection: psycopg.Connection[Any], schema: str, version: int) -> None:
+    quoted = f'"{schema}"'
+    ((me, is_there, may_make, may_use, owner, owns),) = _rows(
+        connection,
+        "SELECT quote_ident(current_user), n.oid IS NOT NULL,"
+        " has_database_privilege(current_database(), 'CREATE'),"
+        " has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'),"
+        " quote_ident(pg_get_userbyid(c.relowner)),"
+        " pg_has_role(c.relowner, 'USAGE')"
+        " FROM (SELECT to_regnamespace(%s)::oid AS oid) AS n"
+        " LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'job'",
+        (quoted,),
+    )
+    if not is_there and not may_make:
+        needs, remedy = f"make schema {schema}", f"CREATE SCHEMA {quoted} AUTHORIZATION {me}"
+    elif is_there and not may_use:
+        needs, remedy = f"create in it: {schema}", f"GRANT USAGE, CREATE ON SCHEMA {quoted} TO {me}"
+    elif version > 0 and owner is not None and not owns:
+        needs, remedy = f"change the tables of {owner} in {schema}", f"GRANT {owner} TO {me}"
+    else:
+        return
+    raise StorageError(
+        f"role {me} may not {needs}; nothing was changed. Whoever may can allow it: {remedy};"
+    )
+
+
+# -- whose it is -----------------------------------------------------------------------------------
+
+
+def belong(schema: str, version: int) -> str:
+    """Returns SQL that gives what that migration made to whom the rest belongs to.
+
+    Functions that have their owner's rights reach the tables of that owner only; and they are for
+    the table's triggers, for nobody to call.
+    """
+    new = made(schema, version).without(made(schema, version - 1))
+    names = [("TABLE", f'"{schema}".{name}') for name in new.tables]
+    names += [("FUNCTION", f'"{schema}".{name}') for name in new.functions]
+    names += [("TYPE", f'"{schema}".{name}') for name in new.types]
+    listed = ", ".join(f"('{kind}', '{name}')" for kind, name in names) or "(NULL, NULL)"
+    return f"""
+DO $belong$
+DECLARE
+    owner regrole := (SELECT c.relowner FROM pg_class AS c
+                      WHERE c.oid = '"{schema}".job'::regclass);
+    each record;
+BEGIN
+    FOR each IN
+        SELECT n.kind, n.name, p.prosecdef
+        FROM (VALUES {listed}) AS n (kind, name)
+        LEFT JOIN pg_class AS c
+            ON c.oid = CASE n.kind WHEN 'TABLE' THEN to_regclass(n.name) END
+        LEFT JOIN pg_type AS t ON t.oid = CASE n.kind WHEN 'TYPE' THEN to_regtype(n.name) END
+        LEFT JOIN pg_proc AS p
+            ON p.oid = CASE n.kind WHEN 'FUNCTION' THEN to_regprocedure(n.name) END
+        WHERE coalesce(c.relowner, t.typowner, p.proowner) <> owner OR p.prosecdef
+    LOOP
+        IF each.prosecdef THEN
+            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', each.name);
+        END IF;
+        EXECUTE format('ALTER %s %s OWNER TO %s', each.kind, each.name, owner);
+    END LOOP;
+END $belong$
+"""  # noqa: S608 - names of this package's files
+
+
+def _give_rights(patient: Patient, version: int) -> None:
+    """Does the steps that are left; tells of those that may not be done, with their SQL."""
+    connection, schema, tell = patient.connection, patient.schema, patient.tell
+    place = _place(connection, schema, version)
+    foreign = [name for (name,) in _rows(connection, roles.foreign(place))]
+    for name in foreign:
+        tell(
+            f"role {name} was not made by synk and is left alone; if it is meant for synk: "
+            f"COMMENT ON ROLE \"{name}\" IS '{roles.MARK}...'"
+        )
+    left: list[str] = []
+    reasons: list[str] = []
+    for step in roles.steps(place, foreign):
+        if _holds(connection, step):
+            continue
+        try:
+            patient.run(partial(connection.execute, step.text.encode()))
+        except psycopg.Error as error:
+            # Or another database of this server made the role at the same time.
+            if not _holds(connection, step):
+                left.append(step.text)
+                reasons.append(str(error.diag.message_primary))
+        else:
+            if not _holds(connection, step):
+                left.append(step.text)  # the server warned, and did nothing
+    if left:
+        reason = f": {reasons[0]}" if reasons else ""
+        script = "\n".join(_alone(text) for text in left)
+        tell(
+            f"not all could be done for the roles of schema {schema}{reason}. synk works without: "
+            "migrate with --no-roles (roles=False), or let a superuser run this in database "
+            f"{connection.info.dbname}:\n{script}"
+        )
+
+
+def _alone(text: str) -> str:
+    return f"BEGIN; {text}; COMMIT;" if "; " in text else f"{text};"
+
+
+def _place(connection: psycopg.Connection[Any], schema: str, version: int) -> roles.Place:
+    query = (
+        "SELECT quote_ident(pg_get_userbyid(c.relowner)),"
+        " EXISTS (SELECT FROM synk.migration AS m WHERE m.version = 0)"
+        " FROM pg_class AS c WHERE c.oid = to_regclass('synk.job')"
+    )
+    ((previous, is_own),) = _rows(connection, sql.in_schema(query, schema))
+    return roles.Place(schema=schema, version=version, previous=previous, is_own_schema=is_own)
+
+
+def _holds(connection: psycopg.Connection[Any], step: roles.Step) -> bool:
+    return _rows(connection, f"SELECT {step.holds}")[0][0] is True
+
+
+@contextmanager
+def _told_notices(
+    connection: psycopg.Connection[Any], tell: Callable[[str], None]
+) -> Generator[None]:
+    """Passes on what the server remarks."""
+
+    def told(diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized in ("NOTICE", "WARNING"):
+            tell(f"the server says: {diagnostic.message_primary}")
+
+    connection.add_notice_handler(told)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(told)
+
+
+def _rows(connection: psycopg.Connection[Any], query: str, values: Any = None) -> list[Any]:
     with connection.cursor(row_factory=tuple_row) as cursor:  # the caller's may be any other
-        row = cursor.execute(sql.migration_version(schema)).fetchone()
-        return int(row[0] or 0) if row else 0
-
-
-def _lock(connection: psycopg.Connection[Any]) -> None:
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_ID,))
+        return cursor.execute(query.encode(), values).fetchall()

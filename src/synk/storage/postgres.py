@@ -40,7 +40,7 @@ from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from uuid import UUID
 
     import psycopg_pool
@@ -362,18 +362,33 @@ class PostgresStorage:
             finally:
                 announcements.close()
 
-    def migrate(self) -> list[str]:
+    def migrate(
+        self, *, roles: bool = True, tell: Callable[[str], None] | None = None
+    ) -> list[str]:
         """Brings the schema up to date; returns the names of the migrations it applied.
+
+        The role must be allowed to create in the schema, or to make it; in a schema that is there
+        already, nothing is touched but what synk made.
+
+        Args:
+            roles: whether the four roles are made, as far as that is allowed. What is not is told,
+                with the SQL for a superuser; nothing in synk needs them.
+            tell: is given each line for people: what could not be done, who holds a lock that is
+                waited for, what the server remarks. By default they go to the log ``synk``.
 
         Raises:
             SchemaMismatch: the database has a newer schema than this code.
+            ConfigurationError: the schema has something that has a name of synk's and is not
+                synk's. Nothing was changed.
+            StorageConflict: somebody held a lock that it needs for an hour.
             StorageUnavailable: the database cannot be reached.
+            StorageError: the role may not; the message has the SQL that allows it.
         """
         with (
             self._translated(),
             self._connector.single(answer_s=_MIGRATION_S, bounded=False) as connection,
         ):
-            return migrate.apply(connection, self.schema)
+            return migrate.apply(connection, self.schema, with_roles=roles, tell=tell)
 
     def close(self) -> None:
         """See `Storage.close`.

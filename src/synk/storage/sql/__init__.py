@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_SCHEMA: Final = "synk"
 
 _IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,49}")
-_SCHEMA_IN_TEXT: Final = re.compile(r"\bsynk\b(?=\.)|(?<=SCHEMA IF NOT EXISTS )synk\b")
+_SCHEMA_IN_TEXT: Final = re.compile(
+    r"\bsynk\b(?=\.)|(?<=CREATE SCHEMA )synk\b|(?<=to_regnamespace\(')synk\b"
+)
 
 
 def check_schema(schema: object) -> str:

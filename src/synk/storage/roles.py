@@ -1,0 +1,210 @@
+"""The four roles, and what each may do: steps of which each is done by itself, where it may be.
+
+Only what synk made is touched. A schema that was there before keeps its owner and everybody's
+rights; synk's own roles may use it, no more. A role that has one of the names and is not synk's is
+left alone. Nothing in synk needs the roles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from synk.storage.made import made
+from synk.storage.sql import check_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MARK: Final = "synk: "
+"""How the comment on a role of synk's begins."""
+
+WHO_RUNS: Final = "CURRENT_USER"
+
+_ROLES: Final = {
+    "owner": "owns its tables, and upgrades them",
+    "supervisor": "runs jobs, and changes them",
+    "producer": "inserts jobs, and reads none",
+    "viewer": "reads, and changes nothing",
+}
+
+_INSERTED: Final = (
+    *("queue", "kind", "args", "max_attempts", "state", "scheduled_at", "priority", "name"),
+    *("depends_on", "idempotency_key"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to be done, in a transaction of its own."""
+
+    text: str
+    """SQL, without a semicolon at its end."""
+    holds: str
+    """SQL of a boolean: there is nothing left to do. NULL stands for false."""
+    roles: frozenset[str]
+    """Whom it is about, without the schema's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What the steps are for."""
+
+    schema: str
+    version: int
+    previous: str
+    """Who owns the table of jobs now, as SQL: a quoted name, or `WHO_RUNS`."""
+    is_own_schema: bool
+    """Whether synk made the schema."""
+
+    def __post_init__(self) -> None:
+        check_schema(self.schema)
+
+    def role(self, name: str) -> str:
+        """Returns a role's quoted name."""
+        return f'"{self.schema}_{name}"'
+
+    def object(self, name: str) -> str:
+        """Returns an object's full name."""
+        return f'"{self.schema}".{name}'
+
+
+def foreign(place: Place, among: Iterable[str] = tuple(_ROLES)) -> str:
+    """Returns SQL for the names of roles that have a name of synk's and are not synk's.
+
+    They are synk's if their comment says so. Those of older versions have none: they cannot log in,
+    and are named after a schema that synk made or that has its name.
+    """
+    is_named = str(place.schema.startswith("synk")).lower()
+    is_own = f"EXISTS (SELECT FROM {place.object('migration')} AS m WHERE m.version = 0)"
+    names = ", ".join(f"'{place.schema}_{name}'" for name in among)
+    return (
+        "SELECT r.rolname FROM pg_roles AS r"  # noqa: S608 - the schema was checked
+        f" WHERE r.rolname IN ({names})"
+        f" AND coalesce(shobj_description(r.oid, 'pg_authid'), '') NOT LIKE '{MARK}%'"
+        f" AND (r.rolcanlogin OR r.rolsuper OR NOT ({is_named} OR {is_own})) ORDER BY 1"
+    )
+
+
+def steps(place: Place, without: Sequence[str] = ()) -> list[Step]:
+    """Returns what is to be done, in order, for the roles that are not in *without*."""
+    left_alone = {name.removeprefix(f"{place.schema}_") for name in without}
+    found = [
+        *(_make(place, name) for name in _ROLES),
+        *(_use(place, name) for name in _ROLES),
+        *(_grant(place, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
+        _insert(place),
+        _member(place, "supervisor", ("producer", "viewer")),
+        *(_grant(place, "SELECT", table, "viewer") for table in ("job", "client")),
+        _grant(place, "SELECT, UPDATE, DELETE", "job", "supervisor"),
+        *(
+            _grant(place, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
+            for table in ("client", "stack_question")
+        ),
+        _grant(place, "SELECT, UPDATE", "cleaned", "supervisor"),
+        _give(place),
+    ]
+    return [step for step in found if not step.roles & left_alone]
+
+
+def _make(place: Place, name: str) -> Step:
+    role = place.role(name)
+    return Step(
+        text=f"CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS '{MARK}{_ROLES[name]}'",
+        holds=f"to_regrole('{role}') IS NOT NULL",
+        roles=frozenset({name}),
+    )
+
+
+def _use(place: Place, name: str) -> Step:
+    role, schema = place.role(name), place.schema
+    return Step(
+        text=f'GRANT USAGE ON SCHEMA "{schema}" TO {role}',
+        holds=f"has_schema_privilege(to_regrole('{role}')::oid, '{schema}', 'USAGE')",
+        roles=frozenset({name}),
+    )
+
+
+def _grant(place: Place, rights: str, table: str, name: str) -> Step:
+    role, target = place.role(name), place.object(table)
+    has = [
+        f"has_table_privilege(to_regrole('{role}')::oid, '{target}', '{right}')"
+        for right in rights.split(", ")
+    ]
+    return Step(
+        text=f"GRANT {rights} ON {target} TO {role}",
+        holds=" AND ".join(has),
+        roles=frozenset({name}),
+    )
+
+
+def _insert(place: Place) -> Step:
+    role, target = place.role("producer"), place.object("job")
+    rights = {"INSERT": _INSERTED, "SELECT": ("id", "idempotency_key")} | {
+        "UPDATE": ("idempotency_key",)
+    }
+    has = [
+        f"has_column_privilege(to_regrole('{role}')::oid, '{target}', '{column}', '{right}')"
+        for right, columns in rights.items()
+        for column in columns
+    ]
+    granted = ", ".join(f"{right} ({', '.join(columns)})" for right, columns in rights.items())
+    return Step(
+        text=f"GRANT {granted} ON {target} TO {role}",
+        holds=" AND ".join(has),
+        roles=frozenset({"producer"}),
+    )
+
+
+def _member(place: Place, name: str, of: Sequence[str]) -> Step:
+    role, groups = place.role(name), [place.role(each) for each in of]
+    has = [
+        f"pg_has_role(to_regrole('{role}')::oid, to_regrole('{each}')::oid, 'USAGE')"
+        for each in groups
+    ]
+    return Step(
+        text=f"GRANT {', '.join(groups)} TO {role}",
+        holds=" AND ".join(has),
+        roles=frozenset({name, *of}),
+    )
+
+
+def _keeps(place: Place) -> str:
+    """Returns SQL that fails if a member would not have the new owner's rights by itself."""
+    job, owner = place.object("job"), f"{place.schema}_owner"
+    inherits = f"pg_has_role(c.relowner, '{owner}', 'USAGE') FROM pg_class AS c"
+    return (
+        f"DO $keeps$ BEGIN IF NOT (SELECT {inherits} WHERE c.oid = '{job}'::regclass) THEN"
+        " RAISE insufficient_privilege USING MESSAGE = 'the present owner inherits no rights';"
+        " END IF; END $keeps$"
+    )
+
+
+def _give(place: Place) -> Step:
+    """All at once: functions with their owner's rights reach the tables of the same owner only.
+
+    Who owned them is a member of the new owner, and so keeps what they could do. A schema that
+    synk did not make keeps its owner; the new owner of tables in it may create in it for as long
+    as PostgreSQL asks for that.
+    """
+    owner, schema = place.role("owner"), f'"{place.schema}"'
+    things = made(place.schema, place.version)
+    lines = [f"GRANT {owner} TO {place.previous}", _keeps(place)]
+    lines.append(
+        f"ALTER SCHEMA {schema} OWNER TO {owner}"
+        if place.is_own_schema
+        else f"GRANT CREATE ON SCHEMA {schema} TO {owner}"
+    )
+    lines += [f"ALTER TABLE {place.object(name)} OWNER TO {owner}" for name in things.tables]
+    lines += [f"ALTER FUNCTION {place.object(name)} OWNER TO {owner}" for name in things.functions]
+    lines += [f"ALTER TYPE {place.object(name)} OWNER TO {owner}" for name in things.types]
+    if not place.is_own_schema:
+        lines.append(f"REVOKE CREATE ON SCHEMA {schema} FROM {owner}")
+    # Of a script nobody knows who will run it: it gives away only what is theirs.
+    mine = "c.relowner <> current_user::regrole" if place.previous == WHO_RUNS else "false"
+    return Step(
+        text="; ".join(lines),
+        holds=f"(SELECT c.relowner = to_regrole('{owner}') OR {mine} FROM pg_class AS c"  # noqa: S608 - as above
+        f" WHERE c.oid = '{place.object('job')}'::regclass)",
+        roles=frozenset({"owner"}),
+    )
