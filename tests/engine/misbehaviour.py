@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import importlib
 import itertools
 import mmap
 import os
@@ -171,6 +172,22 @@ def swallow(job: ActJob) -> None:
             time.sleep(0.01)
         except BaseException as error:
             note(job, f"swallowed {type(error).__name__}")
+
+
+@deed
+def import_slowly(job: ActJob) -> object:
+    """Imports a module that takes a second, and may be interrupted in it."""
+    sys.path[:0] = [] if job.args.path in sys.path else [job.args.path]
+    return importlib.import_module(job.args.text).VALUE
+
+
+@deed
+def import_slowly_and_go_on(job: ActJob) -> str:
+    try:
+        import_slowly(job)
+    except BaseException as error:
+        note(job, f"caught {type(error).__name__}")
+    return "went on"
 
 
 @deed

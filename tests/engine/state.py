@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 import decimal
+import faulthandler
 import locale
 import os
 import resource
 import signal
 import sys
 import tempfile
+import threading
 
 from engine.acts import ActJob, deed
 
@@ -29,8 +32,14 @@ SPOILS = [
     "nice value",
     "cpus",
     "stdout",
+    "context",
+    "dump later",
+    "crash dump",
+    "wakeup descriptor",
 ]
 
+
+TENANT = contextvars.ContextVar("TENANT", default="nobody")
 
 LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
@@ -79,9 +88,29 @@ def spoil(job: ActJob) -> dict[str, str]:  # noqa: C901, PLR0912, PLR0915 - one 
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         case "stdout":
             sys.stdout = sys.stderr
+        case "context":
+            TENANT.set("left behind")
+        case "dump later":
+            faulthandler.dump_traceback_later(1000, exit=True)
+        case "crash dump":
+            faulthandler.disable()
+        case "wakeup descriptor":
+            signal.set_wakeup_fd(_nowhere())
         case other:
             raise AssertionError(other)
     return _state()
+
+
+def _nowhere() -> int:
+    fd = os.open(os.devnull, os.O_WRONLY)
+    os.set_blocking(fd, False)
+    return fd
+
+
+def _wakeup_fd() -> int:
+    fd = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(fd)
+    return fd
 
 
 def _hard(limit: int) -> int:
@@ -116,6 +145,11 @@ def _state() -> dict[str, str]:
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "cpus": sorted(os.sched_getaffinity(0)),
         "stdout": sys.stdout is sys.stderr,
+        "context": TENANT.get(),
+        # The thread that waits for its time is none of Python's.
+        "tasks": len(os.listdir("/proc/self/task")) - threading.active_count(),  # noqa: PTH208 - a count
+        "crash dump": faulthandler.is_enabled(),
+        "wakeup descriptor": _wakeup_fd(),
     }
     return {name: str(value) for name, value in state.items()}
 

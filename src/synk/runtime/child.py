@@ -27,7 +27,7 @@ from synk.core import wire
 from synk.registry import Registry
 from synk.runtime import linux, packets, place
 from synk.runtime.forked import Forks
-from synk.runtime.noting import OutputEnd, give_back, moved_high
+from synk.runtime.noting import OutputEnd, give_back
 from synk.runtime.restore import reseed
 from synk.runtime.setup import Setup
 from synk.runtime.work import WorkerLoop
@@ -93,7 +93,7 @@ def main(entrance_fd: int, nursery_pid: int, forks: Forks) -> int:
 
 def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> int:
     """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
-    channel_fd, permits, page, output = map(moved_high, slot_fds)
+    channel_fd, permits, page, output = map(linux.moved_high, slot_fds)
     channel = socket.socket(fileno=channel_fd)
     # At a crash: all threads' stacks and, from Python 3.14 on, that of the calls in C.
     faulthandler.enable(file=page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import os
 import signal
@@ -21,6 +22,10 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
+
+HIGH_DESCRIPTORS: Final = 900
+"""Where a worker keeps its own: what closes "all" descriptors often stops at 256, and a new file
+never gets such a number, so that no stack is ever written into a user's file."""
 
 _STATE: Final = 0
 _PARENT: Final = 1
@@ -86,6 +91,17 @@ def _prctl(option: int, value: int | bytes) -> None:
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def moved_high(fd: int) -> int:
+    """Returns a descriptor's copy with a high number, and closes it."""
+    try:
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTORS)
+    except OSError:
+        # The process may not have so many.
+        return fd
+    os.close(fd)
+    return copy
 
 
 def line_buffer_stdio() -> None:

@@ -25,10 +25,6 @@ from synk.runtime.output import widen
 if TYPE_CHECKING:
     import socket
 
-HIGH_DESCRIPTORS: Final = 900
-"""Where a worker keeps its own: what closes "all" descriptors often stops at 256, and a new file
-never gets such a number, so that no stack is ever written into a user's file."""
-
 _NO_BYTES: Final = b"\0\0\0\0"
 
 
@@ -167,7 +163,7 @@ class OutputEnd:
         if not self.was_used(words):
             return
         # Not at a low number: a job may have closed 1 or 2, which get their own meaning back here.
-        reading, writing = map(moved_high, os.pipe())
+        reading, writing = map(linux.moved_high, os.pipe())
         try:
             widen(writing)
             words[wire.OUTPUT_READ] = 0
@@ -200,14 +196,3 @@ def _identity(fd: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def moved_high(fd: int) -> int:
-    """Returns a descriptor's copy with a high number, and closes it."""
-    try:
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTORS)
-    except OSError:
-        # The process may not have so many.
-        return fd
-    os.close(fd)
-    return copy

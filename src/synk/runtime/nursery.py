@@ -168,11 +168,25 @@ def preparation(*, needs_main: bool) -> dict[str, Any]:
     if not needs_main:
         sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        inherited = spawn.get_preparation_data("synk")
+        inherited = _preparation_data()
     finally:
         sys.modules["__main__"] = main
     wanted = ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
     return {name: value for name, value in inherited.items() if name in wanted}
+
+
+def _preparation_data() -> dict[str, Any]:
+    try:
+        return spawn.get_preparation_data("synk")
+    except FileNotFoundError:
+        # It asks for the working folder, which is gone.
+        folder = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.chdir("/")
+            return spawn.get_preparation_data("synk")
+        finally:
+            os.fchdir(folder)
+            os.close(folder)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ It talks to its supervisor over one SOCK_SEQPACKET pair, and dies with it.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import json
 import os
@@ -112,6 +113,8 @@ def _preload(modules: list[str] | None) -> dict[str, str]:
             break
     if not problems and (problem := _leftover(sockets)) is not None:
         problems["__main__"] = problem
+    # A fork would wait for ever for the thread of this, which it does not have.
+    faulthandler.cancel_dump_traceback_later()
     gc.collect()
     # What was imported is never collected, so the pages stay shared with the workers.
     gc.freeze()

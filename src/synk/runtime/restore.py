@@ -68,7 +68,9 @@ class ProcessState:
         self._stack_fd = stack_fd
         self._umask = os.umask(0)
         os.umask(self._umask)
-        self._folder = os.getcwd()  # noqa: PTH109 - asked after every job
+        # By descriptor, too: a folder that is removed, meanwhile or before, has no name.
+        self._folder_fd = linux.moved_high(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._folder = _folder_name()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._handlers = [
             (int(number), handler)
@@ -137,18 +139,25 @@ class ProcessState:
             if locale.setlocale(locale.LC_ALL) != self._locale:
                 locale.setlocale(locale.LC_ALL, self._locale)
             self._restore_decimal()
+            # What was to come later would come in the next job, and may end its process.
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.enable(file=self._stack_fd)
+            signal.set_wakeup_fd(-1)
             sys.stdin, sys.stdout, sys.stderr = self._streams
         except (OSError, ValueError, locale.Error) as error:
             return f"what a job changed in its process cannot be put back: {error!r}"
         return self._leak()
 
     def _restore_folder(self) -> None:
+        name = _folder_name()
+        if name is not None and name == self._folder:
+            return
         try:
-            if os.getcwd() == self._folder:  # noqa: PTH109 - as above
-                return
+            os.fchdir(self._folder_fd)
         except OSError:
-            pass
-        os.chdir(self._folder)
+            # Of a volume that is gone nothing can be asked: only the kernel's name of it is left.
+            if _target("cwd") != _target(f"fd/{self._folder_fd}"):
+                raise
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers:
@@ -181,6 +190,17 @@ class ProcessState:
         if has_children() and (children := len(linux.children(os.getpid()))) > CHILDREN_MAX:
             return f"jobs have left {children} processes"
         return None
+
+
+def _folder_name() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - asked after every job
+    except OSError:
+        return None
+
+
+def _target(name: str) -> str:
+    return os.readlink(f"/proc/self/{name}")  # noqa: PTH115 - a string is wanted
 
 
 def has_children() -> bool:

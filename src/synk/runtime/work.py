@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from synk import failure, registry
@@ -56,6 +57,9 @@ _TRIFLE_NS: Final = 50_000
 """A job shorter than this, with others behind it in its frame, is taken to have left the process as
 it was until the next poke: looking takes some microseconds."""
 
+_INTERRUPTED: Final = b"a job was interrupted, perhaps in the middle of an import or with a lock"
+"""Nobody can tell what such an exception has left half done: the process runs no other job."""
+
 _STACK_FRAMES_MAX: Final = 200
 _STACK_BYTES_MAX: Final = 32 * 1024
 
@@ -95,6 +99,8 @@ class WorkerLoop:
         self._running = 0
         """The number of the job whose code runs now; 0: only our own does."""
         self._obeyed = -1
+        self._interrupted = False
+        """Whether an exception was raised in the middle of a job's code, wherever that was."""
         signal.signal(ASK_SIGNAL, self._on_ask)
         # Last: what is there now is what every job finds.
         self._state = ProcessState(stack_fd)
@@ -135,6 +141,9 @@ class WorkerLoop:
                     return 0
                 wall_ns = self._run_job(number, job)
                 poke = time.monotonic_ns() - self._told_ns > _POKE_NS
+                if self._interrupted:
+                    packets.send(self._channel, wire.PROBLEM + _INTERRUPTED)
+                    return wire.REPLACE_ME
                 if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
                     problem = self._state.restore() or self._output.restore()
                     self._timer.restore()
@@ -165,7 +174,8 @@ class WorkerLoop:
             handler = self._handlers[claimed.kind]
             args = self._decoded(handler, claimed.args)
             job = Job(claimed, args, self._setup.client_id, self._watched)
-            reply = self._attempt(number, handler, job, started_ns)
+            # In a context of its own: what it sets there is not for the next.
+            reply = copy_context().run(self._attempt, number, handler, job, started_ns)
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the like end the job, not us
             error = raised
         self._running = 0
@@ -250,6 +260,7 @@ class WorkerLoop:
             packets.send(self._channel, wire.STACK + text[-_STACK_BYTES_MAX:])
         asked = self._page[wire.ASKED]
         if asked >> 1 == self._running and asked != self._obeyed:
+            self._interrupted = True
             self._obey(asked)
 
     def _obey(self, asked: int) -> None:
@@ -349,7 +360,7 @@ def _result_text(result: object) -> str:
 def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.datetime | None:
     """Returns what `next_retry` says, or None for the default if it cannot say it."""
     try:
-        when = next_retry(job)
+        when = copy_context().run(next_retry, job)
         if when is None:
             return None
         if isinstance(when, dt.datetime) and when.utcoffset() is not None:
