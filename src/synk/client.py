@@ -6,6 +6,7 @@ nothing, and a client works again in a child process.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 import os
@@ -22,6 +23,7 @@ from synk.config import CleanerConfig, EngineConfig, QueueConfig
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.insertion import InsertOptions, NewJob, check_id, check_label
 from synk.log_thread import LogThread
+from synk.patience import Patience
 from synk.registry import Registry, encode_args
 from synk.runtime import place
 from synk.runtime.service import Service
@@ -78,6 +80,8 @@ class Client:
         no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
             bit (sudo, ping).
         rlimits: limits of each worker process, as ``{"NOFILE": 4096, "AS": 8 << 30}``.
+        insert_wait: how long `insert` and `insert_many` wait for a database that cannot be reached,
+            where they are not told otherwise; zero: not at all.
 
     Raises:
         ConfigurationError: a value is wrong, there are queues without workers, or two workers for
@@ -104,6 +108,7 @@ class Client:
         lease_ttl: dt.timedelta = dt.timedelta(seconds=30),
         no_new_privileges: bool = True,
         rlimits: Mapping[str, int] | None = None,
+        insert_wait: dt.timedelta = dt.timedelta(0),
     ) -> None:
         self.storage = _checked_storage(storage)
         self.queues = _checked_queues(queues or {})
@@ -127,6 +132,7 @@ class Client:
             no_new_privileges=no_new_privileges,
             rlimits=dict(rlimits or {}),
         )
+        self._insert_wait_s = _seconds("insert_wait", insert_wait)
         self.id = ULID()
         """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
         self.telemetry = Telemetry()
@@ -154,20 +160,33 @@ class Client:
 
     # -- inserting --------------------------------------------------------------------------------
 
-    def insert(self, name: str, args: Any, options: InsertOptions | None = None) -> int:
+    def insert(
+        self,
+        name: str,
+        args: Any,
+        options: InsertOptions | None = None,
+        *,
+        wait: dt.timedelta | None = None,
+    ) -> int:
         """Stores a job; returns its id.
+
+        Without an `InsertOptions.idempotency_key` it waits only while nothing can have been stored;
+        with one also after an answer that was lost, and stores the job once.
 
         Args:
             name: what people read in lists; not unique, 1 to 127 characters.
             args: an instance of a `JobArgs` dataclass, a msgspec Struct or a pydantic model.
             options: when, in which queue, after what; see `InsertOptions`.
+            wait: how long to wait, with a back-off, for a database that cannot be reached; None:
+                the client's `insert_wait`. The last try may take another 10 s to fail.
 
         Raises:
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: `depends_on` names a job that does not exist; nothing was stored.
-            StorageUnavailable: the database cannot be reached.
+            StorageUnavailable: the database could not be reached in that time.
+            OutcomeUnknown: the answer was lost, and a repeat might store the job twice.
         """
-        return self.storage.insert([new_job(name, args, options)])[0]
+        return self._stored([new_job(name, args, options)], wait)[0]
 
     def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
@@ -189,20 +208,46 @@ class Client:
         return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
 
     def insert_many(
-        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+        self,
+        jobs: Iterable[JobSpec],
+        *,
+        connection: object | None = None,
+        wait: dt.timedelta | None = None,
     ) -> list[int]:
         """Stores jobs, all or none; returns their ids in order.
 
         Args:
             jobs: (name, args) or (name, args, options) for each.
             connection: as in `insert_tx`; None: a transaction of its own.
+            wait: as in `insert`; not with a *connection*, whose transaction is the caller's.
 
         Raises:
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: there is no such job; nothing was stored.
+            StorageUnavailable: as in `insert`.
+            OutcomeUnknown: as in `insert`.
         """
+        _check_no_wait(connection, wait)
         rows = new_jobs(jobs)
-        return self.storage.insert(rows, connection=connection) if rows else []
+        if not rows:
+            return []
+        if connection is not None:
+            return self.storage.insert(rows, connection=connection)
+        return self._stored(rows, wait)
+
+    def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
+        wait_s = self._insert_wait_s if wait is None else _seconds("wait", wait)
+        if not wait_s:
+            return self.storage.insert(jobs)
+        patience = Patience(jobs, wait_s)
+        while True:
+            try:
+                return self.storage.insert(jobs)
+            except StorageUnavailable as error:
+                pause_s = patience.pause_s(error)
+                if pause_s is None:
+                    raise
+            time.sleep(pause_s)
 
     # -- changing and looking ---------------------------------------------------------------------
 
@@ -334,10 +379,14 @@ class AsyncClient:
 
     Args:
         storage: a `PostgresStorage`, whose DSN, pool settings and schema it uses.
+        insert_wait: as in `Client`.
     """
 
-    def __init__(self, *, storage: PostgresStorage) -> None:
+    def __init__(
+        self, *, storage: PostgresStorage, insert_wait: dt.timedelta = dt.timedelta(0)
+    ) -> None:
         self.storage: AsyncPostgresStorage = _asynchronous(storage)
+        self._insert_wait_s = _seconds("insert_wait", insert_wait)
         self.id = ULID()
 
     async def __aenter__(self) -> Self:
@@ -346,9 +395,16 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def insert(self, name: str, args: Any, options: InsertOptions | None = None) -> int:
+    async def insert(
+        self,
+        name: str,
+        args: Any,
+        options: InsertOptions | None = None,
+        *,
+        wait: dt.timedelta | None = None,
+    ) -> int:
         """See `Client.insert`."""
-        return (await self.storage.insert([new_job(name, args, options)]))[0]
+        return (await self._stored([new_job(name, args, options)], wait))[0]
 
     async def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
@@ -358,11 +414,34 @@ class AsyncClient:
         return (await self.storage.insert([job], connection=connection))[0]
 
     async def insert_many(
-        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+        self,
+        jobs: Iterable[JobSpec],
+        *,
+        connection: object | None = None,
+        wait: dt.timedelta | None = None,
     ) -> list[int]:
         """See `Client.insert_many`."""
+        _check_no_wait(connection, wait)
         rows = new_jobs(jobs)
-        return await self.storage.insert(rows, connection=connection) if rows else []
+        if not rows:
+            return []
+        if connection is not None:
+            return await self.storage.insert(rows, connection=connection)
+        return await self._stored(rows, wait)
+
+    async def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
+        wait_s = self._insert_wait_s if wait is None else _seconds("wait", wait)
+        if not wait_s:
+            return await self.storage.insert(jobs)
+        patience = Patience(jobs, wait_s)
+        while True:
+            try:
+                return await self.storage.insert(jobs)
+            except StorageUnavailable as error:
+                pause_s = patience.pause_s(error)
+                if pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s)
 
     async def cancel(self, job_id: int) -> Change:
         """See `Client.cancel`."""
@@ -436,6 +515,13 @@ def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]
         if not isinstance(queue, QueueConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"queues[{name!r}]", queue, "must be a QueueConfig")
     return dict(queues)
+
+
+def _check_no_wait(connection: object | None, wait: dt.timedelta | None) -> None:
+    if connection is not None and wait is not None:
+        raise ConfigurationError(
+            "wait", wait, "not with a connection: only its owner can repeat its transaction"
+        )
 
 
 def _seconds(field: str, duration: object) -> float:
