@@ -68,8 +68,8 @@ class Client:
             a socket behind is refused: it would not work in what is forked.
         on_worker_start: a function at the top of a module, called in each worker process before its
             first job: to open a connection, to load a model.
-        worker_env: the names of the environment variables that worker processes get; None: all but
-            SYNK_DATABASE_URL and PGPASSWORD, which only handlers need that use the database.
+        worker_env: the names of the environment variables that worker processes get; None: all of
+            them. Name some where jobs must not see the others: SYNK_DATABASE_URL, PGPASSWORD.
         max_jobs: a worker process is replaced after so many jobs; 1 gives each job a fresh one.
         max_worker_rss: it is replaced, between two jobs, when it has more bytes of memory of its
             own; what counts is said at `QueueConfig`, for `max_rss`.

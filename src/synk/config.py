@@ -21,10 +21,6 @@ LONGEST_TIMEOUT: Final = dt.timedelta(days=30)
 _LONGEST_FETCH: Final = dt.timedelta(hours=1)
 _DAY: Final = dt.timedelta(days=1)
 
-SECRET_VARIABLES: Final = frozenset({"SYNK_DATABASE_URL", "PGPASSWORD"})
-"""Variables of the environment that may hold the database's password: workers have no use for it,
-unless their handlers say so."""
-
 _MIB: Final = 1024 * 1024
 
 
@@ -125,7 +121,7 @@ class EngineConfig:
     on_worker_start: Callable[[], object] | None = None
     """Called in each worker process before its first job."""
     worker_env: tuple[str, ...] | None = None
-    """The names of the environment variables that workers get; None: all but `SECRET_VARIABLES`."""
+    """The names of the environment variables that workers get; None: all."""
     max_jobs: int | None = None
     """Jobs that one worker process runs at most, before another takes its place; None: any."""
     max_worker_rss: int | None = None

@@ -63,16 +63,15 @@ def test_x6_workers_get_the_variables_that_are_allowed_and_no_other(client: synk
     assert (seen["of the kernel"], seen["of a child"]) == (0, 0)
 
 
-def test_without_a_list_workers_get_all_variables_but_the_databases(
+def test_without_a_list_workers_get_the_whole_environment(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNK_TEST_SECRET", SECRET)
-    monkeypatch.setenv("PGPASSWORD", SECRET)
+    monkeypatch.setenv("SYNK_DATABASE_URL", dsn)
     with acting(dsn, processes=1, no_new_privileges=False) as client:
         seen = surroundings(client)
 
-    assert "SYNK_TEST_SECRET" in seen["environment"]
-    assert "PGPASSWORD" not in seen["environment"]
+    assert {"SYNK_TEST_SECRET", "SYNK_DATABASE_URL"} <= set(seen["environment"])
     assert seen["no new privileges"] is False
 
 

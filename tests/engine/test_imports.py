@@ -16,7 +16,15 @@ import synk
 from engine import faults
 from engine.acting import acting, both_workers_of, error_of, insert, run
 from engine.workers import WORKERS
-from supervising import DEADLINE_S, TESTS, SupervisorProcess, ended, make_client, wait_until
+from supervising import (
+    DEADLINE_S,
+    TESTS,
+    SupervisorProcess,
+    ended,
+    make_client,
+    supervised,
+    wait_until,
+)
 from synk import JobState
 
 
@@ -234,3 +242,44 @@ def test_w22_a_trouble_at_start_that_passes_is_waited_for_ever_more_rarely(
     assert (row.state, row.attempt - row.uncounted, row.errors) == (JobState.COMPLETED, 1, [])
     # 0.2 s after the first, then twice as long each time, up to 10 s.
     assert len(log.read_text().split()) < 2 + 5 + 6
+
+
+NEEDS_A_VARIABLE = """
+import os, synk
+from dataclasses import dataclass
+URL = os.environ["SYNK_TEST_URL"]
+
+@dataclass
+class Mine(synk.JobArgs, kind="mine"):
+    pass
+
+@synk.worker
+def mine(job: synk.Job[Mine]) -> str:
+    return URL
+"""
+
+
+def test_a_module_that_reads_the_environment_is_imported_in_workers(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNK_TEST_URL", "postgresql://here")
+    module = importlib.import_module(
+        module_of(tmp_path, "reads_env", NEEDS_A_VARIABLE, monkeypatch)
+    )
+    with supervised(dsn, workers=[module.mine]) as client:
+        assert ended(client, client.insert("x", module.Mine())).result == "postgresql://here"
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_a_variable_that_worker_env_keeps_out_is_named_when_an_import_misses_it(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_method: str
+) -> None:
+    monkeypatch.setenv("SYNK_TEST_URL", "postgresql://here")
+    name = module_of(tmp_path, f"misses_env_{start_method}", NEEDS_A_VARIABLE, monkeypatch)
+    module = importlib.import_module(name)
+    options = {"start_method": start_method, "worker_env": ["PATH"]}
+    with make_client(dsn, workers=[module.mine], **options) as client:
+        problem = problem_at_start(client)
+
+    assert "KeyError: 'SYNK_TEST_URL'" in str(problem)
+    assert "worker_env keeps SYNK_TEST_URL out of the worker processes" in str(problem)

@@ -19,7 +19,7 @@ from supervising import SupervisorProcess, ended, make_client, wait_until
 from synk import JobState
 from synk.config import EngineConfig
 from synk.runtime import linux
-from synk.runtime.nursery import Loaded, Nursery
+from synk.runtime.nursery import Loaded, Nursery, preparation
 from synk.runtime.setup import Setup
 
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -131,7 +131,7 @@ def test_w21_a_nursery_survives_signals_while_it_starts(delay_s: float) -> None:
         payload=b"",
         queues={},
     )
-    nursery = Nursery(EngineConfig(processes=1), setup, needs_main=False)
+    nursery = Nursery(EngineConfig(processes=1), setup, preparation(needs_main=False))
     try:
         threading.Event().wait(delay_s)
         for number in ENDING:

@@ -21,7 +21,7 @@ from supervising import wait_until
 from synk.config import EngineConfig
 from synk.core import wire
 from synk.runtime import linux, packets
-from synk.runtime.nursery import Ended, Loaded, Nursery, Started
+from synk.runtime.nursery import Ended, Loaded, Nursery, Started, preparation
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
 from synk.runtime.setup import QueueSetup, Setup
@@ -51,7 +51,7 @@ def setup() -> Setup:
 
 @pytest.fixture
 def nursery(setup: Setup) -> Iterator[Nursery]:
-    nursery = Nursery(EngineConfig(processes=1), setup, needs_main=False)
+    nursery = Nursery(EngineConfig(processes=1), setup, preparation(needs_main=False))
     assert next_news(nursery, Loaded) == Loaded({})
     yield nursery
     nursery.close()

@@ -41,8 +41,10 @@ client = synk.Client(
     queues={"default": synk.QueueConfig()},
     workers=snooping.WORKERS,
     processes=1,
+    worker_env=["PATH", "SYNK_TEST_MARK", "HOME"],
 )
 """
+"""Its jobs see little of the environment."""
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_x6_a_job_cannot_look_into_the_supervisor_of_synk_start(dsn: str, tmp_pa
 
 
 def test_x6_a_worker_is_given_the_dsn_if_that_is_asked_for(dsn: str, tmp_path: Path) -> None:
-    listed = APP.replace("processes=1", "processes=1, worker_env=['PATH', 'SYNK_DATABASE_URL']")
+    listed = APP.replace('"HOME"', '"SYNK_DATABASE_URL"')
     word = conninfo_to_dict(dsn)["dbname"]
     with StartedApp(tmp_path / "app", dsn, app=listed), make_client(dsn) as client:
         row = ended(client, client.insert("x", Snoop(str(word)[::-1])))

@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import importlib
 import mmap
 import os
 import resource
 import signal
 import socket
 import sys
-import traceback
 from dataclasses import dataclass
 from multiprocessing import reduction, spawn
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +23,7 @@ import msgspec
 from synk import failure
 from synk.core import wire
 from synk.registry import Registry
-from synk.runtime import linux, packets, place
+from synk.runtime import linux, loading, packets, place
 from synk.runtime.forked import Forks
 from synk.runtime.noting import OutputEnd, give_back
 from synk.runtime.restore import reseed
@@ -99,7 +97,7 @@ def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> in
     faulthandler.enable(file=page)
     writing = OutputEnd(output)
     forks.let_go = lambda: give_back(channel, permits, page, writing)
-    problem = _start(loaded)
+    problem = _start(loaded, setup)
     if problem:
         channel.send(wire.PROBLEM + problem.encode())
         return 1
@@ -157,34 +155,35 @@ class Loaded:
 def _load(setup: Setup) -> Loaded:
     try:
         if setup.prepare:
-            spawn.prepare(setup.prepare)
+            loading.prepare_paths(setup.prepare)
+            loading.import_main(setup.prepare)
         for name in setup.modules:
             # Nothing to do where the nursery did it.
-            importlib.import_module(name)
+            loading.import_module(name)
         pickler: Any = reduction.ForkingPickler
         workers, on_start = pickler.loads(setup.payload)
         handlers = dict(Registry(workers).handlers)
-    except BaseException:  # noqa: BLE001 - whatever keeps the handlers from loading is reported
-        return Loaded(handlers={}, problem=_problem())
+    except BaseException as error:  # noqa: BLE001 - whatever keeps them from loading is reported
+        return Loaded(handlers={}, problem=_problem(error, setup))
     reseed()
     _freeze()
     return Loaded(handlers=handlers, on_start=on_start)
 
 
-def _start(loaded: Loaded) -> str:
+def _start(loaded: Loaded, setup: Setup) -> str:
     """Does what is to be done before the first job; returns why there can be none, if so."""
     if loaded.on_start is None:
         return loaded.problem
     try:
         loaded.on_start()
-    except BaseException:  # noqa: BLE001 - as above
-        return _problem()
+    except BaseException as error:  # noqa: BLE001 - as above
+        return _problem(error, setup)
     _freeze()
     return ""
 
 
-def _problem() -> str:
-    return failure.clean_text(traceback.format_exc(limit=-8), 16_000)
+def _problem(error: BaseException, setup: Setup) -> str:
+    return failure.clean_text(loading.told(error, setup.withheld), 16_000)
 
 
 def _freeze() -> None:

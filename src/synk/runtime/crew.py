@@ -24,7 +24,7 @@ from synk.core.messages import (
 from synk.runtime import linux
 from synk.runtime.gauge import OomWatch
 from synk.runtime.lookout import Source
-from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started
+from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started, preparation
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
 
@@ -54,9 +54,11 @@ class Crew:
         config: how they are made.
         setup: what each is told.
         lookout: hears of them.
-        needs_main: whether handlers live in the main script.
         tell: takes what happens to them, at once or in its turn.
         is_draining: says whether no more of them are wanted.
+
+    Raises:
+        ConfigurationError: handlers live in a program that has no file.
     """
 
     def __init__(
@@ -65,14 +67,14 @@ class Crew:
         setup: Setup,
         lookout: Lookout,
         *,
-        needs_main: bool,
         tell: Callable[[Event], None],
         is_draining: Callable[[], bool],
     ) -> None:
         self._config = config
         self._setup = setup
         self._lookout = lookout
-        self._needs_main = needs_main
+        # Handlers that live in the main script are found in it by their name.
+        self._prepare = preparation(needs_main=b"__main__" in setup.payload)
         self._tell = tell
         self._is_draining = is_draining
         self.processes: dict[int, WorkerProcess] = {}
@@ -102,7 +104,7 @@ class Crew:
 
     def start(self) -> None:
         """Starts the nursery."""
-        self._nursery = Nursery(self._config, self._setup, needs_main=self._needs_main)
+        self._nursery = Nursery(self._config, self._setup, self._prepare)
         self._lookout.watch(self._nursery.control.fileno(), Source.NURSERY)
 
     def close(self) -> None:

@@ -112,7 +112,6 @@ class Engine:
             config,
             setup_of(config, registry, queues, client_id, schema),
             self._lookout,
-            needs_main="__main__" in registry.modules,
             tell=self._handle,
             is_draining=lambda: pool.draining,
         )

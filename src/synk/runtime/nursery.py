@@ -12,15 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
-import types
 from dataclasses import dataclass
-from multiprocessing import spawn
+from multiprocessing import process
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from synk.config import SECRET_VARIABLES
-from synk.runtime import child, linux, nursery_host, packets
+from synk.errors import ConfigurationError
+from synk.runtime import child, linux, loading, nursery_host, packets
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -81,13 +80,12 @@ class Nursery:
     Args:
         config: how workers are made, and what they get of the environment.
         setup: what each worker is told; its client's id marks the process and all that comes of it.
-        needs_main: whether handlers live in the main script, so that it must be imported too.
+        prepare: what makes another interpreter like this one; see `preparation`.
     """
 
-    def __init__(self, config: EngineConfig, setup: Setup, *, needs_main: bool) -> None:
+    def __init__(self, config: EngineConfig, setup: Setup, prepare: dict[str, Any]) -> None:
         forks = config.start_method == "forkserver"
-        prepare = preparation(needs_main=needs_main)
-        path: list[str] = prepare["sys_path"]
+        path = loading.own_first(prepare["sys_path"])
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, _ending_signals_held():
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
@@ -100,7 +98,8 @@ class Nursery:
         self.pid = self._process.pid
         settings = {
             "supervisor_pid": os.getpid(),
-            "prepare": prepare if forks else {"sys_path": path},
+            "prepare": prepare,
+            "withheld": setup.withheld,
             "modules": list(setup.modules) if forks else None,
             "command": [] if forks else child.command(path),
         }
@@ -159,34 +158,28 @@ class Nursery:
 
 
 def preparation(*, needs_main: bool) -> dict[str, Any]:
-    """Returns what makes another interpreter like this one, for multiprocessing's `prepare`.
+    """Returns what makes another interpreter like this one; see `loading`.
 
     The main script is left out unless it is needed: for a command line tool its import is a waste,
     and for a script without a guard a trap.
+
+    Raises:
+        ConfigurationError: it is needed, and there is no file of it.
     """
-    main = sys.modules["__main__"]
+    ours: Any = process
+    path: list[str] = [entry or ours.ORIGINAL_DIR or "" for entry in sys.path]
+    wanted: dict[str, Any] = {"sys_path": path, "sys_argv": list(sys.argv)}
     if not needs_main:
-        sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        inherited = _preparation_data()
-    finally:
-        sys.modules["__main__"] = main
-    wanted = ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
-    return {name: value for name, value in inherited.items() if name in wanted}
-
-
-def _preparation_data() -> dict[str, Any]:
-    try:
-        return spawn.get_preparation_data("synk")
-    except FileNotFoundError:
-        # It asks for the working folder, which is gone.
-        folder = os.open(".", os.O_PATH | os.O_CLOEXEC)
-        try:
-            os.chdir("/")
-            return spawn.get_preparation_data("synk")
-        finally:
-            os.fchdir(folder)
-            os.close(folder)
+        return wanted
+    program = loading.program()
+    if not program:
+        raise ConfigurationError(
+            "workers",
+            "__main__",
+            "live in a program without a file (python -c, a notebook, a prompt), which worker "
+            "processes cannot import: put them into a module",
+        )
+    return wanted | program
 
 
 @contextlib.contextmanager
@@ -200,9 +193,8 @@ def _ending_signals_held() -> Generator[None]:
 
 
 def _environment(names: tuple[str, ...] | None, tag: str) -> dict[str, str]:
-    if names is None:
-        names = tuple(os.environ.keys() - SECRET_VARIABLES)
-    return {**{name: os.environ[name] for name in names if name in os.environ}, linux.TAG: tag}
+    given = os.environ.keys() if names is None else names
+    return {**{name: os.environ[name] for name in given if name in os.environ}, linux.TAG: tag}
 
 
 def signal_name(code: int | None) -> str | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import gc
 import json
 import os
@@ -29,14 +30,13 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
-from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from synk.runtime import child, linux, packets, place
+from synk.runtime import child, linux, loading, packets, place
 from synk.runtime.forked import Forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 LOADED: Final = b"L"
 STARTED: Final = b"S"
@@ -68,8 +68,7 @@ def main(control_fd: int) -> None:
     _check_parent(settings)
     linux.adopt_orphans()
     forks = Forks()
-    _prepare(settings["prepare"])
-    problems = _preload(settings["modules"])
+    problems = _load(settings)
     with contextlib.suppress(ConnectionError):
         packets.send(control, LOADED + json.dumps(problems).encode())
     host = NurseryHost(control, setup, settings["command"], forks)
@@ -84,49 +83,25 @@ def _check_parent(settings: dict[str, Any]) -> None:
         os._exit(1)
 
 
-def _prepare(data: dict[str, Any]) -> None:
-    """Sets the paths, and imports the user's script if handlers live in it, as children do it."""
-    sys.path = data["sys_path"]
-    main = {key: value for key, value in data.items() if key.startswith("init_main")}
-    spawn.prepare({key: value for key, value in data.items() if key not in main})
-    if main:
-        problem = _problem_of(lambda: spawn.prepare(main))
-        if problem:
-            _main_problem.append(problem)
-
-
-_main_problem: list[str] = []
-
-
-def _preload(modules: list[str] | None) -> dict[str, str]:
-    """Imports the modules; returns module -> why it cannot be used in a process that forks."""
-    problems = {"__main__": _main_problem[0]} if _main_problem else {}
+def _load(settings: dict[str, Any]) -> dict[str, str]:
+    """Imports the program and the modules; returns module -> why it cannot be used."""
+    loading.prepare_paths(settings["prepare"])
+    modules, withheld = settings["modules"], settings["withheld"]
     if modules is None:
-        return problems
+        return {}
     sockets = _open_sockets()
-    for name in modules:
-        problem = _problem_of(lambda name=name: __import__(name))
-        if problem is None:
-            problem = _leftover(sockets)
+    loads = {"__main__": lambda: loading.import_main(settings["prepare"])}
+    loads |= {name: functools.partial(loading.import_module, name) for name in modules}
+    for name, load in loads.items():
+        problem = loading.problem_of(load, withheld) or _leftover(sockets)
         if problem is not None:
-            problems[name] = problem
-            break
-    if not problems and (problem := _leftover(sockets)) is not None:
-        problems["__main__"] = problem
+            return {name: problem}
     # A fork would wait for ever for the thread of this, which it does not have.
     faulthandler.cancel_dump_traceback_later()
     gc.collect()
     # What was imported is never collected, so the pages stay shared with the workers.
     gc.freeze()
-    return problems
-
-
-def _problem_of(load: Callable[[], object]) -> str | None:
-    try:
-        load()
-    except BaseException:  # noqa: BLE001 - also SystemExit of a script: the supervisor is told
-        return traceback.format_exc(limit=-8)
-    return None
+    return {}
 
 
 def _leftover(sockets: set[str]) -> str | None:

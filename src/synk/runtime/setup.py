@@ -40,6 +40,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """The workers and the hook, pickled by the supervisor: its own objects, for its own child."""
     prepare: dict[str, Any] = {}
     """What makes a fresh interpreter like the supervisor's: paths, and the user's script."""
+    withheld: tuple[str, ...] = ()
+    """The names of the environment variables that `worker_env` keeps out."""
     queues: dict[str, QueueSetup]
     schema: str | None = None
     """Where the jobs' table is, for `Job.complete_tx`."""
@@ -72,11 +74,16 @@ def setup_of(
         supervisor_pid=os.getpid(),
         modules=tuple(name for name in (*config.preload, *registry.modules) if name != "__main__"),
         payload=_payload(registry, config.on_worker_start),
+        withheld=_withheld(config.worker_env),
         queues=_queue_setups(queues),
         schema=schema,
         no_new_privileges=config.no_new_privileges,
         rlimits=dict(config.rlimits),
     )
+
+
+def _withheld(given: tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if given is None else tuple(sorted(os.environ.keys() - set(given)))
 
 
 def _payload(registry: Registry, on_start: object) -> bytes:
