@@ -613,13 +613,24 @@ class ModelStorage:
         return replace(entry.row, host=self._host_of(last))
 
     def jobs(
-        self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
+        self,
+        *,
+        state: JobState | None,
+        queue: str | None,
+        kind: str | None,
+        limit: int,
+        reason: CancelReason | None = None,
+        since: dt.datetime | dt.timedelta | None = None,
     ) -> list[JobRow]:
         with self._call():
+            from_then = self.now - since if isinstance(since, dt.timedelta) else since
             rows = [
                 row
                 for row in self._rows(queue)
-                if state in (None, row.state) and kind in (None, row.kind)
+                if state in (None, row.state)
+                and kind in (None, row.kind)
+                and reason in (None, row.cancel_reason)
+                and (from_then is None or (row.finalized_at or row.created_at) >= from_then)
             ]
             return rows[::-1][:limit]
 

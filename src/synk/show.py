@@ -31,6 +31,9 @@ STYLES: Final[Mapping[JobState, str]] = {
     JobState.CANCELLED: "red",
 }
 _SHOWN_ARGS: Final = 60
+_WIDE_ENOUGH: Final = 120
+"""Columns of a terminal that has room for all that is known of a job."""
+
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 
 
@@ -84,25 +87,46 @@ def counts(numbers: Mapping[JobState, int]) -> Text:
     return Text("  ").join(parts) if parts else Text("no jobs", style="dim")
 
 
-def job_table(rows: Iterable[JobRow], now: dt.datetime) -> Table:
-    """Returns a line a job."""
+def job_table(rows: Iterable[JobRow], now: dt.datetime, *, width: int | None = None) -> Table:
+    """Returns a line a job.
+
+    Args:
+        rows: the jobs.
+        now: the present.
+        width: columns of the terminal; a narrow one has no room for everything. None: any number.
+    """
+    headings = ["id", "state", "kind", "queue", "name", "attempts", "last", "took", "args"]
+    if width is not None and width < _WIDE_ENOUGH:
+        headings = [each for each in headings if each not in ("queue", "args")]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("id", "state", "kind", "queue", "name", "attempts", "last", "took", "args"):
-        table.add_column(heading, justify="right" if heading in ("id", "attempts") else "left")
+    for heading in headings:
+        table.add_column(
+            heading,
+            justify="right" if heading in ("id", "attempts") else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            # What is not whole says nothing; of a name the beginning does.
+            min_width=None if heading in ("kind", "queue", "name", "args") else _widest(heading),
+        )
     for row in rows:
         last = row.finalized_at or row.attempted_at or row.scheduled_at
-        table.add_row(
-            str(row.id),
-            state(row),
-            plain(row.kind),
-            plain(row.queue),
-            plain(row.name),
-            f"{row.attempt - row.uncounted}/{row.max_attempts}",
-            when(last, now),
-            duration(row.duration),
-            escape(_shortened(json.dumps(row.args), _SHOWN_ARGS)),
-        )
+        cells: dict[str, RenderableType] = {
+            "id": str(row.id),
+            "state": state(row),
+            "kind": plain(row.kind),
+            "queue": plain(row.queue),
+            "name": plain(row.name),
+            "attempts": f"{row.attempt - row.uncounted}/{row.max_attempts}",
+            "last": when(last, now),
+            "took": duration(row.duration),
+            "args": escape(_shortened(json.dumps(row.args), _SHOWN_ARGS)),
+        }
+        table.add_row(*(cells[heading] for heading in headings))
     return table
+
+
+def _widest(heading: str) -> int:
+    return {"state": 22, "last": 10, "took": 6}.get(heading, len(heading))
 
 
 def job(row: JobRow, now: dt.datetime) -> RenderableType:
@@ -182,7 +206,7 @@ def error(record: AttemptError, *, lines: int | None = None) -> RenderableType:
         parts.append(Text(trace, style="dim"))
     if record.output:
         parts += [Text("its last output:", style="dim"), Text(record.output)]
-    return Group(title, Padding(Group(*parts), (0, 0, 0, 4)))
+    return Group(title, Padding(Group(*parts), (0, 0, 0, 4), expand=False))
 
 
 def _account(record: AttemptError) -> Iterable[str]:
@@ -206,14 +230,22 @@ def _account(record: AttemptError) -> Iterable[str]:
 def summary_table(kinds: Iterable[KindSummary]) -> Table:
     """Returns a line a kind: how many, and how long they took."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ("kind", "completed", "cancelled", "failed attempts", "p50", "p95", "max", "CPU")
-    for heading in (*headings, "peak memory"):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    headings = ("kind", "completed", "cancelled", "unfinished", "failed attempts", "p50", "p95")
+    for heading in (*headings, "max", "CPU", "peak memory"):
+        is_name = heading == "kind"
+        table.add_column(
+            heading,
+            justify="left" if is_name else "right",
+            no_wrap=is_name,
+            overflow="ellipsis",
+            min_width=None if is_name else max(map(len, heading.split())),
+        )
     for each in kinds:
         table.add_row(
             plain(each.kind),
             f"{each.completed:,}",
             f"{each.cancelled:,}",
+            f"{each.unfinished:,}",
             f"{each.errors:,}",
             duration(each.duration_p50),
             duration(each.duration_p95),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synk.show import duration, plain, size
-from synk.status import BACKLOG_COUNTED
+from synk.status import BACKLOG_COUNTED, client_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.row import Progress
-    from synk.status import Backlog, ClientRow, SlotStatus
+    from synk.status import Backlog, ClientRow, RecentError, SlotStatus
 
-_ERRORS_SHOWN = 5
+_ERRORS_SHOWN: Final = 5
+_ERRORS_AT_LEAST: Final = 2
+_QUEUES_AT_LEAST: Final = 4
+_BAR: Final = 8
+_NUMBER: Final = {"job": 6, "pid": 5, "for": 6, "memory": 6, "ago": 6, "CPU": 4}
+"""Columns that numbers need in a narrow terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +38,56 @@ class Fleet:
     backlog: Backlog
 
 
-def fleet(seen: Fleet) -> RenderableType:
-    """Returns the whole picture."""
+def fleet(seen: Fleet, *, height: int | None = None) -> RenderableType:
+    """Returns the picture: the whole one, or as much of it as *height* lines have room for.
+
+    Workers that are busy come before all but the newest errors, and what is left out is counted.
+    """
     running = [client for client in seen.clients if client.runs]
-    parts: list[RenderableType] = [_title(seen, running), Text(), _queues(seen, running)]
-    for client in running:
-        parts += [Text(), _client(client), _slots(client.slots)]
     lost = [client for client in seen.clients if not client.runs and client.stopped_at is None]
+    errors = _recent(seen.clients)
+    room = _room(seen, running, len(lost), len(errors), height)
+    gap = [Text()] if room.gaps else []
+    parts: list[RenderableType] = [_title(seen, running), *gap, _queues(seen, running, room.queues)]
+    left = room.busy
+    for client in running:
+        busy = [slot for slot in client.slots if slot.job_id is not None]
+        shown = busy[: max(0, left)]
+        left -= len(shown)
+        parts += [*gap, _client(client), *_slots(shown, len(busy), len(client.slots))]
     parts += [_lost(client) for client in lost]
-    errors = _errors(seen.clients)
-    if errors is not None:
-        parts += [Text(), Text("last errors", style="bold"), errors]
+    if errors:
+        parts += [*gap, Text("last errors", style="bold"), _errors(errors[: room.errors])]
     return Group(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How many lines each part may have."""
+
+    queues: int
+    busy: int
+    errors: int
+    gaps: bool
+
+
+def _room(
+    seen: Fleet, running: Sequence[ClientRow], lost: int, errors: int, height: int | None
+) -> _Room:
+    queues = len(_names(seen, running))
+    busy = sum(slot.job_id is not None for client in running for slot in client.slots)
+    errors = min(errors, _ERRORS_SHOWN)
+    if height is None:
+        return _Room(queues, busy, errors, gaps=True)
+    # The title, headings, and of each supervisor its own line, a heading and the idle ones.
+    fixed = 2 + 1 + 3 * len(running) + lost + (2 if errors else 0)
+    gaps = 2 + len(running)
+    # The last line stays free for the cursor.
+    height -= 1
+    if fixed + gaps + queues + busy + errors <= height:
+        return _Room(queues, busy, errors, gaps=True)
+    queues, errors = min(queues, _QUEUES_AT_LEAST), min(errors, _ERRORS_AT_LEAST)
+    return _Room(queues, max(1, height - fixed - queues - 1 - errors), errors, gaps=False)
 
 
 def _title(seen: Fleet, running: Sequence[ClientRow]) -> Text:
@@ -56,13 +99,21 @@ def _title(seen: Fleet, running: Sequence[ClientRow]) -> Text:
     return title
 
 
-def _queues(seen: Fleet, running: Sequence[ClientRow]) -> RenderableType:
+def _names(seen: Fleet, running: Sequence[ClientRow]) -> list[str]:
+    """Returns the names of the queues, those first that want something."""
+    served = {name for client in running for name in client.queues}
+    waiting, runs = seen.backlog.available, seen.backlog.running
+    names = {*served, *waiting, *runs}
+    return sorted(names, key=lambda name: (not (waiting.get(name) or runs.get(name)), name))
+
+
+def _queues(seen: Fleet, running: Sequence[ClientRow], shown: int) -> RenderableType:
     served = [name for client in running for name in client.queues]
-    names = sorted({*served, *seen.backlog.available, *seen.backlog.running})
+    names = _names(seen, running)
     if not names:
         return Text("no queues: no supervisor runs, and no job waits", style="dim")
     table = _table("queue", ">available", ">running", "served by")
-    for name in names:
+    for name in names[:shown]:
         count = served.count(name)
         table.add_row(
             plain(name),
@@ -70,30 +121,42 @@ def _queues(seen: Fleet, running: Sequence[ClientRow]) -> RenderableType:
             f"{seen.backlog.running.get(name, 0):,}",
             Text(_plural(count, "supervisor") if count else "nobody", style="" if count else "red"),
         )
-    return table
+    if len(names) <= shown:
+        return table
+    return Group(table, Text(f"and {_plural(len(names) - shown, 'queue')} more", style="dim"))
 
 
 def _client(client: ClientRow) -> Text:
-    text = Text(f"{client.host} pid {client.pid}", style="bold")
+    text = Text(client_id_of(client.id), style="bold", no_wrap=True, overflow="ellipsis")
     seen = f"seen {duration(client.unseen)} ago"
-    return text.append(f"  {client.id}  synk {client.version}, {seen}", style="not bold dim")
+    where = f"  {client.host} pid {client.pid}  {seen}, synk {client.version}"
+    return text.append(where, style="not bold dim")
 
 
 def _lost(client: ClientRow) -> Text:
-    where = f"{client.host} pid {client.pid}"
-    return Text(f"\n{where} was last seen {duration(client.unseen)} ago", style="red")
+    where = f"{client_id_of(client.id)} on {client.host} pid {client.pid}"
+    return Text(f"{where} was last seen {duration(client.unseen)} ago", style="red")
 
 
-def _slots(slots: Iterable[SlotStatus]) -> Table:
+def _slots(shown: Sequence[SlotStatus], busy: int, slots: int) -> Iterable[RenderableType]:
+    if shown:
+        yield _slot_table(shown)
+    idle = _plural(slots - busy, "worker") + " idle"
+    hidden = f"and {busy - len(shown)} busy ones more, " if busy > len(shown) else ""
+    if hidden or busy < slots:
+        yield Text(hidden + idle, style="dim")
+
+
+def _slot_table(slots: Iterable[SlotStatus]) -> Table:
     table = _table(">slot", ">pid", ">job", "kind", "name", ">for", ">CPU", ">memory", "progress")
     for slot in slots:
         table.add_row(
             str(slot.slot),
             "-" if slot.pid is None else str(slot.pid),
-            Text("idle", style="dim") if slot.job_id is None else str(slot.job_id),
+            str(slot.job_id),
             plain(slot.kind),
             plain(slot.name[:40]),
-            "" if slot.job_id is None else duration(slot.seconds),
+            duration(slot.seconds),
             "-" if slot.cpu_share is None else f"{slot.cpu_share:.0%}",
             size(slot.rss_bytes),
             progress(slot.progress),
@@ -110,20 +173,23 @@ def progress(value: Progress | None) -> RenderableType:
     if value.share is None:
         return text
     line = Table.grid(padding=(0, 1))
-    line.add_row(ProgressBar(total=1.0, completed=value.share, width=16), text)
+    line.add_row(ProgressBar(total=1.0, completed=value.share, width=_BAR), text)
     return line
 
 
-def _errors(clients: Sequence[ClientRow]) -> Table | None:
+def _recent(clients: Sequence[ClientRow]) -> list[tuple[float, RecentError]]:
+    """Returns how long ago each error was, and the error; the last one first."""
     found = [
         (error.seconds + client.unseen.total_seconds(), error)
         for client in clients
         for error in client.errors
     ]
-    if not found:
-        return None
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _errors(found: Iterable[tuple[float, RecentError]]) -> Table:
     table = _table(">ago", ">job", ">attempt", "kind", "error")
-    for seconds, error in sorted(found, key=lambda pair: pair[0])[:_ERRORS_SHOWN]:
+    for seconds, error in found:
         table.add_row(
             duration(seconds),
             str(error.job_id),
@@ -135,10 +201,20 @@ def _errors(clients: Sequence[ClientRow]) -> Table | None:
 
 
 def _table(*headings: str) -> Table:
-    """Returns a table without lines; a heading that begins with > is a column of numbers."""
+    """Returns a table without lines; a heading that begins with > is a column of numbers.
+
+    Each row is one line: numbers are whole, and what is too long ends with an ellipsis.
+    """
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in headings:
-        table.add_column(heading.lstrip(">"), justify="right" if heading[:1] == ">" else "left")
+        name = heading.lstrip(">")
+        table.add_column(
+            name,
+            justify="left" if name == heading else "right",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=len(name) if name == heading else max(len(name), _NUMBER.get(name, 0)),
+        )
     return table
 
 

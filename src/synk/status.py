@@ -22,6 +22,13 @@ ALIVE_S: Final = 15.0
 """A supervisor that was not seen for longer than this is not taken to run."""
 
 
+def client_id_of(owner: UUID) -> str:
+    """Returns the id of a client, a ULID in its usual spelling, of an owner in the storage."""
+    from ulid import ULID  # noqa: PLC0415 - loads only where a database is used
+
+    return str(ULID.from_uuid(owner))
+
+
 @dataclass(frozen=True, slots=True)
 class JobNotes:
     """What a running job has noted, as JSON text; None: nothing new."""

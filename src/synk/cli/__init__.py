@@ -7,10 +7,11 @@ rest.
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
+from synk import __version__
 from synk.cli import change, look, operate, watch
 from synk.cli.options import DSN_VARIABLE
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
@@ -55,7 +56,14 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _root(context: typer.Context) -> None:
+def _root(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"synk {__version__}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

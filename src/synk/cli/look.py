@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import io
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,24 +17,49 @@ from synk.cli.options import (
     StorageOption,
     client_of,
 )
+from synk.errors import ConfigurationError
 from synk.failure import AttemptError
-from synk.row import JobState
+from synk.row import CancelReason, JobState
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
-    from synk.row import JobRow
+    from synk.row import JobRow, KindSummary
+
+
+_WIDE: Final = 10_000
+"""Columns where there is no terminal: no line of a traceback is broken there."""
+
+_UNITS: Final = {
+    "s": dt.timedelta(seconds=1),
+    "m": dt.timedelta(minutes=1),
+    "h": dt.timedelta(hours=1),
+    "d": dt.timedelta(days=1),
+    "w": dt.timedelta(weeks=1),
+}
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
 
     @app.command()
-    def jobs(
+    def jobs(  # noqa: PLR0913 - the filters, all by name
         *,
         state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
         queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
         kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
+        reason: Annotated[
+            CancelReason | None,
+            typer.Option(help="Only jobs that were cancelled for this reason, as failed."),
+        ] = None,
+        since: Annotated[
+            str | None,
+            typer.Option(
+                metavar="AGE|TIME",
+                help="Only jobs that ended since, or were inserted since if they have not: "
+                "30m, 12h, 1d, 2w, or a time as 2026-11-27T14:00.",
+            ),
+        ] = None,
         limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
         as_json: JsonOption = False,
         storage: StorageOption = None,
@@ -41,11 +67,21 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """List jobs, the newest first."""
         with client_of(storage, schema) as client:
-            rows = client.storage.jobs(state=state, queue=queue, kind=kind, limit=limit)
+            rows = client.storage.jobs(
+                state=state,
+                queue=queue,
+                kind=kind,
+                # One more than is shown, which tells whether there is more.
+                limit=limit + 1,
+                reason=reason,
+                since=None if since is None else time_or_age(since),
+            )
         if as_json:
-            typer.echo(json.dumps([as_dict(row) for row in rows], indent=2))
+            typer.echo(json.dumps([as_dict(row) for row in rows[:limit]], indent=2))
         else:
-            _print_table(rows)
+            _print_table(rows[:limit])
+        if len(rows) > limit:
+            typer.echo(f"synk: there are more than these {limit}: see --limit", err=True)
 
     @app.command()
     def job(
@@ -66,13 +102,13 @@ def add_to(app: typer.Typer) -> None:
         if as_json:
             typer.echo(json.dumps(as_dict(row), indent=2))
         else:
-            console().print(show.job(row, dt.datetime.now(dt.UTC)))
+            put(show.job(row, dt.datetime.now(dt.UTC)))
 
     _ = (jobs, job)
 
 
-def as_dict(row: JobRow) -> dict[str, Any]:
-    """Returns the row for JSON: times as ISO text, durations as seconds."""
+def as_dict(row: JobRow | KindSummary) -> dict[str, Any]:
+    """Returns a record for JSON: times as ISO text, durations as seconds."""
     return {each.name: _plain(getattr(row, each.name)) for each in dataclasses.fields(row)}
 
 
@@ -98,10 +134,44 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=200)
 
 
+def put(shown: RenderableType) -> None:
+    """Prints something; where the output is no terminal, without blanks that only fill a line."""
+    terminal = console()
+    if terminal.is_terminal:
+        terminal.print(shown)
+        return
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    wide = Console(width=_WIDE, file=io.StringIO())
+    with wide.capture() as captured:
+        wide.print(shown)
+    lines = captured.get().removesuffix("\n").split("\n")
+    typer.echo("\n".join(line.rstrip() for line in lines))
+
+
+def time_or_age(text: str) -> dt.datetime | dt.timedelta:
+    """Returns what ``--since`` says.
+
+    Raises:
+        ConfigurationError: it is neither an age nor a time.
+    """
+    if text[:-1].isdecimal() and text[-1] in _UNITS and len(text) < 7:
+        return int(text[:-1]) * _UNITS[text[-1]]
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        problem = "must be an age, as 30m, 12h, 1d or 2w, or a time, as 2026-11-27T14:00"
+        raise ConfigurationError("--since", text, problem) from None
+    # A time without a zone is that of who asks.
+    return when.astimezone()
+
+
 def _print_table(rows: list[JobRow]) -> None:
     from synk import show  # noqa: PLC0415 - as above
 
     if not rows:
         typer.echo("no jobs")
         return
-    console().print(show.job_table(rows, dt.datetime.now(dt.UTC)))
+    terminal = console()
+    width = terminal.width if terminal.is_terminal else None
+    put(show.job_table(rows, dt.datetime.now(dt.UTC), width=width))

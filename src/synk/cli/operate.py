@@ -171,7 +171,10 @@ def _queue(client: Client, text: str) -> tuple[str, Any]:
     from synk.config import QueueConfig  # noqa: PLC0415 - as above
 
     name, separator, number = text.partition("=")
-    queue = client.queues.get(name, QueueConfig())
     if not name or (separator and not number.isdecimal()):
         raise ConfigurationError("--queue", text, "must be NAME or NAME=NUMBER")
+    if client.queues and name not in client.queues:
+        known = ", ".join(client.queues)
+        raise ConfigurationError("--queue", name, f"this client has no such queue; it has: {known}")
+    queue = client.queues.get(name, QueueConfig())
     return name, dataclasses.replace(queue, max_workers=int(number)) if separator else queue

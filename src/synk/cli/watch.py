@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
+import json
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from synk.cli.look import console
-from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, client_of
+from synk.cli.keys import Keys
+from synk.cli.look import as_dict, console, put
+from synk.cli.options import (
+    DEFAULT_SCHEMA,
+    JsonOption,
+    SchemaOption,
+    StorageOption,
+    client_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.client import Client
+    from synk.row import KindSummary
 
 _SHOWN_FOR: Final = dt.timedelta(minutes=10)
 """A supervisor that has vanished is shown for this long; so are the errors of one that stopped."""
@@ -31,18 +39,21 @@ def add_to(app: typer.Typer) -> None:
         storage: StorageOption = None,
         schema: SchemaOption = DEFAULT_SCHEMA,
     ) -> None:
-        """Show supervisors, queues and workers live; Ctrl-C ends it."""
+        """Show supervisors, queues and workers live; q or Ctrl-C ends it."""
         terminal = console()
         with client_of(storage, schema) as client:
             if once or not terminal.is_terminal:
-                terminal.print(_picture(client))
+                put(_picture(client))
                 return
             from rich.live import Live  # noqa: PLC0415 - rich takes its time to load
 
-            with Live(_picture(client), console=terminal, screen=True, auto_refresh=False) as live:
-                while True:
-                    time.sleep(every)
-                    live.update(_picture(client), refresh=True)
+            with (
+                Keys() as keys,
+                Live(console=terminal, screen=True, auto_refresh=False) as live,
+            ):
+                live.update(_picture(client, terminal.height), refresh=True)
+                while not keys.ask_to_leave(every):
+                    live.update(_picture(client, terminal.height), refresh=True)
 
     @app.command()
     def stack(
@@ -63,23 +74,32 @@ def add_to(app: typer.Typer) -> None:
     def stats(
         *,
         queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
+        as_json: JsonOption = False,
         storage: StorageOption = None,
         schema: SchemaOption = DEFAULT_SCHEMA,
     ) -> None:
-        """Show how many jobs of each kind there are, and what they take."""
-        from synk import show  # noqa: PLC0415 - as above
+        """Show how many jobs of each kind there are, and what they take.
 
+        In JSON times are seconds and memory is bytes.
+        """
         with client_of(storage, schema) as client:
-            kinds = client.storage.summary(queue)
-        if kinds:
-            console().print(show.summary_table(kinds))
-        else:
-            typer.echo("no jobs")
+            _print_summary(client.storage.summary(queue), as_json=as_json)
 
     _ = (top, stack, stats)
 
 
-def _picture(client: Client) -> RenderableType:
+def _print_summary(kinds: list[KindSummary], *, as_json: bool) -> None:
+    from synk import show  # noqa: PLC0415 - as above
+
+    if as_json:
+        typer.echo(json.dumps([as_dict(each) for each in kinds], indent=2))
+    elif kinds:
+        put(show.summary_table(kinds))
+    else:
+        typer.echo("no jobs")
+
+
+def _picture(client: Client, height: int | None = None) -> RenderableType:
     from synk import show_fleet  # noqa: PLC0415 - as above
     from synk.storage.postgres import PostgresStorage  # noqa: PLC0415 - `--help` needs no driver
 
@@ -89,4 +109,4 @@ def _picture(client: Client) -> RenderableType:
         clients=storage.clients(_SHOWN_FOR),
         backlog=storage.backlog(),
     )
-    return show_fleet.fleet(seen)
+    return show_fleet.fleet(seen, height=height)

@@ -16,6 +16,7 @@ from synk.errors import SynkError
 from synk.runtime.heart import boottime
 from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
+from synk.status import client_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,7 @@ class MaintenanceLoop:
         suspects = self._second_opinion.suspects(leases, self._clock())
         if suspects:
             for dead in self._storage.declare_dead(suspects):
-                self._facts.emit(telemetry.SupervisorLost(str(dead)))
+                self._facts.emit(telemetry.SupervisorLost(client_id_of(dead)))
         owners = self._storage.dead_owners()
         while owners and not self._stopping:
             rescued = self._storage.rescue(owners, RESCUE_JOBS)

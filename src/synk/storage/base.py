@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
     from synk.insertion import NewJob
-    from synk.row import Change, JobRow, JobState, KindSummary
+    from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
         Beat,
@@ -166,9 +166,20 @@ class Storage(Protocol):
         ...
 
     def jobs(
-        self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
+        self,
+        *,
+        state: JobState | None,
+        queue: str | None,
+        kind: str | None,
+        limit: int,
+        reason: CancelReason | None = None,
+        since: dt.datetime | dt.timedelta | None = None,
     ) -> list[JobRow]:
-        """Returns up to *limit* rows that match, newest first."""
+        """Returns up to *limit* rows that match, newest first.
+
+        Of jobs in a final state those that ended last. *reason* asks for cancelled ones; *since*, a
+        time or an age, for those that have ended since, or else were inserted since.
+        """
         ...
 
     def counts(self, queue: str | None = None) -> dict[JobState, int]:

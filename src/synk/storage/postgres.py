@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimedJob, Fence, Mark, Outcome
     from synk.insertion import NewJob
-    from synk.row import Change, JobRow, JobState, KindSummary
+    from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
         Beat,
@@ -259,9 +259,15 @@ class PostgresStorage:
         queue: str | None = None,
         kind: str | None = None,
         limit: int = 50,
+        reason: CancelReason | None = None,
+        since: dt.datetime | dt.timedelta | None = None,
     ) -> list[JobRow]:
         """See `Storage.jobs`."""
-        return self._run(self.statements.jobs(state=state, queue=queue, kind=kind, limit=limit))
+        return self._run(
+            self.statements.jobs(
+                state=state, queue=queue, kind=kind, limit=limit, reason=reason, since=since
+            )
+        )
 
     def counts(self, queue: str | None = None) -> dict[JobState, int]:
         """See `Storage.counts`."""

@@ -5,6 +5,7 @@ The sync and the async storage run these, and know nothing more about them. No I
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -13,7 +14,7 @@ import msgspec
 
 from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.retry import POISON_CRASHES
-from synk.row import Change, JobRow, JobState, KindSummary, Priority
+from synk.row import CancelReason, Change, JobRow, JobState, KindSummary, Priority
 from synk.status import (
     BACKLOG_COUNTED,
     Backlog,
@@ -21,11 +22,11 @@ from synk.status import (
     ClientRow,
     Lease,
     Rescued,
+    client_id_of,
 )
 from synk.storage import reading, sending, sql
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Mapping, Sequence
     from typing import LiteralString
     from uuid import UUID
@@ -169,15 +170,30 @@ class Statements:
         return Statement(self._text("get"), {"ids": list(job_ids)}, reading.job_rows)
 
     def jobs(
-        self, *, state: JobState | None, queue: str | None, kind: str | None, limit: int
+        self,
+        *,
+        state: JobState | None,
+        queue: str | None,
+        kind: str | None,
+        limit: int,
+        reason: CancelReason | None,
+        since: dt.datetime | dt.timedelta | None,
     ) -> Statement[list[JobRow]]:
+        if reason is not None and state is None:
+            state = JobState.CANCELLED
+        is_age = isinstance(since, dt.timedelta)
         parameters: dict[str, object] = {
             "state": None if state is None else state.value,
             "queue": queue,
             "kind": kind,
             "limit": limit,
+            "since": None if is_age else since,
+            "age": since if is_age else None,
         }
-        return Statement(self._text("jobs"), parameters, reading.job_rows)
+        if state is None or (not state.is_final and reason is None):
+            return Statement(self._text("jobs"), parameters, reading.job_rows)
+        parameters["reason"] = None if reason is None else reason.value
+        return Statement(self._text("jobs_ended"), parameters, reading.job_rows)
 
     def counts(self, queue: str | None) -> Statement[dict[JobState, int]]:
         return Statement(
@@ -305,13 +321,6 @@ class Statements:
             {"id": question},
             lambda rows, _: rows[0][0] if rows else None,
         )
-
-
-def client_id_of(owner: UUID) -> str:
-    """Returns the client's id, a ULID in its usual spelling, of its owner column."""
-    from ulid import ULID  # noqa: PLC0415 - psycopg and ulid load only where a database is used
-
-    return str(ULID.from_uuid(owner))
 
 
 _urgency = attrgetter("priority", "scheduled_at", "id")
