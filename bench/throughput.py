@@ -35,7 +35,7 @@ from options import Size, parse, parser_of
 from server import embedded_server, fresh_schema, server_facts, value
 from showing import publish
 from synk.status import ClientStatus
-from synk.storage.connecting import connect_options
+from synk.storage.sessions import connect_options
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:

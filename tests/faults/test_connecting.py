@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synk.storage.connecting import connect_options
+from synk.storage.sessions import connect_options
 
 
 @pytest.mark.parametrize(

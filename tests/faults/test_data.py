@@ -129,7 +129,7 @@ def test_p5_arguments_of_just_the_largest_size_are_stored_and_larger_ones_are_no
 ) -> None:
     empty = len(encode_args(Everything())[1])
     largest = Everything(text="x" * (ARGS_BYTES_MAX - empty))
-    with make_client(storage.connect_arguments()[0], storage=storage) as client:
+    with make_client(storage.connector.conninfo(), storage=storage) as client:
         job_id = client.insert("x", largest)
         largest.text += "x"
         with pytest.raises(synk.InvalidJob, match="1048577 bytes of JSON, at most 1048576"):

@@ -17,7 +17,7 @@ import synk
 from supervising import wait_until
 from synk import Change, JobState
 from synk.claim import AckAnswer
-from synk.storage.connecting import is_alive
+from synk.storage.bounds import is_alive
 from synk.storage.inserting import INSERT_JOBS
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, job_in, outcome_of, register, state_of

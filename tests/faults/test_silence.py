@@ -19,7 +19,7 @@ import synk
 from faults.facts import Facts
 from supervising import ended, is_running, make_client, supervised, wait_until
 from synk import Cause, JobState, telemetry
-from synk.storage import announcing, connecting, postgres
+from synk.storage import announcing, bounds, postgres, sessions
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, register
 from synk.testing.proxy import Proxy
@@ -34,9 +34,9 @@ NEVER = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers may take a second or two, and listeners ask for a sign of life each second."""
-    monkeypatch.setattr(connecting.BoundedConnection, "answer_s", 1.0)
-    monkeypatch.setattr(connecting, "ANSWER_S", 1.0)
-    monkeypatch.setattr(connecting, "CONNECT_S", 2)
+    monkeypatch.setattr(bounds.BoundedConnection, "answer_s", 1.0)
+    monkeypatch.setattr(bounds, "ANSWER_S", 1.0)
+    monkeypatch.setattr(sessions, "CONNECT_S", 2)
     monkeypatch.setattr(postgres, "_BEAT_S", 1.0)
     monkeypatch.setattr(postgres, "PING_ANSWER_S", 1.0)
     monkeypatch.setattr(announcing, "_PING_S", 1.0)

@@ -16,7 +16,7 @@ from servers import Server
 from synk.claim import Outcome
 from synk.row import CancelReason, JobState
 from synk.runtime.acks import ACK_JOBS
-from synk.storage.connecting import connect_options
+from synk.storage.sessions import connect_options
 from synk.storage.statements import Statement, Statements
 
 ROWS = 1_000_000

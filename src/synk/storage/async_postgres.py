@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 import psycopg_pool
@@ -13,12 +14,8 @@ from psycopg.rows import tuple_row
 
 from synk.errors import ConfigurationError, OutcomeUnknown, StorageConflict
 from synk.storage import pool_log
-from synk.storage.connecting import (
-    CONNECT_S,
-    POOL_CONNECTIONS_MAX,
-    BoundedAsyncConnection,
-    is_alive,
-)
+from synk.storage.bounds import is_alive
+from synk.storage.connecting import POOL_CONNECTIONS_MAX
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
 from synk.storage.inserting import (
     chunks_of,
@@ -26,29 +23,33 @@ from synk.storage.inserting import (
     may_be_repeated,
     pauses_before_repeats,
 )
+from synk.storage.sessions import CONNECT_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from synk.insertion import NewJob
     from synk.row import Change, JobRow
+    from synk.storage.connecting import AsyncPool
     from synk.storage.postgres import PostgresStorage
     from synk.storage.statements import Statement
 
 T = TypeVar("T")
 
-AsyncPool: TypeAlias = "psycopg_pool.AsyncConnectionPool[Any]"
-
 
 class AsyncPostgresStorage:
     """Where an `AsyncClient` keeps its jobs; on the same database and schema as *storage*.
 
-    It opens its pool at the first use, and belongs to the event loop of that use.
+    It opens its pool at the first use, and belongs to the event loop of that use. Where *storage*
+    was given a pool, connections are made as that pool makes its own, or are lent by it if it is
+    one for asyncio, which stays the caller's to open and close.
     """
 
     def __init__(self, storage: PostgresStorage) -> None:
         self._storage = storage
         self._statements = storage.statements
+        self._connector = storage.connector
+        self._given = self._connector.given_async_pool
         self._pool: AsyncPool | None = None
         self._opening = asyncio.Lock()
 
@@ -137,7 +138,7 @@ class AsyncPostgresStorage:
         return await self._run(self._statements.get(job_ids))
 
     async def close(self) -> None:
-        """Gives up the connections."""
+        """Gives up the connections. A pool that was passed in is left open."""
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
@@ -155,7 +156,10 @@ class AsyncPostgresStorage:
             try:
                 pool, connection = await self._lend()
                 try:
-                    return await work(connection)
+                    if connection.autocommit:
+                        return await work(connection)
+                    async with connection.transaction():
+                        return await work(connection)
                 finally:
                     await pool.putconn(connection)
             except (psycopg.Error, OutcomeUnknown) as error:
@@ -164,21 +168,32 @@ class AsyncPostgresStorage:
                 raise
 
     async def _lend(self) -> tuple[AsyncPool, psycopg.AsyncConnection[Any]]:
+        deadline = time.monotonic() + CONNECT_S
         pool, connection = await self._taken()
-        if is_alive(connection):
-            return pool, connection
-        await pool.putconn(connection)
-        await self._drop_pool()
-        return await self._taken()
+        while not is_alive(connection):
+            await pool.putconn(connection)
+            if pool is not self._given:
+                await self._drop_pool()
+                return await self._taken()
+            if time.monotonic() > deadline:
+                raise psycopg_pool.PoolTimeout(f"{pool.name!r} has only dead connections")
+            # Given back, it is one less of those that died together.
+            pool, connection = await self._taken()
+        return pool, connection
 
     async def _taken(self) -> tuple[AsyncPool, psycopg.AsyncConnection[Any]]:
-        pool = self._pool or await self._opened_pool()
+        pool = self._given or self._pool or await self._opened_pool()
         try:
-            return pool, await pool.getconn(CONNECT_S)
+            connection = await pool.getconn(CONNECT_S)
         except psycopg_pool.PoolClosed:
+            if pool is self._given:
+                raise
             # Another task has given it up since; that is no trouble of this one.
             pool = await self._opened_pool()
-            return pool, await pool.getconn(CONNECT_S)
+            connection = await pool.getconn(CONNECT_S)
+        if pool is self._given:
+            self._connector.note(connection)
+        return pool, connection
 
     async def _drop_pool(self) -> None:
         pool, self._pool = self._pool, None
@@ -188,22 +203,25 @@ class AsyncPostgresStorage:
     async def _opened_pool(self) -> AsyncPool:
         async with self._opening:
             if self._pool is None:
-                conninfo, options = await asyncio.to_thread(self._storage.connect_arguments)
-                first = await BoundedAsyncConnection.connect(conninfo, autocommit=True, **options)
-                await first.close()
-                pool: AsyncPool = psycopg_pool.AsyncConnectionPool(
-                    conninfo,
-                    connection_class=BoundedAsyncConnection,
-                    kwargs={"autocommit": True, **options},
-                    min_size=1,
-                    max_size=POOL_CONNECTIONS_MAX,
-                    open=False,
-                    name=pool_log.POOL,
-                )
-                pool_log.be_silent_about_own()
-                await pool.open()
-                self._pool = pool
+                self._pool = await self._open_pool()
             return self._pool
+
+    async def _open_pool(self) -> AsyncPool:
+        made_by, conninfo, options = await asyncio.to_thread(self._connector.for_asyncio)
+        first = await made_by.connect(conninfo, **options)
+        await first.close()
+        pool: AsyncPool = psycopg_pool.AsyncConnectionPool(
+            conninfo,
+            connection_class=made_by,
+            kwargs=options,
+            min_size=1,
+            max_size=POOL_CONNECTIONS_MAX,
+            open=False,
+            name=pool_log.POOL,
+        )
+        pool_log.be_silent_about_own()
+        await pool.open()
+        return pool
 
 
 async def _execute(connection: psycopg.AsyncConnection[Any], statement: Statement[T]) -> T:

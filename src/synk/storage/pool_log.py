@@ -26,7 +26,7 @@ def _is_of_others(record: logging.LogRecord) -> bool:
 
 
 def _is_ours(value: object) -> bool:
-    if value == POOL or type(value).__module__ == "synk.storage.connecting":
+    if value == POOL or type(value).__module__ == "synk.storage.bounds":
         return True
     # A task has a weak reference to its pool.
     pool = getattr(value, "pool", None)

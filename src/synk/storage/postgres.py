@@ -74,8 +74,10 @@ class PostgresStorage:
     Args:
         target: a DSN (``postgresql://...`` or ``host=... dbname=...``), ``embedded`` or
             ``embedded:///path`` for a server that synk runs itself, or a
-            `psycopg_pool.ConnectionPool` of yours, which stays yours to open and close. None: the
-            DSN in the environment variable SYNK_DATABASE_URL, read at the first use.
+            `psycopg_pool.ConnectionPool` of yours, which stays yours to open and close; what needs
+            a connection for itself makes one as the pool makes its own. An `AsyncClient` takes a
+            `psycopg_pool.AsyncConnectionPool` as well. None: the DSN in the environment variable
+            SYNK_DATABASE_URL, read at the first use.
         schema: the schema that holds synk's tables.
         pooler: ``transaction`` where a PgBouncer in that mode lies between: no prepared statements,
             no settings of the session, and no LISTEN, so that new jobs are found by polling.
@@ -86,7 +88,10 @@ class PostgresStorage:
 
     def __init__(
         self,
-        target: str | psycopg_pool.ConnectionPool[Any] | None = None,
+        target: str
+        | psycopg_pool.ConnectionPool[Any]
+        | psycopg_pool.AsyncConnectionPool[Any]
+        | None = None,
         *,
         schema: str = sql.DEFAULT_SCHEMA,
         pooler: Literal["transaction"] | None = None,
@@ -404,9 +409,10 @@ class PostgresStorage:
         """
         self._connector.close()
 
-    def connect_arguments(self) -> tuple[str, dict[str, Any]]:
-        """Returns the conninfo and the options to connect with; starts an embedded server."""
-        return self._connector.conninfo(), self._connector.options()
+    @property
+    def connector(self) -> Connector:
+        """How its connections are made."""
+        return self._connector
 
     def _run(self, statement: Statement[T]) -> T:
         with self._translated(), self._connector.connection() as connection:

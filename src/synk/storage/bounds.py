@@ -1,0 +1,94 @@
+"""Connections that do not wait for an answer for ever: a network may drop packets without a word.
+
+Each gives up on an answer that does not come in time, and is closed then.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import psycopg
+from psycopg.rows import TupleRow
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+RV = TypeVar("RV")
+
+ANSWER_S: Final = 60.0
+"""How long an answer may take; the server itself gives up a little earlier."""
+
+
+class BoundedConnection(psycopg.Connection[TupleRow]):
+    """A connection that does not wait for an answer for ever."""
+
+    answer_s: float = ANSWER_S
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """See `psycopg.Connection.wait`.
+
+        Raises:
+            psycopg.OperationalError: the answer did not come in time; the connection is closed.
+        """
+        if timeout is not None:
+            # Waiting for notifications, which need not come.
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.answer_s)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            raise _given_up(self, self.answer_s) from None
+
+
+class BoundedAsyncConnection(psycopg.AsyncConnection[TupleRow]):
+    """The same for asyncio."""
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature of psycopg
+    ) -> RV:
+        """See `BoundedConnection.wait`."""
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, ANSWER_S)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            raise _given_up(self, ANSWER_S) from None
+
+
+def bound(connection: psycopg.Connection[Any], answer_s: float) -> None:
+    """Bounds a connection of any class: the caller's own may be no `BoundedConnection`."""
+    wait_for_ever = connection.wait
+
+    def wait(gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        if timeout is not None:
+            return wait_for_ever(gen, interval, timeout)
+        try:
+            return wait_for_ever(gen, interval, answer_s)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            raise _given_up(connection, answer_s) from None
+
+    setattr(connection, "wait", wait)  # noqa: B010 - to a type checker it is a method of the class
+
+
+def _given_up(connection: psycopg.BaseConnection[Any], seconds: float) -> psycopg.OperationalError:
+    connection.pgconn.finish()
+    return psycopg.OperationalError(f"no answer within {seconds:g} s")
+
+
+def is_alive(connection: psycopg.BaseConnection[Any]) -> bool:
+    """Whether a connection that nobody used meanwhile still has its server, as far as is known.
+
+    A server that shuts down, and a network that resets, leave word of it in the socket. Looked at
+    before anything is sent, so that nothing is unknown about what was sent.
+    """
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        while poll.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return True
