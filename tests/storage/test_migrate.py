@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import psycopg
 import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
 
 import synk
+from catalogs import catalog
 from servers import MIGRATIONS
 from synk.storage import script
 from synk.testing.making import claim, insert
-
-CATALOG: Final = """
-SELECT table_name, column_name, data_type, column_default, is_nullable
-FROM information_schema.columns WHERE table_schema = 'synk' ORDER BY 1, 2;
-SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'synk' ORDER BY 1;
-SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger
-WHERE NOT tgisinternal AND tgrelid = 'synk.job'::regclass ORDER BY 1;
-SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
-WHERE connamespace = 'synk'::regnamespace ORDER BY 1;
-SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'synk'::regnamespace ORDER BY 1;
-SELECT enumtypid::regtype::text, enumlabel FROM pg_enum ORDER BY 1, enumsortorder
-"""
-
-
-def catalog(dsn: str) -> list[object]:
-    with psycopg.connect(dsn) as connection:
-        return [connection.execute(query.encode()).fetchall() for query in CATALOG.split(";")]
 
 
 def run_script(dsn: str, schema: str = "synk") -> None:

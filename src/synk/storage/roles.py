@@ -189,7 +189,11 @@ def _give(place: Place) -> Step:
     """
     owner, schema = place.role("owner"), f'"{place.schema}"'
     things = made(place.schema, place.version)
-    lines = [f"GRANT {owner} TO {place.previous}", _keeps(place)]
+    lines = [
+        "SET LOCAL client_min_messages = warning",  # they may be a member already
+        f"GRANT {owner} TO {place.previous}",
+        _keeps(place),
+    ]
     lines.append(
         f"ALTER SCHEMA {schema} OWNER TO {owner}"
         if place.is_own_schema

@@ -1,0 +1,191 @@
+"""Upgrades of a table that is in use, and upgrades by hand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+import synk
+from catalogs import catalog, owners
+from servers import MIGRATIONS, PLACE_15, Server
+from synk.storage import migrate, script
+from synk.storage import sql as files
+from synk.testing.making import insert
+
+PSQL: Final = PLACE_15 / "psql"
+
+
+def at_version(dsn: str, version: int) -> str:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        if version:
+            migrate.apply(connection, up_to=version, tell=lambda _: None)
+    return dsn
+
+
+class Upgrade:
+    """A migration in a thread, and what it tells."""
+
+    def __init__(self, dsn: str) -> None:
+        self.told: list[str] = []
+        self.heard = threading.Event()
+        self.applied: list[str] = []
+        self._dsn = dsn
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        storage = synk.PostgresStorage(self._dsn)
+        self.applied = storage.migrate(tell=self._tell)
+        storage.close()
+
+    def _tell(self, line: str) -> None:
+        self.told.append(line)
+        self.heard.set()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._thread.join(60)
+            assert not self._thread.is_alive()
+
+
+def test_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> None:
+    at_version(empty_dsn, migrate.OLDEST)
+    upgrade = Upgrade(empty_dsn)
+    storage = synk.PostgresStorage(empty_dsn)
+    insert(storage)
+    with psycopg.connect(empty_dsn) as reader, upgrade.under_way():
+        pid = reader.info.backend_pid
+        reader.execute("SELECT count(*) FROM synk.job")
+        assert upgrade.heard.wait(30)
+        for _ in range(20):
+            # While tries come and go, each is over before the time that an insert waits for a lock.
+            insert(storage)
+        reader.rollback()
+
+    assert f"job: pid {pid}" in upgrade.told[0]
+    assert "idle in transaction" in upgrade.told[0]
+    assert upgrade.applied == MIGRATIONS[migrate.OLDEST :]
+    assert storage.counts()[synk.JobState.AVAILABLE] == 21
+    storage.close()
+
+
+def test_an_upgrade_that_never_gets_its_locks_gives_up_and_has_changed_nothing(
+    empty_dsn: str,
+) -> None:
+    at_version(empty_dsn, migrate.OLDEST)
+    with (
+        psycopg.connect(empty_dsn) as reader,
+        psycopg.connect(empty_dsn, autocommit=True) as connection,
+    ):
+        reader.execute("SELECT count(*) FROM synk.job")
+
+        with pytest.raises(synk.StorageConflict, match=f"pid {reader.info.backend_pid}"):
+            migrate.apply(connection, tell=lambda _: None, patience_s=0.1)
+
+        noted = reader.execute("SELECT max(version) FROM synk.migration").fetchone()
+    assert noted == (migrate.OLDEST,)
+
+
+def test_who_waits_for_another_migration_holds_nothing(empty_dsn: str) -> None:
+    at_version(empty_dsn, migrate.OLDEST)
+    upgrade = Upgrade(empty_dsn)
+    with psycopg.connect(empty_dsn) as other, upgrade.under_way():
+        pid = other.info.backend_pid
+        other.execute("SELECT pg_advisory_xact_lock(7959371058302)")
+        assert upgrade.heard.wait(30)
+        held = other.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND state <> 'active'"
+        ).fetchone()
+        other.rollback()
+
+    assert held == (0,)
+    assert f"another migration: pid {pid}" in upgrade.told[0]
+    assert upgrade.applied == MIGRATIONS[migrate.OLDEST :]
+
+
+def test_time_outs_of_the_database_do_not_end_a_migration(empty_dsn: str) -> None:
+    """They are shorter than it waits for a lock."""
+    at_version(empty_dsn, migrate.OLDEST)
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        name = connection.info.dbname
+        settings = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+        if connection.info.server_version >= 170000:
+            settings.append("transaction_timeout")
+        upgrade = Upgrade(empty_dsn)
+        with psycopg.connect(empty_dsn) as reader:
+            reader.execute("SELECT count(*) FROM synk.job")
+            for setting in settings:
+                connection.execute(f"ALTER DATABASE {name} SET {setting} = '300ms'".encode())
+            with upgrade.under_way():
+                assert upgrade.heard.wait(30)
+                reader.rollback()
+
+    assert "idle in transaction" in upgrade.told[0]
+    assert upgrade.applied == MIGRATIONS[migrate.OLDEST :]
+
+
+def test_no_upgrade_looks_through_the_table_while_it_keeps_others_out() -> None:
+    """From the oldest version on that a fleet may be upgraded from."""
+    for version, name, text in files.migrations()[migrate.OLDEST + 1 :]:
+        statements = re.sub(r"--[^\n]*|\$\$.*?\$\$", "", text, flags=re.DOTALL).split(";")
+        for statement in statements:
+            added = statement.count("ADD CONSTRAINT")
+            assert added == statement.count("NOT VALID"), f"{version} {name}"
+            validates = "VALIDATE CONSTRAINT" in statement
+            assert not (validates and "ADD CONSTRAINT" in text), f"{version} {name}"
+
+
+@pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
+@pytest.mark.parametrize("version", [0, migrate.OLDEST, 7, migrate.LATEST])
+def test_the_script_brings_any_version_up_to_date_in_psql(
+    empty_dsn: str, dsn: str, tmp_path: Path, version: int
+) -> None:
+    at_version(empty_dsn, version)
+    path = tmp_path / "synk.sql"
+    path.write_text(script.script())
+
+    for _ in range(2):
+        done = subprocess.run(
+            [PSQL, "--no-psqlrc", "--set", "ON_ERROR_STOP=on", "--file", path, empty_dsn],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+    assert catalog(empty_dsn) == catalog(dsn)
+    assert owners(empty_dsn) == owners(dsn)
+    with psycopg.connect(empty_dsn) as connection:
+        noted = connection.execute("SELECT version, name FROM synk.migration ORDER BY 1").fetchall()
+    assert [f"{number:03} {name}" for number, name in noted[1:]] == MIGRATIONS
+    storage = synk.PostgresStorage(empty_dsn)
+    assert storage.migrate(tell=pytest.fail) == []
+    insert(storage)
+    storage.close()
+
+
+@pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
+def test_the_script_stops_at_a_table_of_somebody_elses(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "synk.sql"
+    path.write_text(script.script("app"))
+    with server.database(migrated=False) as dsn, psycopg.connect(dsn, autocommit=True) as own:
+        own.execute("CREATE SCHEMA app; CREATE TABLE app.job (id int)")
+
+        done = subprocess.run(
+            [PSQL, "--no-psqlrc", "--set", "ON_ERROR_STOP=on", "--file", path, dsn],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+        assert done.returncode == 3
+        assert "not made by it" in done.stderr
+        assert own.execute("SELECT to_regclass('app.migration')").fetchone() == (None,)
