@@ -8,10 +8,19 @@ from datetime import datetime, timedelta, timezone
 
 import handlers
 import synk
-from engine import forking, memory, misbehaviour, observation, output, state
+from engine import forking, holding, memory, misbehaviour, observation, output, state
 from engine.acts import DEEDS, Act, ActJob, note
 
-__all__ = ["WORKERS", "forking", "memory", "misbehaviour", "observation", "output", "state"]
+__all__ = [
+    "WORKERS",
+    "forking",
+    "holding",
+    "memory",
+    "misbehaviour",
+    "observation",
+    "output",
+    "state",
+]
 
 
 class Actor(synk.Worker[Act]):

@@ -104,6 +104,12 @@ def moved_high(fd: int) -> int:
     return copy
 
 
+def trim_memory() -> None:
+    """Has the C library give back what it keeps for later, where it is one that can."""
+    with contextlib.suppress(AttributeError):
+        _libc().malloc_trim(ctypes.c_size_t(0))
+
+
 def line_buffer_stdio() -> None:
     """Has C's own stdout write whole lines at once, as a pipe otherwise keeps 4 KiB back."""
     libc = _libc()

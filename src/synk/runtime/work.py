@@ -27,6 +27,7 @@ from synk.job import Job
 from synk.runtime import packets
 from synk.runtime.account import Meter
 from synk.runtime.forked import end_as_script
+from synk.runtime.letting_go import Leftovers
 from synk.runtime.noting import WatchedAttempt, give_back
 from synk.runtime.restore import DeadMansTimer, ProcessState
 
@@ -57,7 +58,7 @@ _TRIFLE_NS: Final = 50_000
 """A job shorter than this, with others behind it in its frame, is taken to have left the process as
 it was until the next poke: looking takes some microseconds."""
 
-_INTERRUPTED: Final = b"a job was interrupted, perhaps in the middle of an import or with a lock"
+_INTERRUPTED: Final = "a job was interrupted, perhaps in the middle of an import or with a lock"
 """Nobody can tell what such an exception has left half done: the process runs no other job."""
 
 _STACK_FRAMES_MAX: Final = 200
@@ -98,6 +99,7 @@ class WorkerLoop:
         """Whether the page has limits that the last job's worker named."""
         self._running = 0
         """The number of the job whose code runs now; 0: only our own does."""
+        self._leftovers = Leftovers()
         self._obeyed = -1
         self._interrupted = False
         """Whether an exception was raised in the middle of a job's code, wherever that was."""
@@ -130,30 +132,41 @@ class WorkerLoop:
 
     def _serve(self) -> int:
         while packet := packets.receive(self._channel):
-            first, jobs = wire.decode_frame(packet)
-            last = first + len(jobs) - 1
-            for number, job in enumerate(jobs, first):
-                permit = os.read(self._permits, 1)
-                if permit == wire.VOID:
-                    self._tell()
-                    break
-                if not permit:
-                    return 0
-                wall_ns = self._run_job(number, job)
-                poke = time.monotonic_ns() - self._told_ns > _POKE_NS
-                if self._interrupted:
-                    packets.send(self._channel, wire.PROBLEM + _INTERRUPTED)
-                    return wire.REPLACE_ME
-                if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
-                    problem = self._state.restore() or self._output.restore()
-                    self._timer.restore()
-                    if problem is not None:
-                        packets.send(self._channel, wire.PROBLEM + problem.encode())
-                        return wire.REPLACE_ME
-                if poke or number == last:
-                    self._tell()
+            # Nothing of a frame is kept while the next one is waited for.
+            status = self._serve_frame(*wire.decode_frame(packet))
+            del packet
+            if status is not None:
+                return status
+            self._leftovers.settle()
             self._timer.rest()
         return 0
+
+    def _serve_frame(self, first: int, jobs: list[msgspec.Raw]) -> int | None:
+        """Runs the jobs of a frame; returns the exit status if there can be no more."""
+        last = first + len(jobs) - 1
+        for number, job in enumerate(jobs, first):
+            permit = os.read(self._permits, 1)
+            if permit == wire.VOID:
+                self._tell()
+                break
+            if not permit:
+                return 0
+            wall_ns = self._run_job(number, job)
+            poke = time.monotonic_ns() - self._told_ns > _POKE_NS
+            if self._interrupted:
+                return self._replaced(_INTERRUPTED)
+            if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
+                problem = self._state.restore() or self._output.restore()
+                self._timer.restore()
+                if problem is not None:
+                    return self._replaced(problem)
+            if poke or number == last:
+                self._tell()
+        return None
+
+    def _replaced(self, why: str) -> int:
+        packets.send(self._channel, wire.PROBLEM + why.encode())
+        return wire.REPLACE_ME
 
     def _tell(self) -> None:
         self._told_ns = time.monotonic_ns()
@@ -169,7 +182,7 @@ class WorkerLoop:
         self._timer.arm(started_ns / 1e9, queue.timeout_s)
         self._watched.begin(number, started_ns, queue.timeout_s)
         self._state.move(queue.nice, queue.cpus)
-        reply, error, job = None, None, None
+        reply, error, job, args = None, None, None, None
         try:
             handler = self._handlers[claimed.kind]
             args = self._decoded(handler, claimed.args)
@@ -186,6 +199,11 @@ class WorkerLoop:
         measure = self._measured(number, wall_ns)
         if error is not None:
             reply = self._failed(number, error, claimed, job, measure)
+            # In this order: the destructors of what it held are the job's code, too.
+            args = job = None
+            self._leftovers.drop(error)
+            error = None
+        self._leftovers.look(measure[3])
         self._finish(number, reply)
         return wall_ns
 
