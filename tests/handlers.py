@@ -176,9 +176,6 @@ class Misbehaver(synk.Worker[Misbehave]):
     def huge_result(self, job: synk.Job[Misbehave]) -> object:
         return "x" * 1_000_000
 
-    def nan_result(self, job: synk.Job[Misbehave]) -> object:
-        return float("nan")
-
     def loaded_modules(self, job: synk.Job[Misbehave]) -> object:
         return sorted(sys.modules)
 

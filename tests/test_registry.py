@@ -11,7 +11,8 @@ import pytest
 import handlers
 import synk
 import validated
-from synk.registry import Registry, encode_args
+from synk.arguments import encode_args
+from synk.registry import Registry
 
 
 @dataclass

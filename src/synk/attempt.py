@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from synk.errors import InvalidValue
+from synk.plain import json_text
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 NOTE_CHARACTERS_MAX: Final = 200
 CHECKPOINT_BYTES_MAX: Final = 64 * 1024
 """The largest checkpoint as JSON: larger state belongs into a file, whose name is checkpointed."""
-
-_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""JSON's escape, and not the text of one."""
 
 
 class Attempt:
@@ -68,11 +64,6 @@ def progress_text(done: float, total: float | None, note: str) -> bytes:
     return msgspec.json.encode({"done": done, "total": total, "note": note})
 
 
-def holds_nul(text: str) -> bool:
-    """Whether JSON text holds a NUL character, which PostgreSQL cannot store."""
-    return "\\u0000" in text and _NUL.search(text) is not None
-
-
 def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
     """Returns the JSON text of a checkpoint, or of another *field* of its size.
 
@@ -89,22 +80,6 @@ def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
             field, value, f"{len(encoded)} bytes of JSON, at most {CHECKPOINT_BYTES_MAX}"
         )
     return encoded
-
-
-def json_text(value: object) -> str:
-    """Returns JSON text that PostgreSQL can store and UTF-8 can carry.
-
-    Raises:
-        ValueError: there is none.
-    """
-    try:
-        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {error}") from None
-    if holds_nul(text):
-        raise ValueError("holds a NUL character, which PostgreSQL cannot store")
-    return text
 
 
 def _check_number(field: str, value: object) -> None:

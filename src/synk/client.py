@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from ulid import ULID
 
 from synk import cpus
+from synk.arguments import encode_args
 from synk.config import CleanerConfig, EngineConfig, QueueConfig
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.insertion import InsertOptions, NewJob, check_id, check_label
 from synk.log_thread import LogThread
 from synk.patience import Patience
-from synk.registry import Registry, encode_args
+from synk.registry import Registry
 from synk.runtime import place
 from synk.runtime.service import Service
 from synk.runtime.supervisor import Supervisor

@@ -27,6 +27,9 @@ DEFAULT_MAX_RETRIES: Final = 6
 _SMALLEST_ID: Final = 1
 _MAX_RETRIES_MAX: Final = 1_000_000
 
+_MADE_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__")
+_LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry")
+
 
 class JobArgs:
     """The base for a job's arguments when they are a plain dataclass.
@@ -43,9 +46,41 @@ class JobArgs:
     kind: ClassVar[str]
 
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+        for name, value in options.items():
+            if name in InsertOptions.__dataclass_fields__:
+                raise InvalidJob(
+                    name, value, f"is no matter of a class: insert with InsertOptions({name}=...)"
+                )
+            if name in _LIMITS:
+                raise InvalidJob(
+                    name, value, f"is no matter of the arguments: write @synk.worker({name}=...)"
+                )
         super().__init_subclass__(**options)
         if kind is not None:
             cls.kind = check_label("kind", kind)
+
+    def __init__(self, *values: object, **named: object) -> None:
+        # A dataclass has its own: this one is called where the decorator is missing.
+        JobArgs.check_declared(type(self))
+        super().__init__(*values, **named)
+
+    @staticmethod
+    def check_declared(args_type: type[JobArgs]) -> None:
+        """Checks that the fields of a class are known to be such.
+
+        Raises:
+            InvalidJob: nothing has made fields of what it declares.
+        """
+        own = vars(args_type)
+        if any(name in own for name in _MADE_FIELDS) or hasattr(args_type, "model_fields"):
+            return
+        fields = [n for n, t in own.get("__annotations__", {}).items() if "ClassVar" not in str(t)]
+        if fields or not any(hasattr(args_type, name) for name in _MADE_FIELDS):
+            raise InvalidJob(
+                "args",
+                args_type,
+                f"is no dataclass: write @dataclass above `class {args_type.__name__}`",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

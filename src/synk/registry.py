@@ -9,28 +9,21 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
-import json
-import math
 import sys
 import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-import msgspec
-
-from synk.attempt import holds_nul
+from synk.arguments import decoder_of, kind_of
 from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
-from synk.insertion import ARGS_BYTES_MAX, check_label
 from synk.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 A = TypeVar("A")
-
-_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class Worker(ABC, Generic[A]):
@@ -287,103 +280,19 @@ def named_bytes(method: str, value: object) -> int | None:
     return value
 
 
-def kind_of(args_type: object) -> str:
-    """Returns the kind of a type of arguments.
-
-    Raises:
-        InvalidJob: it has none, or one that cannot be a kind.
-    """
-    kind = getattr(args_type, "kind", None)
-    if not isinstance(kind, str):
-        raise InvalidJob(
-            "args", args_type, "has no class attribute kind (a ClassVar[str]); see synk.JobArgs"
-        )
-    return check_label("kind", kind)
-
-
-def encode_args(args: object) -> tuple[str, str]:
-    """Returns the kind and the JSON text of a job's arguments.
-
-    Raises:
-        InvalidJob: they have no kind, are not JSON (NaN, a set's order, an open file, ...), hold
-            a NUL character, or are larger than 1 MiB.
-    """
-    kind = kind_of(type(args))
-    if isinstance(args, type):
-        raise InvalidJob("args", args, "give an instance, not the class")
-    text = _json_text(args)
-    if not text.startswith("{"):
-        raise InvalidJob("args", args, "must become a JSON object")
-    size = len(text) if text.isascii() else len(text.encode())
-    if size > ARGS_BYTES_MAX:
-        raise InvalidJob("args", args, f"{size} bytes of JSON, at most {ARGS_BYTES_MAX}")
-    if "null" in text:
-        # Both msgspec and pydantic write NaN so.
-        _check_values("args", _plain(args))
-    if holds_nul(text):
-        _check_values("args", json.loads(text))
-    return kind, text
-
-
-def _json_text(args: object) -> str:
-    dump = getattr(args, "model_dump_json", None)
-    try:
-        if dump is not None:
-            return dump()
-        return _encode_json(args).decode()
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidJob("args", args, f"is not JSON: {error}") from None
-
-
-def _plain(args: object) -> object:
-    """Returns what became JSON, before it did."""
-    dump = getattr(args, "model_dump", None)
-    return msgspec.to_builtins(args) if dump is None else dump()
-
-
-def _check_values(path: str, value: object) -> None:
-    """Looks for what JSON text hides, or PostgreSQL refuses."""
-    match value:
-        case dict():
-            for key, item in typing.cast("dict[object, object]", value).items():
-                _check_values(path, key)
-                _check_values(f"{path}.{key}", item)
-        case list() | tuple() | set() | frozenset():
-            for index, item in enumerate(typing.cast("typing.Iterable[object]", value)):
-                _check_values(f"{path}[{index}]", item)
-        case str() if "\x00" in value:
-            raise InvalidJob(path, value, "holds a NUL character, which PostgreSQL cannot store")
-        case float() if not math.isfinite(value):
-            raise InvalidJob(path, value, "is not JSON: it is no finite number")
-        case _:
-            pass
-
-
 def _handler(item: Worker[Any]) -> Handler:
     args_type = item.args_type
     try:
-        kind = kind_of(args_type)
+        kind, decode = kind_of(args_type), decoder_of(args_type)
     except InvalidJob as error:
         raise ConfigurationError("workers", item, str(error)) from None
     return Handler(
         kind,
         item,
-        _decoder(item, args_type),
+        decode,
         names_limits=any(map(item.names, ("timeout", "soft_timeout", "max_rss"))),
         names_retry=item.names("next_retry"),
     )
-
-
-def _decoder(item: Worker[Any], args_type: Any) -> Callable[[str], Any]:
-    validate = getattr(args_type, "model_validate_json", None)
-    if validate is not None:
-        return validate
-    try:
-        return msgspec.json.Decoder(args_type).decode
-    except TypeError as error:
-        raise ConfigurationError(
-            "workers", item, f"{args_type} cannot be decoded: {error}"
-        ) from None
 
 
 def _args_type_of(function: Callable[..., Any]) -> Any:

@@ -13,7 +13,8 @@ from hypothesis.strategies import SearchStrategy
 
 from faults.typed import Everything, everything
 from servers import Server
-from synk.registry import Registry, encode_args
+from synk.arguments import encode_args
+from synk.registry import Registry
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import claim, new_job
 

@@ -68,6 +68,19 @@ def test_d13_arguments_that_cannot_be_decoded_are_a_failed_attempt_and_hold_nobo
     assert row.errors[0].cause is Cause.DECODE
 
 
+def test_d13_arguments_that_are_null_are_the_types_defaults(
+    dsn: str, connection: psycopg.Connection
+) -> None:
+    plain = put_first(connection, "noop", "name, args", "'null', 'null'")
+    lacking = put_first(connection, "typed", "name, max_attempts, args", "'null', 1, 'null'")
+    with supervised(dsn) as client:
+        assert ended(client, plain).state is JobState.COMPLETED
+        (error,) = ended(client, lacking).errors
+
+    assert error.cause is Cause.DECODE
+    assert "count" in error.error
+
+
 @pytest.mark.parametrize("column", STRANGE)
 def test_d13_a_row_with_a_strange_value_runs_as_any_other(
     dsn: str, connection: psycopg.Connection, column: str

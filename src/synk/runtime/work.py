@@ -19,11 +19,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from synk import failure, registry
-from synk.attempt import json_text
+from synk.arguments import from_null
 from synk.core import wire
 from synk.core.messages import Reply, Request
 from synk.errors import JobCancelled, SoftTimeout
 from synk.job import Job
+from synk.plain import json_text
 from synk.runtime import packets
 from synk.runtime.account import Meter
 from synk.runtime.forked import end_as_script
@@ -237,6 +238,12 @@ class WorkerLoop:
     def _decoded(self, handler: Handler, args: str) -> Any:
         try:
             return handler.decode(args)
+        except Exception:  # noqa: BLE001 - a type's own code can raise anything
+            return self._decoded_null(handler, args)
+
+    def _decoded_null(self, handler: Handler, args: str) -> Any:
+        try:
+            return from_null(handler.decode, args)
         except Exception as error:
             raise _NotDecoded from error
 
