@@ -40,6 +40,19 @@ OLDEST: Final = 5
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]
 """Those of the table in which migrations are noted."""
 
+_GO_COLUMNS: Final = (
+    *("id bigint", "name text", "state job_state", "attempt smallint", "max_attempts smallint"),
+    *("attempted_at timestamptz", "created_at timestamptz", "finalized_at timestamptz"),
+    *("scheduled_at timestamptz", "depends_on bigint[]", "priority smallint", "args jsonb"),
+    *("attempted_by text[]", "errors jsonb[]", "kind text", "queue text"),
+)
+"""Those of the table that the Go package of the same name makes."""
+
+_GO_STATES: Final = ("available", "cancelled", "completed", "running", "scheduled", "pending")
+
+_AFTER_THE_TABLE: Final = "-- One index a question."
+"""What comes behind its columns in 001_jobs.sql."""
+
 _NOTHING: Final = -1
 """The version of a schema in which nothing is noted."""
 
@@ -74,7 +87,10 @@ def apply(
     patient = Patient(connection, schema, tell, patience_s)
     applied: list[str] = []
     with _told_notices(connection, tell):
-        if _checked_version(connection, schema, up_to) == _NOTHING:
+        done = _checked_version(connection, schema, up_to)
+        if done == _NOTHING and is_of_go(connection, schema):
+            applied += patient.run(partial(_adopt, connection, schema))
+        elif done == _NOTHING:
             patient.run(lambda: connection.execute(base[2]))
         for version, name, text in numbered:
             step = partial(_apply_one, connection, schema, version, name, text)
@@ -94,6 +110,17 @@ def _apply_one(
     connection.execute(belong(schema, version).encode())
     connection.execute(sql.migration_note(schema), (version, name))
     return True
+
+
+def _adopt(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    """Makes of the Go package's table the one that synk makes, in one transaction with the rest."""
+    base, first, *others = sql.migrations(schema)
+    connection.execute(base[2])
+    rest = first[2].partition(_AFTER_THE_TABLE)[2]
+    adopted = sql.statement("adopt", schema) + _AFTER_THE_TABLE + rest
+    for version, name, text in [(*first[:2], adopted), *others]:
+        _apply_one(connection, schema, version, name, text)
+    return [f"{version:03} {name}" for version, name, _ in [first, *others]]
 
 
 def check_not_newer(version: int, schema: str) -> int:
@@ -122,14 +149,18 @@ def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: in
     """
     version = check_not_newer(_version(connection, schema), schema)
     if version < up_to:
-        _check_rights(connection, schema, version)
+        adopts = version == _NOTHING and is_of_go(connection, schema)
+        _check_rights(connection, schema, changes=adopts or version > 0)
         names = made(schema, up_to).without(made(schema, version))
-        if others := _others(connection, schema, names):
+        others = _others(connection, schema, names)
+        if adopts:
+            others = [name for name in others if name not in ("table job", "type job_state")]
+        if others:
             raise ConfigurationError(
                 "schema",
                 schema,
-                f"has {', '.join(others)}, not made by synk: give synk a schema of its own, such "
-                "as --schema synk; nothing was changed",
+                f"has {', '.join(others)}, not made by synk, nor by the Go package as it makes "
+                "them: give synk a schema of its own with --schema; nothing was changed",
             )
     return version
 
@@ -152,6 +183,30 @@ def _version(connection: psycopg.Connection[Any], schema: str) -> int:
     if any(noted[version] != known[version] for version in noted.keys() & known.keys() - {0}):
         return _NOTHING
     return max(noted, default=0)
+
+
+def is_of_go(connection: psycopg.Connection[Any], schema: str) -> bool:
+    """Whether the table of jobs is the one that the Go package makes."""
+    columns = _rows(
+        connection,
+        "SELECT a.attname || ' ' || CASE WHEN t.typelem <> 0 AND t.typlen = -1"
+        " THEN format_type(a.atttypid, NULL) WHEN t.typname = 'int8' THEN 'bigint'"
+        " WHEN t.typname = 'int2' THEN 'smallint' ELSE t.typname END"
+        " FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid"
+        " JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = 'job' AND c.relkind = 'r' AND a.attnum > 0"
+        " AND NOT a.attisdropped",
+        (schema,),
+    )
+    states = _rows(
+        connection,
+        "SELECT e.enumlabel FROM pg_enum AS e JOIN pg_type AS t ON t.oid = e.enumtypid"
+        " JOIN pg_namespace AS n ON n.oid = t.typnamespace"
+        " WHERE n.nspname = %s AND t.typname = 'job_state' ORDER BY e.enumsortorder",
+        (schema,),
+    )
+    found = (sorted(name for (name,) in columns), tuple(name for (name,) in states))
+    return found == (sorted(_GO_COLUMNS), _GO_STATES)
 
 
 def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> list[str]:
@@ -182,7 +237,7 @@ def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> li
     return [name for (name,) in found]
 
 
-def _check_rights(connection: psycopg.Connection[Any], schema: str, version: int) -> None:
+def _check_rights(connection: psycopg.Connection[Any], schema: str, *, changes: bool) -> None:
     quoted = f'"{schema}"'
     ((me, is_there, may_make, may_use, owner, owns),) = _rows(
         connection,
@@ -199,7 +254,7 @@ def _check_rights(connection: psycopg.Connection[Any], schema: str, version: int
         needs, remedy = f"make schema {schema}", f"CREATE SCHEMA {quoted} AUTHORIZATION {me}"
     elif is_there and not may_use:
         needs, remedy = f"create in it: {schema}", f"GRANT USAGE, CREATE ON SCHEMA {quoted} TO {me}"
-    elif version > 0 and owner is not None and not owns:
+    elif changes and owner is not None and not owns:
         needs, remedy = f"change the tables of {owner} in {schema}", f"GRANT {owner} TO {me}"
     else:
         return
@@ -217,7 +272,8 @@ def belong(schema: str, version: int) -> str:
     Functions that have their owner's rights reach the tables of that owner only; and they are for
     the table's triggers, for nobody to call.
     """
-    new = made(schema, version).without(made(schema, version - 1))
+    # With the first comes what was made before it.
+    new = made(schema, version).without(made(schema, version - 1 if version > 1 else _NOTHING))
     names = [("TABLE", f'"{schema}".{name}') for name in new.tables]
     names += [("FUNCTION", f'"{schema}".{name}') for name in new.functions]
     names += [("TYPE", f'"{schema}".{name}') for name in new.types]
