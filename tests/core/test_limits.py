@@ -280,6 +280,52 @@ def test_a_killed_job_says_where_it_was(world: World) -> None:
     )
 
 
+LIBRARY = """Current thread 0x1 (most recent call first):
+  File "/usr/lib/python3.12/ctypes/__init__.py", line 519 in string_at
+  File "<frozen importlib._bootstrap>", line 488 in _call
+  File "/venv/lib/python3.12/site-packages/PIL/Image.py", line 900 in resize
+"""
+OWN = '  File "/app/thumbs.py", line 41 in cut\n'
+INSTALLED = '  File "/venv/lib/python3.12/site-packages/shop/thumbs.py", line 7 in cut\n'
+OTHER_THREAD = '\nThread 0x2 (most recent call first):\n  File "/app/poll.py", line 3 in poll\n'
+
+
+@pytest.mark.parametrize(
+    ("stack", "place"),
+    [
+        (LIBRARY + OWN + OWN.replace("41", "99"), "cut at thumbs.py:41"),
+        (LIBRARY + OWN + LIBRARY.partition("\n")[2] + OTHER_THREAD, "cut at thumbs.py:41"),
+        # The application itself is installed.
+        (LIBRARY + INSTALLED, "cut at thumbs.py:7"),
+        (LIBRARY + INSTALLED + OTHER_THREAD, "cut at thumbs.py:7"),
+        ("\n".join(LIBRARY.splitlines()[:2]), "string_at at __init__.py:519"),
+    ],
+)
+def test_where_a_killed_job_was_is_told_by_the_users_own_code(
+    world: World, stack: str, place: str
+) -> None:
+    world.claim(job(1))
+    world.begin(0)
+    world.advance(11.0)
+
+    world.exit(0, m.Exit(code=-12, signal="SIGUSR2", stack=stack))
+
+    assert error_of(world, 1).error.endswith(f"; it was in {place}")
+
+
+def test_a_kill_is_recorded_as_the_sigkill_that_it_is(world: World) -> None:
+    for number, exit_ in enumerate(
+        (m.Exit(code=-12, signal="SIGUSR2"), m.Exit(code=-9, signal="SIGKILL"))
+    ):
+        world.claim(job(number))
+        world.begin(0)
+        world.advance(11.0)
+        world.exit(0, exit_)
+        world.ready(0)
+
+        assert error_of(world, number).signal == "SIGKILL"
+
+
 def test_a_pool_that_once_worked_never_gives_up(world: World) -> None:
     for _ in range(20):
         world.exit(0, m.Exit(code=1, problem="no memory"))

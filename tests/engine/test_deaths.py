@@ -157,7 +157,7 @@ def test_a_crash_among_many_threads_leaves_the_stack_of_the_job(client: synk.Cli
     assert "in segv_among_threads\n" in own
     assert (C_STACK in own) == hasattr(faulthandler, "dump_c_stack")
     assert "in wait\n" in others
-    assert "; it was in string_at at " in error.error
+    assert "; it was in segv at misbehaviour.py:" in error.error
 
 
 def test_a_job_that_crashed_three_times_is_poison_whatever_its_retries(

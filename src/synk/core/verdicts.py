@@ -23,6 +23,17 @@ _NO_STACK: Final = (
     "closed descriptors, or been stuck in the kernel"
 )
 
+_STACK: Final = "SIGUSR2"
+"""What a worker that is killed dies of where it could write its stack before."""
+
+_LIBRARY: Final = re.compile(
+    r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+t?)?/|/python3\d+\.zip/|^<"
+)
+"""In the file names of code that is nobody's own: the standard library's, and what is installed."""
+
+_INSTALLED: Final = re.compile(r"^.*/(?:site|dist)-packages/[^/]+")
+"""Where an installed package is, or a module."""
+
 _ALARM: Final = "SIGALRM"
 """What a worker's own timer ends it with when its supervisor does not: see `synk.runtime.work`."""
 
@@ -70,14 +81,16 @@ def ended_by_death(
     else:
         cause, text = _why(reason, exit_, ran_s, limit)
         verdict = Verdict.CANCELLED if cause is Cause.CANCELLED else Verdict.FAILED
+        is_killed = reason is not None and exit_.signal == _STACK
         crashed = reason is None and cause is not Cause.TIMEOUT
         error = AttemptError(
             attempt=job.attempt,
             error=text + _place(exit_.stack),
             cause=cause,
+            # What a kill looks like to others; that it was asked for its stack first is our affair.
             trace=exit_.stack or ("" if reason is None else _NO_STACK),
             exit_code=exit_.code if exit_.signal is None else None,
-            signal=exit_.signal,
+            signal="SIGKILL" if is_killed else exit_.signal,
             duration_s=ran_s,
             cpu_s=exit_.usage.cpu_us / 1e6,
             system_s=exit_.usage.system_us / 1e6,
@@ -178,9 +191,28 @@ def _place(stack: str) -> str:
     if "Current thread 0x" not in stack and stack.count("Thread 0x") > 1:
         # A hundred threads are all that is shown, or it is none of Python's that crashed.
         return ""
-    # Of several threads the job's comes first.
-    frame = _FRAME.search(stack)
+    frame = _frame_of_user(stack)
     if frame is None:
         return ""
     file = frame["file"].rpartition("/")[2]
     return f"; it was in {frame['function']} at {file}:{frame['line']}"
+
+
+def _frame_of_user(stack: str) -> re.Match[str] | None:
+    """Returns the innermost frame that the job's author knows; if there is none, the innermost.
+
+    That is code which is not installed, or else code of the handler's own package.
+    """
+    # Of several threads the job's comes first, and its parts end with an empty line.
+    frames = list(_FRAME.finditer(stack.partition("\n\n")[0])) or list(_FRAME.finditer(stack))
+    if not frames:
+        return None
+    own = [frame for frame in frames if not _LIBRARY.search(frame["file"])]
+    if not own and (package := _INSTALLED.match(frames[-1]["file"])):
+        root = package[0]
+        own = [
+            frame
+            for frame in frames
+            if frame["file"] == root or frame["file"].startswith(f"{root}/")
+        ]
+    return (own or frames)[0]
