@@ -60,7 +60,7 @@ CREATE INDEX job_reverse_deps_idx ON job USING gin (depends_on)
     WHERE array_length(depends_on, 1) > 0;
 """
 
-ERROR: Final = (
+E: Final = (
     """'{"at": "2026-01-25T11:42:15.123456789-03:00", "attempt": 1, "error": "no disk","""
     """ "trace": "goroutine 7 [running]:", "extra": 1}'::jsonb"""
 )
@@ -70,12 +70,12 @@ INSERT INTO job (id, state, attempt, max_attempts, attempted_at, finalized_at, s
                  depends_on, attempted_by, errors, name, kind, args) VALUES
 (1, 'completed', 1, 7, now(), now(), now(), '{{}}', '{{GO}}', '{{}}', 'done', 'noop', NULL),
 (2, 'available', 0, 7, NULL, NULL, now(), NULL, NULL, '{{}}', 'due', 'noop', '{{}}'),
-(3, 'available', 1, 7, now(), NULL, now(), '{{}}', '{{GO}}', ARRAY[{ERROR}], 'again', 'noop', '{{}}'),
-(4, 'scheduled', 0, 7, NULL, NULL, now() + interval '1 h', '{{}}', NULL, '{{}}', 'later', 'noop', '{{}}'),
-(5, 'scheduled', 0, 7, NULL, NULL, now() - interval '1 h', '{{}}', NULL, '{{}}', 'past', 'noop', '{{}}'),
+(3, 'available', 1, 7, now(), NULL, now(), '{{}}', '{{GO}}', ARRAY[{E}], 'again', 'noop', '{{}}'),
+(4, 'scheduled', 0, 7, NULL, NULL, now() + '1 h', '{{}}', NULL, '{{}}', 'later', 'noop', '{{}}'),
+(5, 'scheduled', 0, 7, NULL, NULL, now() - '1 h', '{{}}', NULL, '{{}}', 'past', 'noop', '{{}}'),
 (6, 'pending', 0, 7, NULL, NULL, now(), '{{}}', NULL, '{{}}', 'held', 'noop', '{{}}'),
-(7, 'running', 2, 2, now(), NULL, now(), '{{}}', '{{GO,GO}}', ARRAY[{ERROR}], 'ran', 'noop', '{{}}'),
-(8, 'cancelled', 2, 2, now(), NULL, now(), '{{}}', '{{GO,GO}}', ARRAY[{ERROR}], 'failed', 'noop', '{{}}'),
+(7, 'running', 2, 2, now(), NULL, now(), '{{}}', '{{GO,GO}}', ARRAY[{E}], 'ran', 'noop', '{{}}'),
+(8, 'cancelled', 2, 2, now(), NULL, now(), '{{}}', '{{GO,GO}}', ARRAY[{E}], 'over', 'noop', '{{}}'),
 (9, 'cancelled', 0, 7, NULL, now(), now(), '{{}}', NULL, '{{}}', 'unwanted', 'noop', '{{}}'),
 (10, 'available', 0, 7, NULL, NULL, now(), '{{1}}', NULL, '{{}}', 'free', 'noop', '{{}}'),
 (11, 'available', 0, 7, NULL, NULL, now(), '{{1,2}}', NULL, '{{}}', 'behind', 'noop', '{{}}'),
