@@ -23,7 +23,7 @@ import msgspec
 from synk import failure
 from synk.core import wire
 from synk.registry import Registry
-from synk.runtime import linux, loading, packets, place
+from synk.runtime import job_log, linux, loading, packets, place
 from synk.runtime.forked import Forks
 from synk.runtime.noting import OutputEnd, give_back
 from synk.runtime.restore import reseed
@@ -111,6 +111,8 @@ def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> in
         output=writing,
     )
     forks.let_go = loop.let_go
+    # After all that the jobs' modules and `on_worker_start` may have configured.
+    job_log.install(setup.log_level, lambda: loop.job)
     channel.send(wire.READY)
     return loop.run()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from synk.errors import ConfigurationError
+from synk.runtime import job_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Where the jobs' table is, for `Job.complete_tx`."""
     no_new_privileges: bool = True
     rlimits: dict[str, int] = {}
+    log_level: int | None = None
+    """What is shown of the jobs' logs, where their modules do not say it; None: as Python does."""
 
 
 def setup_of(
@@ -79,6 +82,7 @@ def setup_of(
         schema=schema,
         no_new_privileges=config.no_new_privileges,
         rlimits=dict(config.rlimits),
+        log_level=job_log.level_of_program(),
     )
 
 

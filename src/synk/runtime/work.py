@@ -101,6 +101,8 @@ class WorkerLoop:
         self._running = 0
         """The number of the job whose code runs now; 0: only our own does."""
         self._leftovers = Leftovers()
+        self.job: ClaimedJob | None = None
+        """The job that runs, or the one before."""
         self._obeyed = -1
         self._interrupted = False
         """Whether an exception was raised in the middle of a job's code, wherever that was."""
@@ -178,7 +180,7 @@ class WorkerLoop:
     def _run_job(self, number: int, encoded: msgspec.Raw) -> int:
         """Runs one job; returns what it took in nanoseconds."""
         started_ns = self._begin(number)
-        claimed = wire.decode_job(encoded)
+        self.job = claimed = wire.decode_job(encoded)
         queue = self._setup.queues[claimed.queue]
         self._timer.arm(started_ns / 1e9, queue.timeout_s)
         self._watched.begin(number, started_ns, queue.timeout_s)
