@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from synk.errors import InvalidValue
+from synk.errors import InvalidValue, JobCancelled, SoftTimeout
 from synk.plain import json_text
 
 if TYPE_CHECKING:
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 NOTE_CHARACTERS_MAX: Final = 200
 CHECKPOINT_BYTES_MAX: Final = 64 * 1024
 """The largest checkpoint as JSON: larger state belongs into a file, whose name is checkpointed."""
+
+
+_EXACT: Final = 2**53
+"""Up to here every reader of JSON has the same whole numbers."""
+_LARGEST: Final = 10**300
 
 
 class Attempt:
@@ -29,6 +36,8 @@ class Attempt:
     progress: bytes | None = None
     checkpoint: bytes | None = None
     """What was noted last, as JSON text."""
+    told: set[tuple[str, type]] | None = None
+    """Of which fields and types of values it was said that they cannot be noted."""
 
     @property
     def deadline(self) -> dt.datetime | None:
@@ -40,6 +49,19 @@ class Attempt:
         """Whether somebody has asked to cancel it."""
         return False
 
+    def refuse(self, error: InvalidValue) -> None:
+        """Says in the job's output what could not be noted; once of each field and problem."""
+        kind = (error.field, type(error.value))
+        told = self.told
+        if told is None:
+            told = self.told = set()
+        if kind in told:
+            return
+        told.add(kind)
+        # A job may have closed it, or put anything in its place.
+        with contextlib.suppress(Exception):
+            print(f"synk: not noted: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
     def note_progress(self, text: bytes) -> None:
         """Notes how far it is."""
         self.progress = text
@@ -49,19 +71,19 @@ class Attempt:
         self.checkpoint = text
 
 
-def progress_text(done: float, total: float | None, note: str) -> bytes:
-    """Returns the JSON text of a progress.
+def progress_text(done: object, total: object, note: object) -> bytes:
+    """Returns the JSON text of a progress; a total that is no number is left out.
 
     Raises:
-        InvalidValue: a number is none or not finite, or *note* is no string.
+        InvalidValue: *done* is no number, or not finite.
     """
-    _check_number("done", done)
-    if total is not None:
-        _check_number("total", total)
-    if not isinstance(note, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidValue("note", note, "must be a string")
-    note = note[:NOTE_CHARACTERS_MAX].replace("\x00", "\u2400").encode(errors="replace").decode()
-    return msgspec.json.encode({"done": done, "total": total, "note": note})
+    return msgspec.json.encode(
+        {
+            "done": _number("done", done),
+            "total": None if total is None else _number("total", total),
+            "note": _text(note),
+        }
+    )
 
 
 def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
@@ -82,8 +104,32 @@ def checkpoint_text(value: object, field: str = "checkpoint") -> bytes:
     return encoded
 
 
-def _check_number(field: str, value: object) -> None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53:
-        return
-    # NaN comes here too: it is not below anything.
-    raise InvalidValue(field, value, "must be a finite number below 2^53")
+def _number(field: str, value: object) -> float:
+    """Returns a number as JSON has it, by the rule of `synk.plain`."""
+    if type(value) is int and -_EXACT < value < _EXACT:
+        return value
+    try:
+        number = msgspec.json.decode(json_text(value))
+        if isinstance(number, str):
+            # Numbers of any length travel as text; but only they have become one.
+            number = float(value) if hasattr(type(value), "__float__") else None  # pyright: ignore[reportArgumentType]
+    except (ValueError, OverflowError):
+        number = None
+    if isinstance(number, (int, float)) and not isinstance(number, bool):
+        if -_EXACT < number < _EXACT:
+            return number
+        if abs(number) < _LARGEST:
+            return float(number)
+    raise InvalidValue(field, value, "must be a finite number")
+
+
+def _text(note: object) -> str:
+    if type(note) is not str:
+        try:
+            note = "" if note is None else str.__str__(str(note))
+        except (JobCancelled, SoftTimeout, KeyboardInterrupt):
+            raise
+        except BaseException:  # noqa: BLE001 - it is only a note
+            note = f"a {type(note).__name__}"
+    text = note[:NOTE_CHARACTERS_MAX].replace("\x00", "\u2400")
+    return text.encode(errors="replace").decode()

@@ -151,7 +151,7 @@ class RemoteError(Exception):
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide the real problem
+    except BaseException as error:  # noqa: BLE001 - a broken __repr__ must not hide the real problem
         text = f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
     if len(text) > _SHOWN_CHARACTERS:
         return text[: _SHOWN_CHARACTERS - 1] + "…"

@@ -22,19 +22,40 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from synk.attempt import Attempt, checkpoint_text, progress_text
-from synk.claim import Fence
-from synk.errors import LeaseLost
+from synk.claim import ClaimedJob, Fence
+from synk.errors import InvalidValue, LeaseLost
 from synk.failure import AttemptError
 from synk.row import JobState, Priority
 
 if TYPE_CHECKING:
-    from synk.claim import ClaimedJob
     from synk.row import Json
 
 T = TypeVar("T")
+
+_ATTEMPTS: Final = 7
+
+
+def _made_up(args: object) -> ClaimedJob:
+    """Returns the claim of a job that is in no table, in a test of its handler."""
+    kind = getattr(type(args), "kind", "")
+    now_s = dt.datetime.now(dt.UTC).timestamp()
+    return ClaimedJob(
+        id=1,
+        attempt=1,
+        kind=kind if isinstance(kind, str) else "",
+        priority=Priority.MEDIUM,
+        scheduled_at=now_s,
+        max_attempts=_ATTEMPTS,
+        uncounted=0,
+        name="test",
+        created_at=now_s,
+        attempted_at=now_s,
+        args="{}",
+        history=None,
+    )
 
 
 def _time(seconds: float) -> dt.datetime:
@@ -45,14 +66,16 @@ class Job(Generic[T]):
     """What a handler gets: its arguments, what the row says of it, and ways to tell how far it is.
 
     It is a snapshot of the claim. Nothing here talks to the database: a worker has no connection.
+    To test a handler alone, call it with ``synk.Job(None, args, "me")``: the first attempt of a job
+    with the id 1, which no table has.
     """
 
     __slots__ = ("_attempt", "_claimed", "_client_id", "_history", "args")
 
     def __init__(
-        self, claimed: ClaimedJob, args: T, client_id: str, attempt: Attempt | None = None
+        self, claimed: ClaimedJob | None, args: T, client_id: str, attempt: Attempt | None = None
     ) -> None:
-        self._claimed = claimed
+        self._claimed = _made_up(args) if claimed is None else claimed
         self._client_id = client_id
         self._history: dict[str, Any] | None = None
         self._attempt = Attempt() if attempt is None else attempt
@@ -159,14 +182,19 @@ class Job(Generic[T]):
         about once a second, and what was noted before a kill is stored too.
 
         Args:
-            done: how much is done, in any unit.
+            done: how much is done, in any unit; numpy's numbers and the like are numbers too.
             total: how much there is in all, if known.
             note: a few words; 200 characters are kept.
 
-        Raises:
-            InvalidValue: a number is none or not finite.
+        It never fails a job: a number that is none, or not finite, is not noted, and the job's
+        output says so once.
         """
-        self._attempt.note_progress(progress_text(done, total, note))
+        try:
+            text = progress_text(done, total, note)
+        except InvalidValue as error:
+            self._attempt.refuse(error)
+        else:
+            self._attempt.note_progress(text)
 
     def checkpoint(self, value: object) -> None:
         """Notes where the next attempt may go on, if this one does not end well.
@@ -174,12 +202,15 @@ class Job(Generic[T]):
         The next attempt finds the latest as `last_checkpoint`, also if this one is killed.
 
         Args:
-            value: what JSON can hold, at most 64 KiB of it.
-
-        Raises:
-            InvalidValue: it is not JSON, or too large.
+            value: what JSON can hold by the rule in `synk.plain`, at most 64 KiB of it. What cannot
+                be noted fails no job: the one before it stays, and the job's output says so once.
         """
-        self._attempt.note_checkpoint(checkpoint_text(value))
+        try:
+            text = checkpoint_text(value)
+        except InvalidValue as error:
+            self._attempt.refuse(error)
+        else:
+            self._attempt.note_checkpoint(text)
 
     @property
     def fence(self) -> Fence:

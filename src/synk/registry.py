@@ -35,7 +35,11 @@ class Worker(ABC, Generic[A]):
 
     @abstractmethod
     def work(self, job: Job[A]) -> object | None:
-        """Does the job. What it returns is stored as JSON; an exception is a failed attempt."""
+        """Does the job. What it returns is stored as JSON; an exception is a failed attempt.
+
+        `synk.plain` has the rule of what becomes what. A result that has no place in JSON, such as
+        a lock or a generator, or has more than 64 KiB, is a failed attempt too.
+        """
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override
         """Returns how long this attempt may run, up to 30 days; None: the queue's `job_timeout`."""

@@ -98,12 +98,14 @@ def test_a_cancelled_job_keeps_its_checkpoint(client: synk.Client, tmp_path: Pat
     assert row.checkpoint == {"page": 2, "seen": ["a", None, 1.5]}
 
 
-def test_what_cannot_be_noted_is_refused_in_the_job(client: synk.Client) -> None:
+def test_what_cannot_be_noted_fails_no_job_and_is_said_once_in_its_output(
+    client: synk.Client,
+) -> None:
     row = run(client, "refuse_notes")
 
-    assert row.state is JobState.COMPLETED
-    assert isinstance(row.result, list)
-    shown = ["finite number", "is not JSON", "at most 65536", "NUL character"]
-    assert [part in str(refused) for part, refused in zip(shown, row.result, strict=True)] == (
-        [True] * 4
-    )
+    assert row.progress == synk.row.Progress(3, 4, "kept")
+    assert row.checkpoint == "kept"
+    (error,) = row.errors
+    assert error.error.startswith("RuntimeError")
+    for said in ("finite number", "is not JSON", "at most 65536", "NUL character"):
+        assert error.output.count(said) == 1

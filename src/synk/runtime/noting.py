@@ -68,6 +68,7 @@ class WatchedAttempt(Attempt):
         """The next job runs."""
         self.number = number
         self._ends_ns = started_ns + int(timeout_s * 1e9)
+        self.told = None
         if self.is_used:
             self._progress.clear()
             self._checkpoint.clear()
