@@ -217,6 +217,7 @@ class ModelStorage:
         owner: UUID,
         claim_seq: int,
         after: Mapping[int, Mark] | None = None,
+        bytes_max: int | None = None,
     ) -> list[ClaimedJob]:
         marks = after or {}
         with self._call():
@@ -234,7 +235,14 @@ class ModelStorage:
                 > marks.get(int(entry.row.priority), (float("-inf"), 0))
             ]
             due.sort(key=lambda e: (e.row.priority, e.row.scheduled_at, e.row.id))
-            return [self._claim(entry, owner, claim_seq) for entry in due[:limit]]
+            claimed: list[ClaimedJob] = []
+            weight = 0
+            for entry in due[:limit]:
+                if bytes_max is not None and weight >= bytes_max:
+                    break
+                claimed.append(self._claim(entry, owner, claim_seq))
+                weight += len(claimed[-1].args) + len(claimed[-1].history or "")
+            return claimed
 
     def _claim(self, entry: Entry, owner: UUID, claim_seq: int) -> ClaimedJob:
         entry.owner, entry.claim_seq = owner, claim_seq

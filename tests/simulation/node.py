@@ -237,7 +237,8 @@ class Node:
             self._flush_until = self.schedule.now + FLUSH_S
             self._actors["end"].wake()
             return None
-        self._claims.set_demand(self.pool.demand(), self.pool.urgent(), self.pool.claims)
+        pool = self.pool
+        self._claims.set_demand(pool.demand(), pool.urgent(), pool.claims, pool.rooms())
         return self._seconds_to_the_next_turn()
 
     def _seconds_to_the_next_turn(self) -> float | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from synk.core import lateness, wire
 from synk.core.backlog import Backlog
+from synk.core.burden import Burden
 from synk.core.demand import Demand
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
@@ -102,6 +103,7 @@ class Pool:
         self._ledger = Ledger(self.queues, self.estimates, limited)
         self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates, limited)
         self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
+        self._burden = Burden(self.slots, self.queues)
         self.draining = False
         self.fenced = False
         """The lease is not renewed: nothing runs, and nothing is given out."""
@@ -187,8 +189,12 @@ class Pool:
         """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
         if self.draining or self.fenced:
             return {}
-        wanted = {name: self._demand.of(name) for name in self.queues}
+        wanted = {name: self._demand.of(name) for name, room in self.rooms().items() if room > 0}
         return {name: count for name, count in wanted.items() if count > 0}
+
+    def rooms(self) -> dict[str, int]:
+        """Returns how many bytes of jobs of each queue may be claimed now."""
+        return {name: self._burden.room(name) for name in self.queues}
 
     def urgent(self) -> dict[str, Urgent]:
         """Returns what is wanted beyond that, of jobs that would overtake those at hand."""
@@ -253,6 +259,7 @@ class Pool:
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
         self._ids |= ids
+        self._burden.take(jobs)
         for job in jobs:
             self.backlog.append(job)
 
@@ -477,9 +484,14 @@ class Pool:
         if not self._ids_are_sure:
             self._ids = {fence.id for fence in self.held()}
             self._ids_are_sure = True
+            self._burden.keep(self._ids)
         elif settle is not None:
-            self._ids.difference_update([job.id for job, _, _ in settle.successes])
-            self._ids.difference_update([ended.job.id for ended in settle.ended])
+            for over in (
+                [job.id for job, _, _ in settle.successes],
+                [ended.job.id for ended in settle.ended],
+            ):
+                self._ids.difference_update(over)
+                self._burden.drop(over)
         commands, self._commands = self._commands, []
         # First: what is over must be told also if the shell fails at one of the others.
         return commands if settle is None else [settle, *commands]

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
+from synk.core.burden import CLAIM_BYTES, Weights, may_be_cut
 from synk.core.marks import END, Marks
 from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
@@ -58,7 +59,7 @@ class ClaimLoop:
     claim may be under way meanwhile: after a claim whose answer was lost, and now and then.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one attribute a line
         self,
         storage: Storage,
         engine: Engine,
@@ -80,6 +81,8 @@ class ClaimLoop:
         self._batch = BatchLimit()
         self._condition = threading.Condition()
         self._demand: dict[str, int] = {}
+        self._rooms: dict[str, int] = {}
+        self._weights = Weights(queues)
         self._due = dict.fromkeys(queues, 0.0)
         self._urgent: dict[str, Urgent] = {}
         self._urgent_due = dict.fromkeys(queues, 0.0)
@@ -99,11 +102,25 @@ class ClaimLoop:
         self._reconcile_due = False
 
     def set_demand(
-        self, demand: dict[str, int], urgent: dict[str, Urgent], claims_seen: int
+        self,
+        demand: dict[str, int],
+        urgent: dict[str, Urgent],
+        claims_seen: int,
+        rooms: dict[str, int] | None = None,
     ) -> None:
-        """Takes the pool's demand, unless there are claims that the pool had not seen yet."""
+        """Takes the pool's demand, unless there are claims that the pool had not seen yet.
+
+        Args:
+            demand: how many jobs of each queue are wanted.
+            urgent: what is wanted beyond that.
+            claims_seen: how many claims the pool has taken in.
+            rooms: how many bytes of jobs of each queue it may be given; None: any.
+        """
         with self._condition:
-            if claims_seen == self._claims and (demand, urgent) != (self._demand, self._urgent):
+            if claims_seen != self._claims:
+                return
+            self._rooms = rooms or {}
+            if (demand, urgent) != (self._demand, self._urgent):
                 self._demand, self._urgent = demand, urgent
                 self._condition.notify()
 
@@ -195,9 +212,15 @@ class ClaimLoop:
             self._due[queue] = began + spread(self._fetch_s[queue] * (1 + rests), 0.2)
             self._look_for_urgent_later(queue, began)
             after = self._marks.of(queue, began)
-        jobs, pause_s = self._asked(queue, limit, after)
+            bytes_max = max(1, min(CLAIM_BYTES, self._rooms.get(queue, CLAIM_BYTES)))
+            limit = min(limit, self._weights.most(queue, bytes_max))
+        jobs, pause_s = self._asked(queue, limit, after, bytes_max)
         if not pause_s:
+            weight = self._weights.learn(queue, jobs)
             with self._condition:
+                if may_be_cut(weight, bytes_max):
+                    limit = min(limit, len(jobs))
+                    self._weighed(queue, weight)
                 now = time.monotonic()
                 again_at = self._marks.claimed(queue, jobs, limit=limit, began=began, now=now)
                 if again_at is not None:
@@ -208,6 +231,13 @@ class ClaimLoop:
                 self._due[queue] = 0.0
         self._engine.post(Claimed(jobs))
         return pause_s
+
+    def _weighed(self, queue: str, weight: int) -> None:
+        """Has the rest of a demand wait where the claim so far has taken up the room."""
+        if queue in self._rooms:
+            self._rooms[queue] -= weight
+            if self._rooms[queue] <= 0:
+                self._demand.pop(queue, None)
 
     def _claim_urgent(self, queue: str, urgent: Urgent) -> float:
         """Claims what is more urgent than what is at hand, if there is any.
@@ -220,7 +250,7 @@ class ClaimLoop:
             self._look_for_urgent_later(queue, began)
             after = self._marks.of(queue, began)
         passed_over = {int(priority): END for priority in Priority if priority >= urgent.above}
-        jobs, pause_s = self._asked(queue, urgent.count, {**after, **passed_over})
+        jobs, pause_s = self._asked(queue, urgent.count, {**after, **passed_over}, CLAIM_BYTES)
         if pause_s or len(jobs) >= urgent.count:
             with self._condition:
                 self._urgent_due[queue] = self._urgent_rests[queue]
@@ -232,7 +262,7 @@ class ClaimLoop:
         self._urgent_due[queue] = now + fetch_s
 
     def _asked(
-        self, queue: str, limit: int, after: Mapping[int, Mark]
+        self, queue: str, limit: int, after: Mapping[int, Mark], bytes_max: int
     ) -> tuple[list[ClaimedJob], float]:
         """Returns what a claim brings, and how long to wait before the next if it has failed."""
         self._claim_seq += 1
@@ -244,6 +274,7 @@ class ClaimLoop:
                 owner=self._owner,
                 claim_seq=self._claim_seq,
                 after=after,
+                bytes_max=bytes_max,
             )
         except SynkError as error:
             self._unanswered.add(self._claim_seq)

@@ -272,7 +272,7 @@ class Supervisor:
         # Asked again at the latest when the loop is asked for its next sign of life.
         demand = {} if self._acks.is_full else self.pool.demand()
         urgent = {} if self._acks.is_full else self.pool.urgent()
-        self._claims.set_demand(demand, urgent, self.pool.claims)
+        self._claims.set_demand(demand, urgent, self.pool.claims, self.pool.rooms())
 
     def _on_hints(self, hints: Hints | None) -> None:
         """Wakes up only who is meant: all of them would be in each other's way."""

@@ -106,6 +106,7 @@ class Storage(Protocol):
         owner: UUID,
         claim_seq: int,
         after: Mapping[int, Mark] | None = None,
+        bytes_max: int | None = None,
     ) -> list[ClaimedJob]:
         """Claims up to *limit* due jobs of *queue* whose kind is in *kinds*, most urgent first.
 
@@ -113,7 +114,9 @@ class Storage(Protocol):
         more, under (*owner*, *claim_seq*). No two calls get the same job. An owner whose lease is
         over gets none. If the answer is lost, `running` tells what was claimed.
 
-        Of a priority that *after* has, only jobs behind its mark are claimed.
+        Of a priority that *after* has, only jobs behind its mark are claimed. No job is added to
+        others whose arguments, errors and checkpoints have *bytes_max* bytes already, as the
+        storage keeps them; so at least one is claimed if there is any, whatever its size.
         """
         ...
 

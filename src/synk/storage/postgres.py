@@ -204,11 +204,18 @@ class PostgresStorage:
         owner: UUID,
         claim_seq: int,
         after: Mapping[int, Mark] | None = None,
+        bytes_max: int | None = None,
     ) -> list[ClaimedJob]:
         """See `Storage.get_job_available`."""
         return self._run(
             self.statements.claim(
-                queue, limit, kinds=kinds, owner=owner, claim_seq=claim_seq, after=after
+                queue,
+                limit,
+                kinds=kinds,
+                owner=owner,
+                claim_seq=claim_seq,
+                after=after,
+                bytes_max=bytes_max,
             )
         )
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from synk.storage.reading import Rows
 
 _BEGINNING: Final[Mark] = (float("-inf"), 0)
+_ANY_BYTES: Final = 2**62
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class Statements:
         owner: UUID,
         claim_seq: int,
         after: Mapping[int, Mark] | None = None,
+        bytes_max: int | None = None,
     ) -> Statement[list[ClaimedJob]]:
         marks = [(after or {}).get(priority, _BEGINNING) for priority in Priority]
 
@@ -113,6 +115,7 @@ class Statements:
             "client_id": client_id_of(owner),
             "marks_at": [at for at, _ in marks],
             "marks_id": [job_id for _, job_id in marks],
+            "bytes_max": _ANY_BYTES if bytes_max is None else bytes_max,
         }
         return Statement(self._text("claim"), parameters, read, binary=True)
 

@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from synk.errors import UnknownDependency
+from synk.failure import AttemptError
 from synk.insertion import InsertOptions
 from synk.row import CancelReason, JobState, Priority
 from synk.storage.statements import client_id_of
@@ -128,6 +129,29 @@ class ClaimingConformance:
         storage.insert([new_job() for _ in range(5)])
 
         assert [len(claim(storage, 2)) for _ in range(4)] == [2, 2, 1, 0]
+
+    def test_a_claim_ends_with_the_job_that_fills_its_bytes(self, storage: Storage) -> None:
+        few, many = (json.dumps({"text": text}) for text in ("", "text " * 20_000))
+        ids = storage.insert([new_job(args=args) for args in (few, many, many, few, many, many)])
+
+        claims = [claim(storage, bytes_max=250_000), claim(storage, bytes_max=1), claim(storage)]
+
+        assert [[job.id for job in jobs] for jobs in claims] == [ids[:5], ids[5:], []]
+
+    def test_the_errors_of_earlier_attempts_count_as_bytes_of_a_claim(
+        self, storage: Storage
+    ) -> None:
+        ids = storage.insert([new_job() for _ in range(4)])
+        for job in claim(storage):
+            error = AttemptError(attempt=1, error="E", trace="trace " * 8_000)
+            acknowledge(
+                storage, job, state=JobState.SCHEDULED, error=error.to_json(), retry_in_s=-1
+            )
+        storage.stage(10)
+
+        claimed = claim(storage, bytes_max=5_000)
+
+        assert [job.id for job in claimed] == ids[:1]
 
     def test_a_claim_begins_behind_its_marks(self, storage: Storage) -> None:
         ids = [insert(storage, priority=Priority(n % 4 + 1)) for n in range(40)]

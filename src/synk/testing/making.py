@@ -99,11 +99,18 @@ def claim(
     seq: int = 1,
     kinds: Sequence[str] = ("kind",),
     after: Mapping[int, Mark] | None = None,
+    bytes_max: int | None = None,
 ) -> list[ClaimedJob]:
     """Claims from the default queue, for an owner that has its lease."""
     register(storage, owner)
     return storage.get_job_available(
-        "default", limit, kinds=kinds, owner=owner, claim_seq=seq, after=after
+        "default",
+        limit,
+        kinds=kinds,
+        owner=owner,
+        claim_seq=seq,
+        after=after,
+        bytes_max=bytes_max,
     )
 
 

@@ -4,10 +4,13 @@
 -- Each priority is read from its mark on, or from the beginning, until the limit is reached: the
 -- marks come in the order of the priorities, and a nested loop keeps it.
 --
+-- Of those, no more are taken once they weigh %(bytes_max)s bytes, by what PostgreSQL's own form of
+-- them takes, without compression: only what is compressed is read for it. The others are let go.
+--
 -- MATERIALIZED: the planner must not run the locking part more than once, which could claim more
 -- than the limit. What comes back is in no order; the caller sorts it.
-WITH pick AS MATERIALIZED (
-    SELECT urgent.id
+WITH read AS MATERIALIZED (
+    SELECT urgent.id, urgent.bytes
     FROM (
         SELECT to_timestamp(m.at) AS at, m.id, m.priority
         FROM unnest(%(marks_at)s::float8[], %(marks_id)s::bigint[])
@@ -19,7 +22,14 @@ WITH pick AS MATERIALIZED (
         OFFSET 0
     ) AS mark
     CROSS JOIN LATERAL (
-        SELECT j.id
+        SELECT j.id,
+               -- #> '{}' is the whole value, and errors || '{}' likewise.
+               CASE WHEN pg_column_compression(j.args) IS NULL
+                    THEN coalesce(pg_column_size(j.args), 0)
+                    ELSE pg_column_size(j.args #> '{}') END
+               + CASE WHEN j.attempt = 0 THEN 0
+                      ELSE pg_column_size(j.errors || '{}')
+                           + coalesce(pg_column_size(j.checkpoint #> '{}'), 0) END AS bytes
         FROM synk.job AS j
         WHERE j.state = 'available'
           AND j.queue = %(queue)s
@@ -32,6 +42,12 @@ WITH pick AS MATERIALIZED (
         FOR NO KEY UPDATE SKIP LOCKED
     ) AS urgent
     LIMIT %(limit)s
+), pick AS (
+    SELECT weighed.id
+    FROM (
+        SELECT r.id, r.bytes, sum(r.bytes) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM read AS r
+    ) AS weighed
+    WHERE weighed.total - weighed.bytes < %(bytes_max)s
 )
 UPDATE synk.job AS j
 SET state = 'running',
