@@ -72,7 +72,7 @@ INSERT INTO job (id, state, attempt, max_attempts, attempted_at, finalized_at, s
 (2, 'available', 0, 7, NULL, NULL, now(), NULL, NULL, '{{}}', 'due', 'noop', '{{}}'),
 (3, 'available', 1, 7, now(), NULL, now(), '{{}}', '{{GO}}', ARRAY[{E}], 'again', 'noop', '{{}}'),
 (4, 'scheduled', 0, 7, NULL, NULL, now() + '1 h', '{{}}', NULL, '{{}}', 'later', 'noop', '{{}}'),
-(5, 'scheduled', 0, 7, NULL, NULL, now() - '1 h', '{{}}', NULL, '{{}}', 'past', 'noop', '{{}}'),
+(5, 'scheduled', 0, 7, NULL, NULL, now() + '-1 h', '{{}}', NULL, '{{}}', 'past', 'noop', '{{}}'),
 (6, 'pending', 0, 7, NULL, NULL, now(), '{{}}', NULL, '{{}}', 'held', 'noop', '{{}}'),
 (7, 'running', 2, 2, now(), NULL, now(), '{{}}', '{{GO,GO}}', ARRAY[{E}], 'ran', 'noop', '{{}}'),
 (8, 'cancelled', 2, 2, now(), NULL, now(), '{{}}', '{{GO,GO}}', ARRAY[{E}], 'over', 'noop', '{{}}'),
