@@ -129,13 +129,15 @@ def _widest(heading: str) -> int:
     return {"state": 22, "last": 10, "took": 6}.get(heading, len(heading))
 
 
-def job(row: JobRow, now: dt.datetime) -> RenderableType:
-    """Returns everything about one job."""
+def job(row: JobRow, now: dt.datetime, *, problem: str = "") -> RenderableType:
+    """Returns everything about one job, and what keeps it from running, if anything does."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     for name, value in _facts(row, now):
         facts.add_row(name, value)
+        if name == "state" and problem:
+            facts.add_row("waits", Text(problem, style="red"))
     title = Text(f"job {row.id} ", style="bold").append_text(plain(row.name))
     return Group(title, facts, *(error(each) for each in row.errors))
 

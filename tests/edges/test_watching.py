@@ -92,6 +92,14 @@ def test_job_shows_the_account_of_its_attempt(
     assert re.search(r"^ran in +pid \d+ on \S+", afterwards, re.MULTILINE)
 
 
+def test_job_says_that_no_supervisor_serves_its_queue(client: synk.Client, dsn: str) -> None:
+    served = client.insert("x", handlers.Noop(), synk.InsertOptions(pending=True))
+    unserved = client.insert("x", handlers.Noop(), synk.InsertOptions(queue="nobodys"))
+
+    assert "no supervisor serves queue nobodys" in run("job", str(unserved), dsn=dsn).stdout
+    assert "no supervisor" not in run("job", str(served), dsn=dsn).stdout
+
+
 def test_x14_control_characters_of_a_row_do_not_reach_the_terminal(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(

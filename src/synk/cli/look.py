@@ -24,11 +24,15 @@ from synk.row import CancelReason, JobState
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from synk.client import Client
     from synk.row import JobRow, KindSummary
 
 
 _WIDE: Final = 10_000
 """Columns where there is no terminal: no line of a traceback is broken there."""
+
+_LOOKED_FOR: Final = dt.timedelta(minutes=1)
+"""Supervisors that were not seen for longer are not of interest."""
 
 _UNITS: Final = {
     "s": dt.timedelta(seconds=1),
@@ -96,13 +100,14 @@ def add_to(app: typer.Typer) -> None:
 
         with client_of(storage, schema) as client:
             row = client.get(job_id)
+            problem = "" if row is None or as_json else _nobody_serves(client, row)
         if row is None:
             typer.echo(f"synk: there is no job {job_id}", err=True)
             raise typer.Exit(1)
         if as_json:
             typer.echo(json.dumps(as_dict(row), indent=2))
         else:
-            put(show.job(row, dt.datetime.now(dt.UTC)))
+            put(show.job(row, dt.datetime.now(dt.UTC), problem=problem))
 
     _ = (jobs, job)
 
@@ -147,6 +152,17 @@ def put(shown: RenderableType) -> None:
         wide.print(shown)
     lines = captured.get().removesuffix("\n").split("\n")
     typer.echo("\n".join(line.rstrip() for line in lines))
+
+
+def _nobody_serves(client: Client, row: JobRow) -> str:
+    """Says that a job waits in a queue that no supervisor serves, if so."""
+    if row.state.is_final or row.state is JobState.RUNNING:
+        return ""
+    living = [each for each in client.storage.clients(_LOOKED_FOR) if each.runs]
+    if any(row.queue in each.queues for each in living):
+        return ""
+    queue = "".join(each if each.isprintable() else "\ufffd" for each in row.queue)
+    return f"no supervisor serves queue {queue}"
 
 
 def time_or_age(text: str) -> dt.datetime | dt.timedelta:
