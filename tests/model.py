@@ -118,7 +118,8 @@ class ModelStorage:
         self._lock = threading.RLock()
         self._entries: dict[int, Entry] = {}
         self._last_id = 0
-        self._cleaned_up_to = 0
+        self._completed: set[int] = set()
+        """What completed before it was removed."""
         self._listeners: list[tuple[UUID, ModelAnnouncements]] = []
         self._clients: dict[UUID, ClientRow] = {}
         self._leases: dict[UUID, ModelLease] = {}
@@ -154,7 +155,7 @@ class ModelStorage:
 
     def _check_dependencies(self, job: NewJob) -> None:
         for needed in job.options.depends_on:
-            if needed not in self._entries and needed > self._cleaned_up_to:
+            if needed not in self._entries and needed not in self._completed:
                 raise UnknownDependency("depends_on", needed, "there is no such job")
 
     def _insert(self, job: NewJob) -> int:
@@ -534,9 +535,7 @@ class ModelStorage:
             ]
             old = [id for at, id in sorted(ended) if at < self.now - retention][:limit]
             for job_id in old:
-                del self._entries[job_id]
-            if state is JobState.COMPLETED:
-                self._cleaned_up_to = max([self._cleaned_up_to, *old])
+                self._remove(job_id)
             return len(old)
 
     # -- the caller's ----------------------------------------------------------------------------
@@ -563,14 +562,22 @@ class ModelStorage:
             row = entry.row
             if not row.state.is_final and row.state is not JobState.SCHEDULED:
                 return Change.REFUSED
+            unmet: list[int] = []
+            if row.state.is_final:
+                needed = [
+                    self._entries.get(id) for id in row.depends_on if id not in self._completed
+                ]
+                if any(e is None or e.row.state is JobState.CANCELLED for e in needed):
+                    return Change.BLOCKED
+                unmet = [e.row.id for e in needed if e and e.row.state is not JobState.COMPLETED]
             entry.held = False
             entry.change(
-                state=JobState.AVAILABLE,
+                state=JobState.PENDING if unmet else JobState.AVAILABLE,
                 scheduled_at=self.now,
                 finalized_at=None,
                 cancel_reason=None,
                 cancel_requested_at=None,
-                waiting_on=[],
+                waiting_on=unmet,
                 result=None,
                 duration=None,
                 cpu_time=None,
@@ -583,7 +590,8 @@ class ModelStorage:
                 progress=None,
                 max_attempts=max(row.max_attempts, row.attempt - row.uncounted + 1),
             )
-            self._announce_job(entry.row)
+            if not unmet:
+                self._announce_job(entry.row)
             return Change.APPLIED
 
     def delete(self, job_id: int) -> Change:
@@ -593,10 +601,14 @@ class ModelStorage:
                 return Change.GONE
             if entry.row.state is JobState.RUNNING:
                 return Change.REFUSED
-            del self._entries[job_id]
-            if entry.row.state is not JobState.COMPLETED:
-                self._cancel_waiting([job_id])
+            self._remove(job_id)
             return Change.APPLIED
+
+    def _remove(self, job_id: int) -> None:
+        if self._entries.pop(job_id).row.state is JobState.COMPLETED:
+            self._completed.add(job_id)
+        else:
+            self._cancel_waiting([job_id])
 
     def ready(self, job_id: int) -> Change:
         with self._call():

@@ -89,6 +89,8 @@ class Server:
                 "TRUNCATE synk.job, synk.client, synk.stack_question RESTART IDENTITY"
             )
             connection.execute("UPDATE synk.cleaned SET cleaned_up_to = 0")
+            if connection.execute("SELECT to_regclass('synk.completed')").fetchone() != (None,):
+                connection.execute("TRUNCATE synk.completed")
         return self.dsn_of(self._kept)
 
     @contextmanager

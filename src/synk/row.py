@@ -56,6 +56,11 @@ class Change(StrEnum):
     """Done, and stored."""
     REQUESTED = "requested"
     """The job is running: its supervisor was told, and ends it within moments."""
+    TAKEN = "taken"
+    """Done, and stored, but the job may still run: no supervisor of synk runs it (a worker of the
+    Go package does), so nobody could be told. What becomes of that attempt does not count."""
+    BLOCKED = "blocked"
+    """Nothing changed: a job that it depends on was cancelled or deleted. Retry that first."""
     REFUSED = "refused"
     """Nothing changed: the job's state does not allow it."""
     GONE = "gone"

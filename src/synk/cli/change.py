@@ -62,7 +62,7 @@ def _change(verb: str, ids: list[int], client: Client) -> None:
     with client:
         for job_id in ids:
             answer = act(job_id)
-            failed = failed or answer in (Change.REFUSED, Change.GONE)
+            failed = failed or answer in (Change.REFUSED, Change.BLOCKED, Change.GONE)
             typer.echo(f"job {job_id}: {_told(client, verb, job_id, answer)}")
     if failed:
         raise typer.Exit(1)
@@ -74,6 +74,10 @@ def _told(client: Client, verb: str, job_id: int, answer: Change) -> str:
             return _DONE[verb]
         case Change.REQUESTED:
             return "running; its supervisor was told to end it"
+        case Change.TAKEN:
+            return f"{_DONE[verb]}; whoever runs it is no supervisor of synk, and was not told"
+        case Change.BLOCKED:
+            return "unchanged: a job that it depends on is cancelled or gone; retry that first"
         case Change.GONE:
             return "there is no such job"
         case Change.REFUSED:

@@ -136,7 +136,11 @@ class Storage(Protocol):
         ...
 
     def retry(self, job_id: int) -> Change:
-        """Makes a final or scheduled job available at once; `attempt` goes on counting."""
+        """Makes a final or scheduled job available at once; `attempt` goes on counting.
+
+        A final one waits again for what it depends on; if that can no longer complete, it is
+        ``blocked``.
+        """
         ...
 
     def delete(self, job_id: int) -> Change:
@@ -156,7 +160,7 @@ class Storage(Protocol):
         """Removes up to *limit* jobs that ended in *state* longer than *retention* ago.
 
         Returns how many it removed. A completed job that is removed still counts as completed for
-        jobs that depend on it.
+        jobs that depend on it, for ever; no other does.
         """
         ...
 

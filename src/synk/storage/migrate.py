@@ -31,10 +31,10 @@ from synk.storage.patience import PATIENCE_S, Patient
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-LATEST: Final = 11
+LATEST: Final = 14
 """The schema version that this code works with."""
 
-OLDEST: Final = 5
+OLDEST: Final = 13
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]

@@ -65,8 +65,8 @@ LEGAL: Final[dict[JobState | None, set[JobState | None]]] = {
     _S: {_A, _OFF, None},
     _A: {_R, _OFF, None},
     _R: {_DONE, _OFF, _S, _A},
-    _DONE: {_A, None},
-    _OFF: {_A, None},
+    _DONE: {_A, _P, None},
+    _OFF: {_A, _P, None},
 }
 """What may become of a job in each state; None: there is no row."""
 
@@ -224,7 +224,9 @@ def _i9_columns(change: _Change) -> str | None:
     row = change.after
     if row is None:
         return None
-    if {row.owner is not None, row.claim_seq is not None} != {row.state is _R}:
+    is_owned = row.owner is not None
+    # What a worker of the Go package runs has no owner.
+    if is_owned != (row.claim_seq is not None) or (is_owned and row.state is not _R):
         return f"it is {row.state}, its owner {row.owner}, its claim {row.claim_seq}"
     if row.state is _R and row.attempted_at is None:
         return "it runs since no time"

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from synk.claim import AckAnswer, Fence
+from synk.errors import UnknownDependency
 from synk.row import CancelReason, Change, JobState
 from synk.testing.making import (
     CHAIN_LENGTH,
@@ -23,6 +24,7 @@ from synk.testing.making import (
     job_in,
     new_job,
     outcome_of,
+    raised,
     release,
     state_of,
 )
@@ -256,11 +258,83 @@ class RulesConformance:
 
         assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.DEPENDENCY)
 
-    def test_a_retried_dependent_does_not_wait_again(self, storage: Storage) -> None:
+    def test_a_retried_dependent_waits_again(self, storage: Storage) -> None:
         parent = insert(storage)
         child = insert(storage, depends_on=(parent,))
         storage.cancel(parent)
 
+        assert [storage.retry(job_id) for job_id in (parent, child)] == [Change.APPLIED] * 2
+
+        row = get(storage, child)
+        assert (row.state, row.waiting_on) == (JobState.PENDING, [parent])
+        assert (row.finalized_at, row.cancel_reason) == (None, None)
+        (job,) = claim(storage)
+        assert job.id == parent
+        acknowledge(storage, job)
+        assert [job.id for job in claim(storage)] == [child]
+
+    def test_no_retried_dependent_runs_without_its_dependency(self, storage: Storage) -> None:
+        for lose in (storage.cancel, storage.delete):
+            parent = insert(storage)
+            child = insert(storage, depends_on=(parent,))
+            grandchild = insert(storage, depends_on=(child,))
+            lose(parent)
+            before = storage.get([child, grandchild])
+
+            assert storage.retry(child) == storage.retry(grandchild) == Change.BLOCKED
+
+            assert storage.get([child, grandchild]) == before
+            assert claim(storage) == []
+
+    def test_a_retried_dependent_is_cancelled_with_its_dependency(self, storage: Storage) -> None:
+        parent = insert(storage)
+        child = insert(storage, depends_on=(parent,))
+        storage.cancel(parent)
+        storage.retry(parent)
+        storage.retry(child)
+
+        storage.cancel(parent)
+
+        assert get(storage, child).cancel_reason == CancelReason.DEPENDENCY
+
+    def test_a_dependent_of_completed_jobs_is_available_after_a_retry(
+        self, storage: Storage
+    ) -> None:
+        parent = job_in(storage, JobState.COMPLETED)
+        child = insert(storage, depends_on=(parent,))
+        storage.cancel(child)
+        assert storage.cleaner(JobState.COMPLETED, NOW, limit=10) == 1
+
         assert storage.retry(child) == Change.APPLIED
 
-        assert [job.id for job in claim(storage)] == [child]
+        assert state_of(storage, child) == JobState.AVAILABLE
+
+    def test_only_completed_jobs_count_as_completed_once_they_are_removed(
+        self, storage: Storage
+    ) -> None:
+        """However many that completed were removed before and after them."""
+        ids = storage.insert([new_job() for _ in range(9)])
+        deleted = set(ids[2::3])
+        completed = {*ids[::3], ids[2]}
+        for job in claim(storage):
+            if job.id in completed:
+                acknowledge(storage, job)
+            elif job.id not in deleted:
+                fail(storage, job, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
+            else:
+                release(storage, job)
+        for job_id in deleted:
+            assert storage.delete(job_id) == Change.APPLIED
+        assert storage.cleaner(JobState.CANCELLED, NOW, limit=1) == 1
+        for _ in range(3):
+            storage.cleaner(JobState.COMPLETED, NOW, limit=2)
+        storage.cleaner(JobState.CANCELLED, NOW, limit=100)
+        assert storage.counts() == {}
+
+        for job_id in ids:
+            if job_id in completed:
+                child = insert(storage, depends_on=(job_id,))
+                assert state_of(storage, child) == JobState.AVAILABLE
+            else:
+                error = raised(lambda job_id=job_id: insert(storage, depends_on=(job_id,)))
+                assert isinstance(error, UnknownDependency)
