@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+
+import pytest
+
+from model import ModelStorage
+from supervising import DEADLINE_S
 from synk import telemetry
-from synk.runtime.trouble import PAUSE_MAX_S, PAUSE_S, REDUCED_S, BatchLimit, Trouble
+from synk.claim import AckAnswer, Outcome
+from synk.errors import StorageError, StorageUnavailable
+from synk.runtime import trouble as trouble_module
+from synk.runtime.acks import AckLoop
+from synk.runtime.trouble import PAUSE_MAX_S, PAUSE_S, REDUCED_S, BatchLimit, Line, Trouble
 from synk.telemetry import Fact, Telemetry
+
+OWNER = uuid.UUID(int=1)
 
 
 class Clock:
@@ -76,3 +91,80 @@ def test_d18_one_job_is_always_asked_for() -> None:
         limit.was_too_much(1)
 
     assert limit.of(500) == 1
+
+
+def test_d16_who_gets_through_first_ends_the_pauses_of_all_whose_line_was_broken() -> None:
+    told = Telemetry()
+    heart, claims, acks, other = (Trouble(name, told) for name in ("heart", "claims", "acks", "x"))
+    woken: list[str] = []
+    line = Line()
+    for name, trouble in {"heart": heart, "claims": claims, "acks": acks, "x": other}.items():
+        line.join(trouble, lambda name=name: woken.append(name))
+    for _ in range(12):
+        heart.began(StorageUnavailable("down"))
+        claims.began(StorageUnavailable("down"))
+        acks.began(StorageError("this statement is refused"))
+
+    heart.ended()
+
+    assert woken == ["claims"]
+    assert claims.began(StorageUnavailable("still down here")) <= PAUSE_S
+    assert acks.began(StorageError("refused again")) > PAUSE_S
+
+
+def test_d16_a_loop_whose_own_statement_was_refused_wakes_nobody_when_that_is_over() -> None:
+    told = Telemetry()
+    refused, waiting = Trouble("refused", told), Trouble("waiting", told)
+    woken: list[str] = []
+    line = Line()
+    line.join(refused, lambda: woken.append("refused"))
+    line.join(waiting, lambda: woken.append("waiting"))
+    refused.began(StorageError("refused"))
+    waiting.began(StorageUnavailable("down"))
+
+    refused.ended()
+
+    assert woken == []
+
+
+class Down(ModelStorage):
+    """Nothing can be asked, until `is_back`."""
+
+    is_back = False
+
+    def update_job_state(self, owner: uuid.UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
+        if not self.is_back:
+            raise StorageUnavailable("down")
+        return super().update_job_state(owner, outcomes)
+
+
+def test_d16_outcomes_do_not_wait_for_the_end_of_a_long_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after half a minute without a server, but for the minute that this pause would take."""
+    monkeypatch.setattr(trouble_module, "PAUSE_S", 120.0)
+    monkeypatch.setattr(trouble_module, "PAUSE_MAX_S", 120.0)
+    storage, told = Down(), Telemetry()
+    failed, recovered = threading.Event(), threading.Event()
+    told.subscribe(
+        lambda fact: failed.set() if isinstance(fact, telemetry.StorageTrouble) else None
+    )
+    told.subscribe(
+        lambda fact: recovered.set() if isinstance(fact, telemetry.StorageRecovered) else None
+    )
+    acks, line, heart = AckLoop(storage, OWNER, told), Line(), Trouble("heart", Telemetry())
+    acks.share(line)
+    line.join(heart, lambda: None)
+    heart.began(StorageUnavailable("down"))
+    thread = threading.Thread(target=acks.run)
+    thread.start()
+    acks.offer([Outcome(1, 1, 1)])
+    assert failed.wait(DEADLINE_S)
+
+    storage.is_back = True
+    heart.ended()
+
+    assert recovered.wait(DEADLINE_S)
+    acks.finish_by(time.monotonic() + DEADLINE_S)
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from synk.claim import Fence
     from synk.core.messages import Settle
+    from synk.runtime.trouble import Line
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -75,6 +76,7 @@ class AckLoop:
         self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
         self._accepted_weight = 0
         self._arrived = threading.Event()
+        self._try_now = threading.Event()
         self._give_up_at: float | None = None
         self.is_busy = False
         """Whether more outcomes are sure to come."""
@@ -94,6 +96,10 @@ class AckLoop:
         return len(self._outcomes) + len(self._settled) >= UNSTORED_MAX
 
     # -- for other threads ------------------------------------------------------------------------
+
+    def share(self, line: Line) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        line.join(self._trouble, self._try_now.set)
 
     def settle(self, settle: Settle) -> None:
         """Takes what is over; returns at once."""
@@ -251,7 +257,8 @@ class AckLoop:
     def _pause(self, seconds: float) -> None:
         if self._give_up_at is not None:
             seconds = min(seconds, max(0.0, self._give_up_at - time.monotonic()))
-        time.sleep(seconds)
+        self._try_now.wait(seconds)
+        self._try_now.clear()
 
 
 def _weight(outcome: Outcome) -> int:

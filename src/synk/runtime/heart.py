@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.core.ownership import OwnLease
+    from synk.runtime.trouble import Line
     from synk.status import Beat
     from synk.storage.base import Heart, Storage
     from synk.telemetry import Telemetry
@@ -70,11 +71,17 @@ class HeartLoop:
         self._on_lost = on_lost
         self._trouble = Trouble("renewing the lease", facts)
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._clock: tuple[float, float] | None = None
+
+    def share(self, line: Line) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        line.join(self._trouble, self._wake.set)
 
     def stop(self) -> None:
         """Ends `run`, at the latest when an answer that is under way has come or is given up."""
         self._stop.set()
+        self._wake.set()
 
     def run(self) -> None:
         """Beats until `stop`, or until the lease is lost for good."""
@@ -84,7 +91,10 @@ class HeartLoop:
                     if self._beat_on(heart):
                         return
             except SynkError as error:
-                self._stop.wait(min(self._trouble.began(error), self._lease.beat_s))
+                self._wake.clear()
+                pause_s = min(self._trouble.began(error), self._lease.beat_s)
+                if not self._stop.is_set():
+                    self._wake.wait(pause_s)
 
     def _beat_on(self, heart: Heart) -> bool:
         """Beats until `stop`; returns whether the lease is lost for good."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from synk.core.demand import Urgent
     from synk.runtime.acks import AckLoop
     from synk.runtime.engine import Engine
+    from synk.runtime.trouble import Line
     from synk.storage.base import Announcements, Hints, Storage
     from synk.telemetry import Telemetry
 
@@ -95,6 +96,7 @@ class ClaimLoop:
         self._marks = Marks(queues)
         self._are_announced = False
         self._stopping = False
+        self._tries_now = False
         self._claims = 0
         self._claim_seq = 0
         self._unanswered: set[int] = set()
@@ -142,6 +144,16 @@ class ClaimLoop:
         """Has the jobs compared before the next claim."""
         with self._condition:
             self._reconcile_due = True
+            self._condition.notify()
+
+    def share(self, line: Line) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        line.join(self._trouble, self._try_now)
+        line.join(self._comparing, self._try_now)
+
+    def _try_now(self) -> None:
+        with self._condition:
+            self._tries_now = True
             self._condition.notify()
 
     def stop(self) -> None:
@@ -288,8 +300,12 @@ class ClaimLoop:
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         with self._condition:
-            while not self._stopping and (left := deadline - time.monotonic()) > 0:
+            while not self._stopping and not self._tries_now:
+                if (left := deadline - time.monotonic()) <= 0:
+                    break
                 self._condition.wait(left)
+            # Cleared at the end: it may have come before this pause began.
+            self._tries_now = False
 
     # -- reconciling ------------------------------------------------------------------------------
 
@@ -393,11 +409,17 @@ class ListenLoop:
         self._on_listening = on_listening
         self._trouble = Trouble("listening", facts)
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._announcements: Announcements | None = None
+
+    def share(self, line: Line) -> None:
+        """See `ClaimLoop.share`."""
+        line.join(self._trouble, self._wake.set)
 
     def stop(self) -> None:
         """Ends `run`, also while it waits."""
         self._stop.set()
+        self._wake.set()
         if self._announcements is not None:
             self._announcements.wake()
 
@@ -416,4 +438,7 @@ class ListenLoop:
                             self._on_hints(hints)
             except SynkError as error:
                 self._on_listening(False)  # noqa: FBT003 - a fact
-                self._stop.wait(self._trouble.began(error))
+                self._wake.clear()
+                pause_s = self._trouble.began(error)
+                if not self._stop.is_set():
+                    self._wake.wait(pause_s)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from synk.config import CleanerConfig
     from synk.runtime.engine import Engine
+    from synk.runtime.trouble import Line
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -75,6 +76,10 @@ class MaintenanceLoop:
             return float("inf")
         interval_s = self._cleaner.clean_interval.total_seconds()
         return spread(min(interval_s, 60.0), 0.5)
+
+    def share(self, line: Line) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        line.join(self._trouble, self._wake.set)
 
     def look_now(self) -> None:
         """Somebody has asked for something, perhaps a cancel."""

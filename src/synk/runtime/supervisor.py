@@ -32,6 +32,7 @@ from synk.runtime.heart import HeartLoop, boottime
 from synk.runtime.lag import LagLoop
 from synk.runtime.loops import ClaimLoop, ListenLoop
 from synk.runtime.maintenance import MaintenanceLoop
+from synk.runtime.trouble import Line
 from synk.runtime.watch import WatchLoop, slot_status
 from synk.status import ClientStatus
 
@@ -140,6 +141,12 @@ class Supervisor:
         )
         self._watch = WatchLoop(storage, self._engine, self._status, facts)
         self._lag = LagLoop(self._engine, facts)
+        line = Line()
+        for loop in (
+            *(self._claims, self._acks, self._heart),
+            *(self._listener, self._maintenance, self._watch),
+        ):
+            loop.share(line)
 
     # -- running and stopping ---------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Trouble with the storage: told once when it begins and once when it ends, not once a try.
 
+What was wrong with the connection is over for all loops when it is over for one (`Line`).
+
 And what is asked of it meanwhile: a statement that took too long is repeated with fewer jobs.
 """
 
@@ -9,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
+from synk.errors import StorageUnavailable
 from synk.runtime.spread import spread
 
 if TYPE_CHECKING:
@@ -25,6 +28,28 @@ REDUCED_S: Final = 30.0
 """How long a batch stays small after one that was too large; then it may be twice as large."""
 
 
+class Line:
+    """What the loops of one supervisor have in common: the way to the storage.
+
+    When one of them gets through, those that pause because they could not try at once.
+    """
+
+    def __init__(self) -> None:
+        self._users: list[tuple[Trouble, Callable[[], None]]] = []
+
+    def join(self, trouble: Trouble, wake: Callable[[], None]) -> None:
+        """Has a loop hear of it; *wake* ends its pause, and is called from any thread."""
+        self._users.append((trouble, wake))
+        trouble.line = self
+
+    def recovered(self, first: Trouble) -> None:
+        """*first* got through."""
+        for trouble, wake in self._users:
+            if trouble is not first and trouble.is_of_the_line:
+                trouble.forget_failures()
+                wake()
+
+
 class Trouble:
     """One loop's trouble with the storage: told when it begins and ends, with a back-off."""
 
@@ -33,6 +58,9 @@ class Trouble:
         self._facts = facts
         self._since: float | None = None
         self._failures = 0
+        self.line: Line | None = None
+        self.is_of_the_line = False
+        """Whether the last try failed because the storage could not be asked."""
 
     @property
     def is_on(self) -> bool:
@@ -44,16 +72,24 @@ class Trouble:
         if self._since is None:
             self._since = time.monotonic()
             self._facts.emit(telemetry.StorageTrouble(self._loop, str(error)))
+        self.is_of_the_line = isinstance(error, StorageUnavailable)
         pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
         return spread(pause_s, 0.5)
+
+    def forget_failures(self) -> None:
+        """Has the next pause be a short one: another loop got through."""
+        self._failures = 0
 
     def ended(self) -> None:
         """Notes a success."""
         if self._since is not None:
             seconds = time.monotonic() - self._since
+            was_of_the_line, self.is_of_the_line = self.is_of_the_line, False
             self._since, self._failures = None, 0
             self._facts.emit(telemetry.StorageRecovered(self._loop, seconds))
+            if was_of_the_line and self.line is not None:
+                self.line.recovered(self)
 
 
 class BatchLimit:

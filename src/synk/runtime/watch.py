@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from synk.core.slot import Slot
     from synk.runtime.engine import Engine
     from synk.runtime.process import WorkerProcess
+    from synk.runtime.trouble import Line
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -163,6 +164,10 @@ class WatchLoop:
     @property
     def _owner(self) -> UUID:
         return self._status.id
+
+    def share(self, line: Line) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        line.join(self._trouble, self._asked.set)
 
     def look_now(self) -> None:
         """Somebody has asked for something, perhaps where a job is."""
