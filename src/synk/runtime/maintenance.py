@@ -1,12 +1,14 @@
 """The thread that makes due jobs available, looks for cancel requests, rescues and cleans.
 
 Any number of supervisors do this at once, without a leader: each pass takes what it finds under row
-locks, and skips what another one has.
+locks, and skips what another one has. However much there is of one kind of work, a pass does one
+batch of it, so that nothing waits for more than a batch of each of the others.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
@@ -19,10 +21,12 @@ from synk.runtime.trouble import Trouble
 from synk.status import client_id_of
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
     from uuid import UUID
 
     from synk.config import CleanerConfig
+    from synk.row import JobState
     from synk.runtime.engine import Engine
     from synk.runtime.trouble import Line
     from synk.storage.base import Storage
@@ -69,6 +73,9 @@ class MaintenanceLoop:
         one's jobs are offered again after its lease and two such intervals."""
         self._rescue_due = 0.0
         self._clean_due = clock() + self._first_clean_s()
+        self._to_clean: deque[tuple[JobState, dt.timedelta]] = deque()
+        """What is left to do of a cleaning that is under way."""
+        self._cleaned = 0
 
     def _first_clean_s(self) -> float:
         """Soon, but not for all supervisors of a fleet in the same second."""
@@ -96,30 +103,40 @@ class MaintenanceLoop:
         while not self._stopping:
             pause_s = spread(self._stage_s, 0.2)
             try:
-                self._pass(self._clock())
+                if self._pass(self._clock()):
+                    pause_s = 0.0
                 self._trouble.ended()
             except SynkError as error:
                 pause_s = self._trouble.began(error)
             self._wake.wait(pause_s)
             self._wake.clear()
 
-    def _pass(self, now: float) -> None:
+    def _pass(self, now: float) -> bool:
+        """Does what is due, a batch of each; returns whether there may be more at once."""
         if now >= self._cancels_due:
             self._cancels_due = now + CANCEL_POLL_S
             fences = self._storage.cancel_requests(self._owner)
             if fences:
                 self._engine.post(CancelRequested(fences))
-        while self._storage.stage(STAGE_JOBS):
+        is_more = False
+        if staged := self._storage.stage(STAGE_JOBS):
             self._on_staged()
+            is_more = staged >= STAGE_JOBS
         if now >= self._rescue_due:
             self._rescue_due = now + spread(self._look_s, 0.3)
-            self._rescue()
+            if self._rescue():
+                self._rescue_due = now
+                is_more = True
         if now >= self._clean_due and self._cleaner is not None:
             self._clean_due = now + self._cleaner.clean_interval.total_seconds()
-            self._clean(self._cleaner)
+            self._to_clean = deque(self._cleaner.by_status.items())
+        return (self._clean() if self._to_clean else False) or is_more
 
-    def _rescue(self) -> None:
-        """Declares dead who is, and offers the jobs of all that will never act again."""
+    def _rescue(self) -> bool:
+        """Declares dead who is, and offers a batch of the jobs of those that never act again.
+
+        Returns whether there may be more of them.
+        """
         leases = self._storage.leases()
         # The time after the answer: what is seen now is not seen for longer than it is.
         suspects = self._second_opinion.suspects(leases, self._clock())
@@ -127,21 +144,20 @@ class MaintenanceLoop:
             for dead in self._storage.declare_dead(suspects):
                 self._facts.emit(telemetry.SupervisorLost(client_id_of(dead)))
         owners = self._storage.dead_owners()
-        while owners and not self._stopping:
-            rescued = self._storage.rescue(owners, RESCUE_JOBS)
-            if rescued:
-                self._facts.emit(telemetry.JobsRescued(rescued))
-                self._on_staged()
-            if len(rescued) < RESCUE_JOBS:
-                return
+        rescued = self._storage.rescue(owners, RESCUE_JOBS) if owners else []
+        if rescued:
+            self._facts.emit(telemetry.JobsRescued(rescued))
+            self._on_staged()
+        return len(rescued) >= RESCUE_JOBS
 
-    def _clean(self, cleaner: CleanerConfig) -> None:
-        total = 0
-        for state, retention in cleaner.by_status.items():
-            while not self._stopping:
-                removed = self._storage.cleaner(state, retention, limit=CLEAN_JOBS)
-                total += removed
-                if removed < CLEAN_JOBS:
-                    break
-        if total:
-            self._facts.emit(telemetry.JobsCleaned(total))
+    def _clean(self) -> bool:
+        """Removes a batch of what is old; returns whether something is left to be looked at."""
+        state, retention = self._to_clean[0]
+        removed = self._storage.cleaner(state, retention, limit=CLEAN_JOBS)
+        self._cleaned += removed
+        if removed < CLEAN_JOBS:
+            self._to_clean.popleft()
+        if not self._to_clean and self._cleaned:
+            self._facts.emit(telemetry.JobsCleaned(self._cleaned))
+            self._cleaned = 0
+        return bool(self._to_clean)
