@@ -90,8 +90,10 @@ def _looked_at(pid: int, below: list[int], parent: int) -> tuple[int, int]:
     own = memory.own(pid)
     if not below:
         return own.alone, own.alone
-    tree = [own, *map(memory.own, below)]
     inherited = memory.own(parent).shares
+    tree = [memory.own(pid), *map(memory.own, below)]
+    # Each share is smaller after every fork, and forks may be under way: the largest it was.
+    inherited = max(inherited, memory.own(parent).shares)
     shares = sum(max(0, each.shares - inherited) for each in tree)
     return own.alone, sum(each.alone for each in tree) + shares
 
