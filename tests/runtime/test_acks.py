@@ -63,3 +63,22 @@ def test_an_outcome_is_known_until_it_is_stored() -> None:
     acks.finish_by(time.monotonic())
     thread.join(DEADLINE_S)
     assert missed == 0
+
+
+def test_large_results_go_by_statements_of_a_few_megabytes() -> None:
+    sizes: list[int] = []
+
+    class Noting(ModelStorage):
+        def update_job_state(
+            self, owner: uuid.UUID, outcomes: Sequence[Outcome]
+        ) -> list[AckAnswer]:
+            sizes.append(sum(len(outcome.result or "") for outcome in outcomes))
+            return [AckAnswer.APPLIED] * len(outcomes)
+
+    acks = AckLoop(Noting(), OWNER, Telemetry())
+    acks.offer([Outcome(n, 1, 1, result="1" * 60_000) for n in range(500)])
+    acks.finish_by(time.monotonic() + DEADLINE_S)
+    acks.run()
+
+    assert sum(sizes) == 500 * 60_000
+    assert max(sizes) < 10_000_000

@@ -39,6 +39,10 @@ ACK_JOBS: Final = 1_000
 """Outcomes in one acknowledgement. Each costs a wait for the disk, so few large ones are better
 than many small; beyond this the gain is small, and the rows are locked for longer."""
 
+ACK_WEIGHT: Final = ACK_JOBS + 8_000
+"""What they may weigh, so that results and records of 64 KiB each make no statement of 100 MB. One
+counts as one, and once more for each kilobyte of its texts."""
+
 ENOUGH_JOBS: Final = 125
 ACK_LINGER_S: Final = 0.002
 BUSY_LINGER_S: Final = 0.05
@@ -192,7 +196,7 @@ class AckLoop:
 
     def _acknowledge_some(self) -> float:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
-        count = self._batch.of(min(ACK_JOBS, len(self._outcomes)))
+        count = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes))))
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
@@ -203,6 +207,15 @@ class AckLoop:
         for _ in range(count):
             self._outcomes.popleft()
         return pause_s
+
+    def _light(self, count: int) -> int:
+        """Returns how many of the first *count* outcomes are not too heavy together."""
+        weight = 0
+        for place in range(count):
+            weight += _weight(self._outcomes[place])
+            if weight > ACK_WEIGHT:
+                return max(1, place)
+        return count
 
     def _acknowledge(self, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
         """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
