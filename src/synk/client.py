@@ -22,9 +22,9 @@ from synk import cpus
 from synk.arguments import encode_args
 from synk.config import CleanerConfig, EngineConfig, QueueConfig
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
+from synk.insert_wait import InsertWait
 from synk.insertion import InsertOptions, NewJob, check_id, check_label
 from synk.log_thread import LogThread
-from synk.patience import Patience
 from synk.registry import Registry
 from synk.runtime import place
 from synk.runtime.service import Service
@@ -240,12 +240,12 @@ class Client:
         wait_s = self._insert_wait_s if wait is None else _seconds("wait", wait)
         if not wait_s:
             return self.storage.insert(jobs)
-        patience = Patience(jobs, wait_s)
+        waiting = InsertWait(jobs, wait_s)
         while True:
             try:
                 return self.storage.insert(jobs)
             except StorageUnavailable as error:
-                pause_s = patience.pause_s(error)
+                pause_s = waiting.pause_s(error)
                 if pause_s is None:
                     raise
             time.sleep(pause_s)
@@ -434,12 +434,12 @@ class AsyncClient:
         wait_s = self._insert_wait_s if wait is None else _seconds("wait", wait)
         if not wait_s:
             return await self.storage.insert(jobs)
-        patience = Patience(jobs, wait_s)
+        waiting = InsertWait(jobs, wait_s)
         while True:
             try:
                 return await self.storage.insert(jobs)
             except StorageUnavailable as error:
-                pause_s = patience.pause_s(error)
+                pause_s = waiting.pause_s(error)
                 if pause_s is None:
                     raise
             await asyncio.sleep(pause_s)

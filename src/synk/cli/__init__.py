@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from synk import __version__
-from synk.cli import change, look, operate, watch
+from synk.cli import change, dsn, look, operate, watch
 from synk.cli.options import DSN_VARIABLE
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 operate.add_to(app)
+dsn.add_to(app)
 look.add_to(app)
 watch.add_to(app)
 change.add_to(app)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg_pool
 
 from synk.errors import ConfigurationError
-from synk.storage import embedded, pool_log, recipes
+from synk.storage import embedded, pool_log, project, recipes
 from synk.storage.bounds import ANSWER_S, BoundedAsyncConnection, BoundedConnection, is_alive
 from synk.storage.sessions import (
     CONNECT_S,
@@ -65,6 +65,10 @@ class Connector:
         if pooler not in (None, "transaction"):
             raise ConfigurationError("pooler", pooler, "must be None or 'transaction'")
         self._given: str | Pool | AsyncPool | None = target
+        # Now: a job may go elsewhere before its first use of this.
+        self._project = project.database_of(project.working_folder())
+        self._served: tuple[int | None, str] = (None, "")
+        """The embedded server's process, and what leads to the project's database on it."""
         self.pooler = pooler
         self._lock = threading.Lock()
         self._pool: Pool | None = None
@@ -106,7 +110,12 @@ class Connector:
             return "no database"
         if not isinstance(given, str):
             return self._seen or self._pool_described(given)
-        return given if embedded.is_embedded(given) else described(given)
+        if not embedded.is_embedded(given):
+            return described(given)
+        if given == embedded.EMBEDDED and self._served[0] is not None:
+            place = embedded.server_for(given).folder
+            return f"database {self._project} of the embedded server in {place}"
+        return given
 
     def _pool_described(self, pool: Pool | AsyncPool) -> str:
         self._seen = recipes.pool_described(pool)
@@ -122,7 +131,23 @@ class Connector:
         target = self._target
         if not isinstance(target, str):
             raise ConfigurationError("storage", target, "is a pool, which makes its connections")
-        return embedded.server_for(target).start() if embedded.is_embedded(target) else target
+        return self._embedded(target) if embedded.is_embedded(target) else target
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it leads to a server that synk runs itself."""
+        return isinstance(self._target, str) and embedded.is_embedded(self._target)
+
+    def _embedded(self, target: str) -> str:
+        server = embedded.server_for(target)
+        conninfo = server.start()
+        if target != embedded.EMBEDDED:
+            return conninfo
+        pid, served = self._served
+        if pid is None or pid != server.pid:
+            served = project.connected_to(conninfo, self._project, server.folder)
+            self._served = server.pid, served
+        return served
 
     # -- connections ------------------------------------------------------------------------------
 

@@ -73,9 +73,13 @@ _POLL_S: Final = 0.02
 _OURS: Final = ("listen_addresses", "port", "unix_socket_directories")
 
 
+EMBEDDED: Final = "embedded"
+"""The DSN of this user's server, on which each project has a database of its own."""
+
+
 def is_embedded(dsn: str) -> bool:
     """Tells whether *dsn* means the embedded server, well written or not."""
-    return dsn == "embedded" or dsn.startswith("embedded:")
+    return dsn == EMBEDDED or dsn.startswith(f"{EMBEDDED}:")
 
 
 def server_for(dsn: str) -> EmbeddedServer:
@@ -84,7 +88,7 @@ def server_for(dsn: str) -> EmbeddedServer:
     Raises:
         ConfigurationError: *dsn* is neither ``embedded`` nor ``embedded:///absolute/path``.
     """
-    if dsn == "embedded":
+    if dsn == EMBEDDED:
         return _shared.setdefault("", EmbeddedServer())
     url = urlsplit(dsn)
     folder = os.path.normpath("/" + unquote(url.path).strip("/"))

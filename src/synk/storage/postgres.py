@@ -111,6 +111,20 @@ class PostgresStorage:
         """Says which database this is, in a form without a password."""
         return self._connector.describe()
 
+    def conninfo(self) -> str:
+        """Returns what libpq connects with, password included; starts an embedded server.
+
+        Raises:
+            ConfigurationError: it was given a pool, or no database is named.
+            StorageUnavailable: the embedded server does not start.
+        """
+        return self._connector.conninfo()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is on a server that synk runs itself."""
+        return self._connector.is_embedded
+
     # -- the contract -------------------------------------------------------------------------
 
     def ping(self) -> None:

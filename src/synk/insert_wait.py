@@ -23,7 +23,7 @@ _PAUSE_MAX_S: Final = 2.0
 _log = logging.getLogger("synk")
 
 
-class Patience:
+class InsertWait:
     """The wait of one insert.
 
     Args:
