@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import handlers
 import synk
-from engine import forking, holding, memory, misbehaviour, observation, output, state
+from engine import forking, holding, memory, misbehaviour, observation, output, sharing, state
 from engine.acts import DEEDS, Act, ActJob, note
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "misbehaviour",
     "observation",
     "output",
+    "sharing",
     "state",
 ]
 

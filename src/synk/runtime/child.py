@@ -5,15 +5,18 @@ It is small: no database driver, no connection, no thread.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
 import mmap
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
+import weakref
 from dataclasses import dataclass
 from multiprocessing import reduction, spawn
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +27,7 @@ from synk import failure
 from synk.core import wire
 from synk.registry import Registry
 from synk.runtime import job_log, linux, loading, packets, place
-from synk.runtime.forked import Forks
+from synk.runtime.forked import Forks, exit_functions
 from synk.runtime.noting import OutputEnd, give_back
 from synk.runtime.restore import reseed
 from synk.runtime.setup import Setup
@@ -73,6 +76,7 @@ def main(entrance_fd: int, nursery_pid: int, forks: Forks) -> int:
         forks: minds what is forked here.
     """
     _settle_in(nursery_pid)
+    _leave_to_importer()
     with socket.socket(fileno=entrance_fd) as entrance:
         entrance.set_inheritable(False)
         packet = packets.receive(entrance)
@@ -114,7 +118,21 @@ def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> in
     # After all that the jobs' modules and `on_worker_start` may have configured.
     job_log.install(setup.log_level, lambda: loop.job)
     channel.send(wire.READY)
-    return loop.run()
+    status = loop.run()
+    if status == 0:
+        # It was told to end, and has a moment for it: see `core.pool.LEAVE_S`.
+        with contextlib.suppress(BaseException):
+            exit_functions()
+    return status
+
+
+def _leave_to_importer() -> None:
+    """Has no exit function of this process remove what the imports made for all workers."""
+    finalizers: Any = weakref.finalize
+    for finalizer in list(finalizers._registry):  # noqa: SLF001 - there is no public list
+        finalizer.atexit = False
+    for function in (shutil.rmtree, os.remove, os.unlink, os.rmdir):
+        atexit.unregister(function)
 
 
 def _settle_in(nursery_pid: int) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import functools
 import os
+import re
 import signal
 from typing import Final
 
@@ -224,6 +225,19 @@ def kill_tagged(value: str) -> None:
                     os.close(pidfd)
 
 
+def is_resource_tracker(pid: int) -> bool:
+    """Whether a process is what multiprocessing, or joblib, has to unlink what others leave.
+
+    It ends by itself, and cleans up, once all that use it are gone.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as above
+            return _TRACKER.search(file.read()) is not None
+    except OSError:
+        return False
+
+
+_TRACKER: Final = re.compile(rb"\0-c\0from [\w.]*resource_tracker import main;")
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 

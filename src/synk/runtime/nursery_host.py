@@ -53,6 +53,10 @@ kernel longer than this is left to it."""
 
 _SWEEP_PAUSE_S: Final = 0.0005
 
+_TRACKER_S: Final = 1.0
+"""How long a resource tracker may take to unlink what a dead worker has left, /dev/shm's among it.
+It begins when all that use it are dead, and needs some milliseconds."""
+
 
 def main(control_fd: int) -> None:
     """Serves one supervisor until it closes the socket, or is gone."""
@@ -203,7 +207,12 @@ class NurseryHost:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         self._workers.clear()
         self._spare = None
+        kept = {pid for pid in self._kept if not linux.is_resource_tracker(pid)}
         self._kept.clear()
+        self._let_trackers_end()
+        for pid in kept:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         self._sweep()
         os._exit(0)
 
@@ -326,9 +335,10 @@ class NurseryHost:
 
         The zombie keeps the pid, and with it the group's number, from being given to a stranger.
         """
+        self._workers.discard(pid)
+        self._let_trackers_end(but=pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-        self._workers.discard(pid)
         self._sweep(but=pid)
         _, status, usage = os.wait4(pid, 0)
         report = [
@@ -340,21 +350,38 @@ class NurseryHost:
         ]
         self._tell(ENDED, report)
 
+    def _let_trackers_end(self, but: int = 0) -> None:
+        """Kills the other strays, and lets resource trackers clean up after them, for a moment."""
+        deadline = time.monotonic() + _TRACKER_S
+        while time.monotonic() < deadline:
+            strays = self._strays(but)
+            trackers = {pid for pid in strays if linux.is_resource_tracker(pid)}
+            if not trackers:
+                return
+            self._kill([pid for pid in strays if pid not in trackers])
+            time.sleep(_SWEEP_PAUSE_S)
+
+    def _strays(self, but: int) -> list[int]:
+        spare = 0 if self._spare is None else self._spare.pid
+        wanted = {*self._workers, *self._kept, spare, but}
+        return [pid for pid in linux.children(os.getpid()) if pid not in wanted]
+
     def _sweep(self, but: int = 0) -> None:
         """Kills and reaps every child that is neither a worker nor the spare, until there is none.
 
         They are our own children, so that no pid among them can mean another process.
         """
         deadline = time.monotonic() + _SWEEP_S
-        spare = 0 if self._spare is None else self._spare.pid
-        wanted = {*self._workers, *self._kept, spare, but}
         while time.monotonic() < deadline:
-            strays = [pid for pid in linux.children(os.getpid()) if pid not in wanted]
+            strays = self._strays(but)
             if not strays:
                 return
-            for pid in strays:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+            self._kill(strays)
             time.sleep(_SWEEP_PAUSE_S)
+
+    def _kill(self, pids: list[int]) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
