@@ -82,6 +82,15 @@ class DrainTooLong(Fact, level=logging.WARNING):
         )
 
 
+class WorkersDoubted(Fact, level=logging.WARNING):
+    """How the worker processes begin may be trouble."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
 class SupervisorDraining(Fact):
     """It was told to stop; running jobs have *seconds* left."""
 

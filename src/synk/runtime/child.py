@@ -26,10 +26,9 @@ import msgspec
 from synk import failure
 from synk.core import wire
 from synk.registry import Registry
-from synk.runtime import job_log, linux, loading, packets, place
+from synk.runtime import chance, job_log, linux, loading, packets, place
 from synk.runtime.forked import Forks, exit_functions
 from synk.runtime.noting import OutputEnd, give_back
-from synk.runtime.restore import reseed
 from synk.runtime.setup import Setup
 from synk.runtime.work import WorkerLoop
 
@@ -185,7 +184,9 @@ def _load(setup: Setup) -> Loaded:
         handlers = dict(Registry(workers).handlers)
     except BaseException as error:  # noqa: BLE001 - whatever keeps them from loading is reported
         return Loaded(handlers={}, problem=_problem(error, setup))
-    reseed()
+    chance.reseed()
+    # Those that came with the workers are the same in all processes.
+    chance.renew(chance.generators())
     _freeze()
     return Loaded(handlers=handlers, on_start=on_start)
 

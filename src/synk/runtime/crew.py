@@ -24,7 +24,7 @@ from synk.core.messages import (
 from synk.runtime import linux
 from synk.runtime.gauge import OomWatch
 from synk.runtime.lookout import Source
-from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started, preparation
+from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started, Warned, preparation
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
 
@@ -88,6 +88,8 @@ class Crew:
         self._oom = OomWatch()
         self._passer = Passer()
         self._nursery: Nursery | None = None
+        self.warn: Callable[[str], None] = lambda _: None
+        """Called with what an operator should know of how workers begin; must not block."""
         self.problem: str | None = None
         """Why workers cannot be made, if so."""
 
@@ -217,6 +219,8 @@ class Crew:
             return
         for news in nursery.news():
             match news:
+                case Warned():
+                    self.warn(news.text)
                 case Loaded():
                     self._on_loaded(news)
                 case Started():

@@ -44,6 +44,13 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """An import has left what may be trouble in workers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A worker process exists."""
 
@@ -71,7 +78,7 @@ class Lost:
     """The nursery itself is gone."""
 
 
-News: TypeAlias = Loaded | Started | Ended | Lost
+News: TypeAlias = Warned | Loaded | Started | Ended | Lost
 
 
 class Nursery:
@@ -132,6 +139,8 @@ class Nursery:
                 return
             told: Any = json.loads(packet[1:])
             match packet[:1]:
+                case nursery_host.WARNED:
+                    yield Warned(told)
                 case nursery_host.LOADED:
                     self.is_loaded = True
                     yield Loaded(told)

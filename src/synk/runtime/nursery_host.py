@@ -26,22 +26,23 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from synk.runtime import child, linux, loading, packets, place
+from synk.runtime import chance, child, leftovers, linux, loading, packets, place
 from synk.runtime.forked import Forks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+WARNED: Final = b"W"
 LOADED: Final = b"L"
 STARTED: Final = b"S"
 ENDED: Final = b"E"
-"""The first byte of what the nursery says: imports are done (or not), a worker began, one ended."""
+"""The first byte of what the nursery says: an import may be trouble, imports are done (or not), a
+worker began, one ended."""
 
 SPARE_PAUSE_S: Final = 0.02
 """After so long without anything to do the nursery makes the next spare: not at once, since the
@@ -72,10 +73,12 @@ def main(control_fd: int) -> None:
     _check_parent(settings)
     linux.adopt_orphans()
     forks = Forks()
-    problems = _load(settings)
+    imported = _load(settings)
     with contextlib.suppress(ConnectionError):
-        packets.send(control, LOADED + json.dumps(problems).encode())
-    host = NurseryHost(control, setup, settings["command"], forks)
+        for warning in imported.warnings:
+            packets.send(control, WARNED + json.dumps(warning).encode())
+        packets.send(control, LOADED + json.dumps(imported.problems).encode())
+    host = NurseryHost(control, setup, settings["command"], forks, imported)
     signal.signal(signal.SIGUSR1, host.supervisor_died)
     linux.die_with_parent(signal.SIGUSR1)
     _check_parent(settings)
@@ -87,51 +90,43 @@ def _check_parent(settings: dict[str, Any]) -> None:
         os._exit(1)
 
 
-def _load(settings: dict[str, Any]) -> dict[str, str]:
-    """Imports the program and the modules; returns module -> why it cannot be used."""
+@dataclass(slots=True)
+class Imported:
+    """What came of the imports."""
+
+    problems: dict[str, str] = field(default_factory=dict[str, str])
+    """Module -> why it cannot be used in a process that forks."""
+    warnings: list[str] = field(default_factory=list[str])
+    to_reopen: list[int] = field(default_factory=list[int])
+    generators: list[Callable[[], object]] = field(default_factory=list["Callable[[], object]"])
+
+    def take_own(self) -> None:
+        """In a process that was forked: gives it what the others must not share or repeat."""
+        leftovers.reopen(self.to_reopen)
+        chance.renew(self.generators)
+
+
+def _load(settings: dict[str, Any]) -> Imported:
+    """Imports the program and the modules."""
     loading.prepare_paths(settings["prepare"])
     modules, withheld = settings["modules"], settings["withheld"]
     if modules is None:
-        return {}
-    sockets = _open_sockets()
+        return Imported()
+    left = leftovers.Leftovers()
     loads = {"__main__": lambda: loading.import_main(settings["prepare"])}
     loads |= {name: functools.partial(loading.import_module, name) for name in modules}
     for name, load in loads.items():
-        problem = loading.problem_of(load, withheld) or _leftover(sockets)
+        problem = loading.problem_of(load, withheld)
+        # A fork would wait for ever for the thread of this, which it does not have.
+        faulthandler.cancel_dump_traceback_later()
+        gc.collect()
+        problem = problem or left.problem_of(name)
         if problem is not None:
-            return {name: problem}
-    # A fork would wait for ever for the thread of this, which it does not have.
-    faulthandler.cancel_dump_traceback_later()
-    gc.collect()
+            return Imported(problems={name: problem})
+    found, seeded = chance.generators(), chance.given_seeds()
     # What was imported is never collected, so the pages stay shared with the workers.
     gc.freeze()
-    return {}
-
-
-def _leftover(sockets: set[str]) -> str | None:
-    """Says what an import has left that must not be there when processes are forked."""
-    threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
-    if threads:
-        return (
-            f"its import left the thread {threads[0]!r} running, which forked workers would not "
-            "have; start it in on_worker_start, or use start_method='spawn'"
-        )
-    if _open_sockets() - sockets:
-        return (
-            "its import left a socket open, which all forked workers would share; open it in "
-            "on_worker_start, or use start_method='spawn'"
-        )
-    return None
-
-
-def _open_sockets() -> set[str]:
-    found: set[str] = set()
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - a string is wanted
-            if target.startswith("socket:"):
-                found.add(target)
-    return found
+    return Imported(warnings=[*left.warnings, *seeded], to_reopen=left.to_reopen, generators=found)
 
 
 def _on_child(_signal: int, _frame: object) -> None:
@@ -162,12 +157,19 @@ class NurseryHost:
         setup: what each worker is told.
         command: what to execute for a worker, without its arguments; empty: a fork is enough.
         forks: minds what is forked here.
+        imported: what the workers inherit of the imports.
     """
 
     def __init__(
-        self, control: socket.socket, setup: bytes, command: list[str], forks: Forks
+        self,
+        control: socket.socket,
+        setup: bytes,
+        command: list[str],
+        forks: Forks,
+        imported: Imported,
     ) -> None:
         self._forks = forks
+        self._imported = imported
         self._control = control
         self._setup = setup
         self._command = command
@@ -302,6 +304,7 @@ class NurseryHost:
                 arguments = [str(entrance_fd), str(nursery_pid)]
                 signal.pthread_sigmask(signal.SIG_BLOCK, linux.ENDING_SIGNALS)
                 os.execv(self._command[0], [*self._command, *arguments])  # noqa: S606 - our own
+            self._imported.take_own()
             status = child.main(entrance_fd, nursery_pid, self._forks)
         except BaseException:  # noqa: BLE001 - the process must end here, whatever happened
             traceback.print_exc()

@@ -243,12 +243,3 @@ class DeadMansTimer:
         if self._expires_s is not None:
             self._expires_s = None
             signal.setitimer(signal.ITIMER_REAL, 0.0)
-
-
-def reseed() -> None:
-    """Gives this process random numbers of its own, where a fork would repeat its siblings'."""
-    for name in ("random", "numpy.random"):
-        seed: Callable[[], object] | None = getattr(sys.modules.get(name), "seed", None)
-        if seed is not None:
-            with contextlib.suppress(Exception):
-                seed()

@@ -64,7 +64,7 @@ FLUSH_S: Final = 10.0
 class Supervisor:
     """Runs a client's queues in this process, under one id, until it is told to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - the parts of a supervisor
         self,
         storage: Storage,
         *,
@@ -108,6 +108,7 @@ class Supervisor:
             lease_left_s=lambda: self._lease.left_s(boottime()),
             schema=getattr(storage, "schema", None),
         )
+        self._engine.crew.warn = lambda text: facts.emit(telemetry.WorkersDoubted(text))
         self._claims = ClaimLoop(
             storage, self._engine, self._acks, owner, queues, registry.kinds, facts
         )
