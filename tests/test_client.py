@@ -96,6 +96,21 @@ def test_a_transaction_must_be_a_connection(client: synk.Client) -> None:
         client.insert_tx("postgresql://somewhere", "x", handlers.Noop())
 
 
+def test_a_transaction_must_be_there(client: synk.Client) -> None:
+    with pytest.raises(synk.ConfigurationError, match=r"connection=None.*`insert` needs none"):
+        client.insert_tx(None, "x", handlers.Noop())
+
+    assert client.insert_many([("x", handlers.Noop())], connection=None)
+
+
+def test_a_closed_connection_is_named(client: synk.Client, dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        pass
+
+    with pytest.raises(synk.ConfigurationError, match="is closed"):
+        client.insert_tx(connection, "x", handlers.Noop())
+
+
 def test_all_options_arrive(client: synk.Client) -> None:
     first = client.insert("first", handlers.Noop())
     when = dt.datetime(2099, 1, 1, tzinfo=dt.timezone.utc)
@@ -144,6 +159,8 @@ def test_each_verb_says_what_it_did(client: synk.Client) -> None:
     ("options", "field"),
     [
         ({"queues": QUEUES}, "queues"),
+        ({"queues": ["default"], "workers": [handlers.noop]}, "queues"),
+        ({"queues": "default", "workers": [handlers.noop]}, "queues"),
         ({"queues": {"": synk.QueueConfig()}, "workers": [handlers.noop]}, "queues"),
         ({"queues": {"q": 5}, "workers": [handlers.noop]}, "queues['q']"),
         ({"queues": QUEUES, "workers": ["noop"]}, "workers"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -73,6 +74,66 @@ def test_a_function_without_annotation_is_refused() -> None:
 
     with pytest.raises(synk.ConfigurationError, match="annotate its parameter"):
         synk.worker(plain)
+
+
+async def awaited(job: synk.Job[handlers.Noop]) -> None:
+    pass
+
+
+def generating(job: synk.Job[handlers.Noop]):
+    yield 1
+
+
+async def both(job: synk.Job[handlers.Noop]):
+    yield 1
+
+
+@pytest.mark.parametrize("function", [awaited, generating, both, functools.partial(awaited)])
+def test_a_handler_that_a_call_does_not_run_is_refused_with_what_to_write(function: Any) -> None:
+    with pytest.raises(synk.ConfigurationError, match=r"write .*def"):
+        synk.worker(function)
+
+    class Method(synk.Worker[handlers.Noop]):
+        work = staticmethod(function)
+
+    with pytest.raises(synk.ConfigurationError, match=r"workers=.*write .*def"):
+        Registry([Method()])
+
+
+class Forgotten(synk.JobArgs, kind="forgotten"):
+    path: str
+
+
+class Half(handlers.Noop, kind="half"):
+    more: int = 1
+
+
+def test_a_forgotten_dataclass_is_refused_with_what_to_write() -> None:
+    for use in (
+        lambda: Forgotten("a"),
+        Forgotten,
+        lambda: encode_args(Half()),
+    ):
+        with pytest.raises(synk.InvalidJob, match="write @dataclass above"):
+            use()
+
+    @synk.worker
+    def handler(job: synk.Job[Half]) -> None:
+        pass
+
+    with pytest.raises(synk.ConfigurationError, match="write @dataclass above"):
+        Registry([handler])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("queue", r"InsertOptions\(queue=\.\.\.\)"), ("timeout", r"@synk\.worker\(timeout=\.\.\.\)")],
+)
+def test_an_option_of_a_class_of_arguments_is_refused_with_what_to_write(
+    name: str, hint: str
+) -> None:
+    with pytest.raises(synk.InvalidJob, match=hint):
+        type("Slow", (synk.JobArgs,), {}, kind="slow", **{name: "x"})
 
 
 def test_arguments_without_a_kind_are_refused() -> None:

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from ulid import ULID
@@ -32,7 +33,7 @@ from synk.runtime.supervisor import Supervisor
 from synk.telemetry import Telemetry, log_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from synk.config import StartMethod
     from synk.row import Change, JobRow
@@ -197,15 +198,18 @@ class Client:
         The job exists once the caller commits, and never did if it rolls back.
 
         Args:
-            connection: a `psycopg.Connection` on the same database; it is left open, uncommitted.
+            connection: a `psycopg.Connection` on the same database, a ``Session`` or ``Connection``
+                of SQLAlchemy, or Django's ``connection``; it is left open, uncommitted.
             name: see `insert`.
             args: see `insert`.
             options: see `insert`.
 
         Raises:
+            ConfigurationError: there is no connection, or none of psycopg's in it, or it is closed.
             InvalidJob: a value is wrong; the transaction is untouched.
             UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
         """
+        _check_given(connection)
         return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
 
     def insert_many(
@@ -410,7 +414,12 @@ class AsyncClient:
     async def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
     ) -> int:
-        """See `Client.insert_tx`; *connection* is a `psycopg.AsyncConnection`."""
+        """See `Client.insert_tx`.
+
+        *connection* is a `psycopg.AsyncConnection`, or an ``AsyncSession`` or ``AsyncConnection``
+        of SQLAlchemy.
+        """
+        _check_given(connection)
         job = new_job(name, args, options)
         return (await self.storage.insert([job], connection=connection))[0]
 
@@ -507,7 +516,20 @@ def _checked_storage(storage: Any) -> Any:
     return storage
 
 
+def _check_given(connection: object) -> None:
+    if connection is None:
+        raise ConfigurationError(
+            "connection", None, "give the connection of your transaction; `insert` needs none"
+        )
+
+
 def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]:
+    if not isinstance(queues, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            "queues",
+            queues,
+            'write queues={"default": synk.QueueConfig()}: names with settings',
+        )
     for name, queue in queues.items():
         try:
             check_label("queues", name)

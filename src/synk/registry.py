@@ -102,6 +102,7 @@ class FunctionWorker(Worker[A]):
                 check_duration(name, value, most=LONGEST_TIMEOUT)
         if max_rss is not None:
             check_bytes("max_rss", max_rss)
+        _check_plain("worker", function)
         self._function = function
         self._timeout = timeout
         self._soft_timeout = soft_timeout
@@ -284,7 +285,21 @@ def named_bytes(method: str, value: object) -> int | None:
     return value
 
 
+def _check_plain(field: str, function: Callable[..., Any]) -> None:
+    """Checks that a call of *function* does the work, and not only makes what would do it."""
+    name = getattr(function, "__qualname__", repr(function))
+    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - not whether
+        if inspect.iscoroutinefunction(each):
+            problem = "is async: write `def`, and in it `return asyncio.run(...)` of what it awaits"
+        elif inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            problem = "is a generator, which nothing would run: write a `def` without yield"
+        else:
+            continue
+        raise ConfigurationError(field, name, problem)
+
+
 def _handler(item: Worker[Any]) -> Handler:
+    _check_plain("workers", item.work)
     args_type = item.args_type
     try:
         kind, decode = kind_of(args_type), decoder_of(args_type)

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections import deque
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import psycopg_pool
 from psycopg.rows import tuple_row
 
-from synk.errors import ConfigurationError, OutcomeUnknown, StorageConflict
+from synk.errors import OutcomeUnknown, StorageConflict
 from synk.storage import pool_log
 from synk.storage.bounds import is_alive
 from synk.storage.connecting import POOL_CONNECTIONS_MAX
@@ -23,6 +23,7 @@ from synk.storage.inserting import (
     may_be_repeated,
     pauses_before_repeats,
 )
+from synk.storage.lending import async_connection_of
 from synk.storage.sessions import CONNECT_S
 
 if TYPE_CHECKING:
@@ -58,12 +59,8 @@ class AsyncPostgresStorage:
     ) -> list[int]:
         """See `Storage.insert`; *connection* is a `psycopg.AsyncConnection` of the caller's."""
         if connection is not None:
-            if not isinstance(connection, psycopg.AsyncConnection):
-                raise ConfigurationError(
-                    "connection", connection, "must be a psycopg.AsyncConnection"
-                )
+            own = await async_connection_of(connection)
             with translated(self._storage.describe):
-                own = cast("psycopg.AsyncConnection[Any]", connection)
                 return await self._insert_on(own, chunks_of(jobs))
         for pause_s in pauses_before_repeats():
             try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -21,7 +21,6 @@ from psycopg.sql import SQL, Identifier
 
 from synk.claim import AckAnswer
 from synk.errors import (
-    ConfigurationError,
     OutcomeUnknown,
     SchemaMismatch,
     StorageConflict,
@@ -36,6 +35,7 @@ from synk.storage.inserting import (
     may_be_repeated,
     pauses_before_repeats,
 )
+from synk.storage.lending import connection_of
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
@@ -140,10 +140,8 @@ class PostgresStorage:
     def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:
         """See `Storage.insert`; *connection* is a psycopg connection of the caller's."""
         if connection is not None:
-            if not isinstance(connection, psycopg.Connection):
-                raise ConfigurationError("connection", connection, "must be a psycopg.Connection")
+            own = connection_of(connection)
             with translated(self.describe):
-                own = cast("psycopg.Connection[Any]", connection)
                 return self._insert_on(own, chunks_of(jobs))
         return self._insert_alone(jobs)
 
