@@ -21,6 +21,8 @@ from synk.storage import sql as files
 from synk.testing.making import insert
 
 PSQL: Final = PLACE_15 / "psql"
+BEFORE: Final = 5
+"""A version whose upgrade needs every lock."""
 
 
 def at_version(dsn: str, version: int) -> str:
@@ -60,22 +62,23 @@ class Upgrade:
 
 
 def test_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> None:
-    at_version(empty_dsn, migrate.OLDEST)
+    at_version(empty_dsn, BEFORE)
     upgrade = Upgrade(empty_dsn)
     storage = synk.PostgresStorage(empty_dsn)
     insert(storage)
-    with psycopg.connect(empty_dsn) as reader, upgrade.under_way():
+    with psycopg.connect(empty_dsn) as reader:
         pid = reader.info.backend_pid
         reader.execute("SELECT count(*) FROM synk.job")
-        assert upgrade.heard.wait(30)
-        for _ in range(20):
-            # While tries come and go, each is over before the time that an insert waits for a lock.
-            insert(storage)
-        reader.rollback()
+        with upgrade.under_way():
+            assert upgrade.heard.wait(30)
+            for _ in range(20):
+                # Each try is over before the time that an insert waits for a lock.
+                insert(storage)
+            reader.rollback()
 
     assert f"job: pid {pid}" in upgrade.told[0]
     assert "idle in transaction" in upgrade.told[0]
-    assert upgrade.applied == MIGRATIONS[migrate.OLDEST :]
+    assert upgrade.applied == MIGRATIONS[BEFORE:]
     assert storage.counts()[synk.JobState.AVAILABLE] == 21
     storage.close()
 
@@ -83,7 +86,7 @@ def test_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> Non
 def test_an_upgrade_that_never_gets_its_locks_gives_up_and_has_changed_nothing(
     empty_dsn: str,
 ) -> None:
-    at_version(empty_dsn, migrate.OLDEST)
+    at_version(empty_dsn, BEFORE)
     with (
         psycopg.connect(empty_dsn) as reader,
         psycopg.connect(empty_dsn, autocommit=True) as connection,
@@ -94,30 +97,31 @@ def test_an_upgrade_that_never_gets_its_locks_gives_up_and_has_changed_nothing(
             migrate.apply(connection, tell=lambda _: None, patience_s=0.1)
 
         noted = reader.execute("SELECT max(version) FROM synk.migration").fetchone()
-    assert noted == (migrate.OLDEST,)
+    assert noted == (BEFORE,)
 
 
 def test_who_waits_for_another_migration_holds_nothing(empty_dsn: str) -> None:
-    at_version(empty_dsn, migrate.OLDEST)
+    at_version(empty_dsn, BEFORE)
     upgrade = Upgrade(empty_dsn)
-    with psycopg.connect(empty_dsn) as other, upgrade.under_way():
+    with psycopg.connect(empty_dsn) as other:
         pid = other.info.backend_pid
         other.execute("SELECT pg_advisory_xact_lock(7959371058302)")
-        assert upgrade.heard.wait(30)
-        held = other.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND state <> 'active'"
-        ).fetchone()
-        other.rollback()
+        with upgrade.under_way():
+            assert upgrade.heard.wait(30)
+            held = other.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND state <> 'active'"
+            ).fetchone()
+            other.rollback()
 
     assert held == (0,)
     assert f"another migration: pid {pid}" in upgrade.told[0]
-    assert upgrade.applied == MIGRATIONS[migrate.OLDEST :]
+    assert upgrade.applied == MIGRATIONS[BEFORE:]
 
 
 def test_time_outs_of_the_database_do_not_end_a_migration(empty_dsn: str) -> None:
     """They are shorter than it waits for a lock."""
-    at_version(empty_dsn, migrate.OLDEST)
+    at_version(empty_dsn, BEFORE)
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         name = connection.info.dbname
         settings = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
@@ -133,12 +137,12 @@ def test_time_outs_of_the_database_do_not_end_a_migration(empty_dsn: str) -> Non
                 reader.rollback()
 
     assert "idle in transaction" in upgrade.told[0]
-    assert upgrade.applied == MIGRATIONS[migrate.OLDEST :]
+    assert upgrade.applied == MIGRATIONS[BEFORE:]
 
 
 def test_no_upgrade_looks_through_the_table_while_it_keeps_others_out() -> None:
-    """From the oldest version on that a fleet may be upgraded from."""
-    for version, name, text in files.migrations()[migrate.OLDEST + 1 :]:
+    """Of those that may meet a large table."""
+    for version, name, text in files.migrations()[BEFORE + 1 :]:
         statements = re.sub(r"--[^\n]*|\$\$.*?\$\$", "", text, flags=re.DOTALL).split(";")
         for statement in statements:
             added = statement.count("ADD CONSTRAINT")
@@ -148,7 +152,7 @@ def test_no_upgrade_looks_through_the_table_while_it_keeps_others_out() -> None:
 
 
 @pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
-@pytest.mark.parametrize("version", [0, migrate.OLDEST, 7, migrate.LATEST])
+@pytest.mark.parametrize("version", [0, BEFORE, 7, migrate.LATEST])
 def test_the_script_brings_any_version_up_to_date_in_psql(
     empty_dsn: str, dsn: str, tmp_path: Path, version: int
 ) -> None:
