@@ -172,7 +172,7 @@ def back(args: Any) -> Any:
         Aliased.model_validate({"Width": 3, "h": 4, "size": [5], "address": {"Street": "x"}}),
         Loud(w=3),  # pyright: ignore[reportCallIssue]
         Open(n=2, more="x"),  # pyright: ignore[reportCallIssue]
-        Strict(at=dt.datetime.now(dt.UTC), pair=(1, 2), path=Path("/a")),
+        Strict(at=dt.datetime(2026, 1, 2, 3, 4, 5, 6, dt.UTC), pair=(1, 2), path=Path("/a")),
     ],
     ids=repr,
 )

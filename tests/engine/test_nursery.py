@@ -116,7 +116,7 @@ from supervising import wait_until
 from synk.config import EngineConfig
 from synk.core.messages import Request
 from synk.runtime import linux
-from synk.runtime.nursery import Ended, Loaded, Nursery, Started
+from synk.runtime.nursery import Ended, Loaded, Nursery, Started, preparation
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
 from synk.runtime.setup import QueueSetup, Setup
@@ -126,7 +126,7 @@ setup = Setup(
     payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
     queues={"default": QueueSetup(timeout_s=60)},
 )
-nursery = Nursery(EngineConfig(processes=1), setup, needs_main=False)
+nursery = Nursery(EngineConfig(processes=1), setup, preparation(needs_main=False))
 next_news(nursery, Loaded)
 worker = WorkerProcess(setup, Passer())
 nursery.request(0, worker.descriptors)

@@ -100,7 +100,7 @@ def storage_on(dsn: str) -> Iterator[synk.PostgresStorage]:
     storage.close()
 
 
-def test_a_table_of_the_go_package_is_adopted_with_rows_of_every_state(go: str, dsn: str) -> None:
+def test_d27_a_go_table_is_adopted_with_rows_of_every_state(go: str, dsn: str) -> None:
     told: list[str] = []
     with storage_on(go) as storage:
         assert storage.migrate(tell=told.append) == MIGRATIONS

@@ -61,7 +61,7 @@ class Upgrade:
             assert not self._thread.is_alive()
 
 
-def test_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> None:
+def test_d26_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> None:
     at_version(empty_dsn, BEFORE)
     upgrade = Upgrade(empty_dsn)
     storage = synk.PostgresStorage(empty_dsn)
@@ -83,7 +83,7 @@ def test_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> Non
     storage.close()
 
 
-def test_an_upgrade_that_never_gets_its_locks_gives_up_and_has_changed_nothing(
+def test_d26_an_upgrade_that_never_gets_its_locks_gives_up_and_has_changed_nothing(
     empty_dsn: str,
 ) -> None:
     at_version(empty_dsn, BEFORE)

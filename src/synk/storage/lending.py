@@ -80,4 +80,4 @@ def _checked(given: Any, found: Any, kind: Any, problem: str) -> Any:
         hint = "; write `with pool.connection() as connection:` and give that"
     elif hasattr(given, "begin") and hasattr(given, "dispose"):
         hint = "; write `with engine.begin() as connection:` and give that"
-    raise ConfigurationError("connection", given, problem + hint)
+    raise ConfigurationError("connection", cast("object", given), problem + hint)
