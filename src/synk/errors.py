@@ -80,10 +80,15 @@ class StorageError(SynkError):
 
 
 class StorageUnavailable(StorageError):
-    """The database cannot be reached, or went away while it was asked.
+    """The database cannot be reached, went away while it was asked, or has no room or no means.
 
     You do *not* get this in a running supervisor: it waits, with a back-off, and goes on.
+
+    Attributes:
+        has_answered: whether it refused, for a reason that passes, and fewer jobs may do.
     """
+
+    has_answered = False
 
 
 class OutcomeUnknown(StorageUnavailable):

@@ -224,16 +224,17 @@ class OutcomeRefused(Fact, level=logging.WARNING):
 
 
 class OutcomeReduced(Fact, level=logging.ERROR):
-    """The storage refuses what an outcome says; it is stored without the job's texts."""
+    """The storage refuses a value of an outcome; its end is stored without that value."""
 
     job_id: int
     attempt: int
+    left_out: tuple[str, ...]
     problem: str
 
     def __str__(self) -> str:
         return (
             f"the storage refuses what job {self.job_id} attempt {self.attempt} left behind; its "
-            f"end is stored without: {self.problem}"
+            f"end is stored without {' and '.join(self.left_out)}: {self.problem}"
         )
 
 

@@ -83,6 +83,7 @@ def test_d14_an_outcome_that_the_database_refuses_is_blamed_alone_and_stored_wit
 
     (reduced,) = facts.of(telemetry.OutcomeReduced)
     assert (reduced.job_id, reduced.attempt) == (bad.id, 1)
+    assert set(reduced.left_out) == set(POISON[kind]) - {"state", "retry_in_s"}
     assert facts.of(telemetry.StorageTrouble) == []
     row = get(storage, bad.id)
     assert row.state is POISON[kind].get("state", JobState.COMPLETED)
@@ -91,6 +92,26 @@ def test_d14_an_outcome_that_the_database_refuses_is_blamed_alone_and_stored_wit
     assert {
         (r.state, r.result, r.output) for r in storage.get([j.id for j in jobs if j != bad])
     } == {(JobState.COMPLETED, "good", "good")}
+
+
+def test_d14_only_the_value_that_is_refused_is_left_out(storage: PostgresStorage) -> None:
+    jobs = claimed(storage, 4)
+    outcomes = [
+        outcome_of(jobs[0], result="1", output="a\0b", progress='{"done": 1}'),
+        outcome_of(jobs[1], result="{", output="good"),
+        outcome_of(jobs[2], result="{", output="a\0b", progress='{"done": 3}'),
+        outcome_of(jobs[3], state=JobState.CANCELLED, error='{"error": "kept"}', output="\0"),
+    ]
+    with acknowledging(storage, outcomes) as (acks, facts):
+        wait_until(lambda: not acks.unacknowledged, what="all to be stored")
+
+    rows = [get(storage, job.id) for job in jobs]
+    assert [(row.result, row.output) for row in rows] == [(1, ""), (None, "good")] + [
+        (None, "")
+    ] * 2
+    assert [row.progress and row.progress.done for row in rows] == [1, None, 3, None]
+    assert [error.error for error in rows[3].errors] == ["kept"]
+    assert "is stored without output: " in facts.text()
 
 
 def test_d14_the_record_of_a_refused_attempt_has_a_stand_in(storage: PostgresStorage) -> None:
@@ -162,7 +183,9 @@ def test_d14_what_is_refused_even_so_is_tried_again_and_holds_nobody_up() -> Non
         storage.bad = set()
         wait_until(lambda: not acks.unacknowledged, what="it to be stored")
 
-    assert len(facts.of(telemetry.OutcomeReduced)) == 1
+    # Nothing of it was left out meanwhile, since that did not help.
+    assert facts.of(telemetry.OutcomeReduced) == []
+    assert get(storage, bad.id).result == 1
 
 
 def test_d14_a_lone_surrogate_is_refused_before_it_is_sent(storage: PostgresStorage) -> None:

@@ -1,9 +1,10 @@
 """The thread that stores outcomes, in batches, again and again until each has its answer.
 
 A batch that the server refuses for what one of its outcomes says is halved until that one is alone;
-it is stored then without the texts that may be to blame. After any other refusal batches are
-smaller for a while, so that one that cannot be stored at all stands in the way of none. What was
-accepted lately is remembered, in case that the server loses it in a fail-over.
+it is stored then without the fewest of its values that the server takes it without. After any other
+refusal nothing is left out: it is tried again, and batches are smaller for a while, so that one
+that cannot be stored at all stands in the way of none. What was accepted lately is remembered, in
+case that the server loses it in a fail-over.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeVar
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import structs
 
@@ -26,7 +28,7 @@ from synk.row import JobState
 from synk.runtime.trouble import BatchLimit, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from synk.claim import Fence
@@ -60,6 +62,9 @@ texts counts once more for each kilobyte."""
 
 LOCKED_PAUSE_S: Final = 0.05
 """At the most; by chance less, so that two that skip each other's rows do not keep step."""
+
+_CHOSEN: Final = ("output", "progress", "checkpoint", "retry_at", "result", "error")
+"""What of an outcome is the job's own, the least first."""
 
 _NO_TEXTS: Final = (None, None, None, None)
 
@@ -224,7 +229,7 @@ class AckLoop:
         except InvalidJob as error:
             return self._acknowledge_refused(batch, error)
         except StorageError as error:
-            if not isinstance(error, (StorageUnavailable, SchemaMismatch)):
+            if _may_do_with_fewer(error):
                 # It took too long, or one of them is to blame and the storage cannot tell which.
                 self._batch.was_too_much(len(batch))
             # Perhaps it was applied; to offer it again is safe.
@@ -253,12 +258,30 @@ class AckLoop:
         return first + second, max(first_pause_s, second_pause_s)
 
     def _acknowledge_bare(self, outcome: Outcome, error: Exception) -> tuple[list[Outcome], float]:
-        bare = _bare(outcome)
-        if bare == outcome:
-            # Nothing more can be left out: later, perhaps.
-            return [outcome], self._trouble.began(error)
-        self._facts.emit(telemetry.OutcomeReduced(outcome.id, outcome.attempt, str(error)))
-        return self._acknowledge([bare])
+        """Stores an outcome that is refused for a value without that value, if that helps.
+
+        As few as possible are left out, and none before the rest is accepted.
+        """
+        for left_out in _fewest_first(outcome):
+            bare = _without(outcome, left_out)
+            try:
+                (answer,) = self._storage.update_job_state(self._owner, [bare])
+            except InvalidJob:
+                continue
+            except StorageError as other:
+                return [outcome], self._trouble.began(other)
+            if answer is AckAnswer.LOCKED:
+                return [outcome], LOCKED_PAUSE_S
+            self._trouble.ended()
+            self._remember([bare])
+            if answer in {AckAnswer.APPLIED, AckAnswer.DUPLICATE}:
+                fact = telemetry.OutcomeReduced(outcome.id, outcome.attempt, left_out, str(error))
+            else:
+                fact = telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer)
+            self._facts.emit(fact)
+            return [], 0.0
+        # Nothing more can be left out: later, perhaps.
+        return [outcome], self._trouble.began(error)
 
     def _remember(self, batch: Sequence[Outcome]) -> None:
         weight = sum(map(_weight, batch))
@@ -290,19 +313,26 @@ def _copied(values: deque[T]) -> tuple[T, ...]:
             continue
 
 
-def _bare(outcome: Outcome) -> Outcome:
-    """Returns the outcome without the values that a job chose, one of which the storage refuses."""
-    error = outcome.error
-    if error is not None:
+def _may_do_with_fewer(error: StorageError) -> bool:
+    """Whether one of several may be to blame, or their number, and the storage cannot tell."""
+    if isinstance(error, StorageUnavailable):
+        return error.has_answered
+    return not isinstance(error, SchemaMismatch)
+
+
+def _fewest_first(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    """Gives what may be left out of an outcome: each value that the job chose, any two, and so on.
+
+    Without `retry_at` the default back-off takes its place.
+    """
+    chosen = [name for name in _CHOSEN if getattr(outcome, name) is not None]
+    for count in range(1, len(chosen) + 1):
+        yield from combinations(chosen, count)
+
+
+def _without(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
+    values: dict[str, Any] = dict.fromkeys(left_out)
+    if "error" in left_out:
         stand_in = "the storage refused the record of this attempt; this stands in its place"
-        error = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
-    return structs.replace(
-        outcome,
-        result=None,
-        error=error,
-        output=None,
-        progress=None,
-        checkpoint=None,
-        # The default back-off takes its place.
-        retry_at=None,
-    )
+        values["error"] = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
+    return structs.replace(outcome, **values)

@@ -2,17 +2,23 @@
 
 class or state          means                                     becomes
 ----------------------  ----------------------------------------  -------------------------------
-08xxx, 57P01 to 57P05,  the connection, or its server, is of no    StorageUnavailable, and the
-25006, no state         more use                                  pool is dropped
-53xxx                   no room, no memory, no connections left   StorageUnavailable
-40001, 40P01            rolled back, by no fault of the statement StorageConflict
-55P03                   a lock was not had in time                StorageConflict
-57014                   the statement took too long               StorageConflict
-22xxx, 23xxx, 54xxx,    a value is refused                        InvalidJob
-no UTF-8
-3F000, 42P01, 42703     the schema is not there                   SchemaMismatch
-SY001                   a dependency does not exist               UnknownDependency
-anything else           the server refused                        StorageError
+08, 57P, 25006,         the connection, or its server, is of no    StorageUnavailable, and the
+no state                more use                                  pool is dropped
+53, 54, 55, 57, 58, 25, no room, a limit, a broken file, a         StorageUnavailable
+XX                      sequence or server that is not ready
+23505 on the key        the sequence is behind its table           StorageUnavailable
+40, 55P03, 57014        rolled back, a lock not had in time, or    StorageConflict
+                        too slow
+22, if no function of   a value is refused                         InvalidJob
+another's raised it
+23, on synk's jobs      a value breaks a rule of the table         InvalidJob
+no state, when sent     a value that psycopg cannot send           InvalidJob
+3F000, 42P01, 42703     the schema is not there                    SchemaMismatch
+SY001                   a dependency does not exist                UnknownDependency
+no state, when read     an answer that nobody can read             StorageError
+anything else           the server refused                         StorageError
+
+Only what is certainly said of a value of the caller's is InvalidJob: a value may be left out then.
 
 Around an insert, what ends a connection after it may have been committed (no state, 08xxx, 57P01,
 57P02) becomes OutcomeUnknown.
@@ -45,11 +51,30 @@ from synk.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-_CONFLICTS: Final = frozenset({"40001", "40P01", "55P03", "57014"})
+_CONFLICTS: Final = ("40", "55P03", "57014")
 _USELESS: Final = ("08", "57P", "25006")
-_UNANSWERED: Final = ("08", "57P01", "57P02")
-_FULL: Final = "53"
-_REFUSED_VALUES: Final = ("22", "23", "54")
+_UNANSWERED: Final = ("08", "57P01", "57P02", "40003")
+_PASSING: Final = ("53", "54", "55", "57", "58", "25", "XX")
+"""No fault of a value, whatever the statement was: it is worth another try."""
+
+_REFUSED_VALUES: Final = "22"
+_BROKEN_RULES: Final = "23"
+
+_JOBS: Final = "job"
+_JOBS_KEY: Final = "job_pkey"
+
+_ADVICE: Final = {
+    "PreCommit_Notify": "a session listens in a transaction that it does not end, so that no "
+    "notification can be removed: end it (see pg_stat_activity), and "
+    "SELECT pg_notification_queue_usage()",
+    "XX001": "a page is damaged: look at the server's log, restore from a backup",
+    "XX002": "an index is damaged: REINDEX it",
+}
+"""What to do, by SQLSTATE or by the server's function that refused."""
+
+
+class Unreadable(Exception):  # noqa: N818 - what it says of an answer
+    """An answer of the server that psycopg or synk cannot read."""
 
 
 @contextmanager
@@ -64,6 +89,7 @@ def translated(describe: Callable[[], str]) -> Generator[None]:
         psycopg_pool.PoolTimeout,
         psycopg_pool.PoolClosed,
         UnicodeEncodeError,
+        Unreadable,
     ) as error:
         raise translate(error, describe()) from error
 
@@ -89,25 +115,74 @@ def translate(error: Exception, database: str) -> SynkError:
     state = str(getattr(error, "sqlstate", None) or "")
     if state == "SY001":
         return _unknown_dependency(error)
-    is_local = isinstance(error, (_pg.DataError, UnicodeEncodeError)) and not state
-    if state.startswith(_REFUSED_VALUES) or is_local:
-        # Without a state psycopg itself refuses, before anything was sent.
+    if isinstance(error, Unreadable):
+        return StorageError(f"cannot read what {database} answered: {text}")
+    if _is_of_a_value(error, state):
         return InvalidJob("job", text, "the database refuses this value")
     return _storage_error(error, state, database, text)
 
 
+def _is_of_a_value(error: Exception, state: str) -> bool:
+    """Whether it is certain that a value of the caller's is refused, and nothing else."""
+    if not state:
+        # psycopg itself refuses, before anything was sent.
+        return isinstance(error, (_pg.DataError, UnicodeEncodeError))
+    diag = error.diag if isinstance(error, psycopg.Error) else None
+    if diag is None:
+        return False
+    if state.startswith(_BROKEN_RULES):
+        return diag.table_name == _JOBS and not _is_behind(error)
+    # What a function of the database's owner computes, in a trigger, says nothing of the value.
+    return state.startswith(_REFUSED_VALUES) and "PL/pgSQL" not in (diag.context or "")
+
+
+def _is_behind(error: Exception) -> bool:
+    """Whether the table has rows already that its sequence has yet to come to."""
+    return (
+        isinstance(error, _pg.UniqueViolation)
+        and error.diag.table_name == _JOBS
+        and error.diag.constraint_name == _JOBS_KEY
+    )
+
+
 def _storage_error(error: Exception, state: str, database: str, text: str) -> StorageError:
+    if _is_passing(error, state):
+        return _refused_for_now(f"cannot use {database}: {text}{_advice(error, state)}")
     match error:
         case _pg.UndefinedTable() | _pg.InvalidSchemaName() | _pg.UndefinedColumn():
             return SchemaMismatch(f"{database} has no synk schema yet: run `synk migrate` ({text})")
-        case _ if state in _CONFLICTS:
-            return StorageConflict(f"{database} gave up on a statement: {text}")
         case psycopg_pool.PoolTimeout() | psycopg_pool.PoolClosed():
             return StorageUnavailable(f"no connection to {database}: {text}")
-        case _ if is_of_no_use(error) or state.startswith(_FULL):
+        case _ if state.startswith(_CONFLICTS):
+            return StorageConflict(f"{database} gave up on a statement: {text}")
+        case _ if is_of_no_use(error):
             return StorageUnavailable(f"cannot use {database}: {text}")
         case _:
             return StorageError(f"{database} refused: {text}")
+
+
+def _is_passing(error: Exception, state: str) -> bool:
+    if state.startswith(_CONFLICTS) or is_of_no_use(error):
+        return False
+    return state.startswith(_PASSING) or _is_behind(error)
+
+
+def _refused_for_now(message: str) -> StorageUnavailable:
+    unavailable = StorageUnavailable(message)
+    unavailable.has_answered = True
+    return unavailable
+
+
+def _advice(error: Exception, state: str) -> str:
+    diag = error.diag if isinstance(error, psycopg.Error) else None
+    if diag is not None and _is_behind(error):
+        table = f"{diag.schema_name}.{diag.table_name}"
+        return (
+            "; its sequence is behind, as after a restore: SELECT "  # noqa: S608 - words for people
+            f"setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+        )
+    known = _ADVICE.get(state) or _ADVICE.get((diag and diag.source_function) or "")
+    return f"; {known}" if known else ""
 
 
 def _unknown_dependency(error: Exception) -> UnknownDependency:
@@ -127,6 +202,11 @@ def is_of_no_use(error: BaseException | None) -> bool:
 def was_rolled_back(error: StorageConflict) -> bool:
     """Whether it was by no fault of the statement, which may succeed at once: 40001 and 40P01."""
     return isinstance(error.__cause__, (_pg.SerializationFailure, _pg.DeadlockDetected))
+
+
+def is_over_a_limit(error: StorageUnavailable) -> bool:
+    """Whether a limit of the server's was met (54): by what it has in all, or by one value."""
+    return str(getattr(error.__cause__, "sqlstate", None) or "").startswith("54")
 
 
 def one_line(error: Exception) -> str:

@@ -21,14 +21,16 @@ from psycopg.sql import SQL, Identifier
 
 from synk.claim import AckAnswer
 from synk.errors import (
+    InvalidJob,
     OutcomeUnknown,
     SchemaMismatch,
     StorageConflict,
+    StorageUnavailable,
 )
 from synk.storage import migrate, sql
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
 from synk.storage.connecting import Connector
-from synk.storage.faults import is_of_no_use, told_if_unknown, translated
+from synk.storage.faults import is_of_no_use, is_over_a_limit, told_if_unknown, translated
 from synk.storage.inserting import (
     chunks_of,
     insert_statement,
@@ -233,12 +235,30 @@ class PostgresStorage:
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
         """See `Storage.update_job_state`."""
-        applied = self._acknowledge(owner, outcomes)
+        try:
+            applied = self._acknowledge(owner, outcomes)
+        except StorageUnavailable as error:
+            if is_over_a_limit(error):
+                self._check_values(outcomes)
+            raise
         if applied == len(outcomes):
             return [AckAnswer.APPLIED] * applied
         # What was applied just now reads as a duplicate: the row says that it was acknowledged
         # under this attempt. To the caller the two mean the same.
         return self._run(self.statements.ack_answers(owner, outcomes))
+
+    def _check_values(self, outcomes: Sequence[Outcome]) -> None:
+        """Tells a value that is over a limit of the server's from a server that is at one.
+
+        Raises:
+            InvalidJob: one of the values is to blame, whatever else the server does.
+        """
+        try:
+            self._run(self.statements.check_values(outcomes))
+        except StorageUnavailable as error:
+            if is_over_a_limit(error):
+                raise InvalidJob("job", str(error), "the database refuses this value") from error
+            raise
 
     def _acknowledge(self, owner: UUID, outcomes: Sequence[Outcome]) -> int:
         plain = self.statements.ack_plain(owner, outcomes)

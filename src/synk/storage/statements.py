@@ -126,6 +126,14 @@ class Statements:
             parameters[name] = [get(outcome) for outcome in outcomes]
         return Statement(self._text("ack"), parameters, reading.changed)
 
+    def check_values(self, outcomes: Sequence[Outcome]) -> Statement[None]:
+        """Has the server read what the jobs of *outcomes* chose, and nothing else."""
+        names = ("results", "errors", "progress", "checkpoints", "outputs")
+        parameters: dict[str, object] = {
+            name: [sending.RARE_COLUMNS[name](outcome) for outcome in outcomes] for name in names
+        }
+        return Statement(self._text("check_values"), parameters, lambda _rows, _: None)
+
     def ack_plain(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int] | None:
         """The same for successes that left nothing but their measures; None if there are others."""
         if not all(map(sending.is_plain, outcomes)):

@@ -1,0 +1,159 @@
+"""D28: a server that is at a limit, or out of order, is not taken for a bad value."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+import handlers
+import servers
+import synk
+from faults.test_poison_outcomes import acknowledging
+from supervising import wait_until
+from synk import JobState, telemetry
+from synk.storage.postgres import PostgresStorage
+from synk.testing.making import claim, get, insert, outcome_of
+
+
+@pytest.fixture(scope="module")
+def small_queue() -> Iterator[str]:
+    """A database on a server that has room for few notifications."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(servers.SETTINGS, "max_notify_queue_pages", "64")
+        with servers.embedded_server() as server, server.database() as dsn:
+            yield dsn
+
+
+def fill(dsn: str) -> None:
+    with (
+        psycopg.connect(dsn, autocommit=True) as connection,
+        contextlib.suppress(psycopg.errors.ProgramLimitExceeded),
+    ):
+        while True:
+            connection.execute(
+                "SELECT count(pg_notify('x', n::text)) FROM generate_series(1, 9999) n"
+            )
+
+
+def test_d28_with_the_notification_queue_full_everything_is_kept_and_tried_again(
+    small_queue: str,
+) -> None:
+    storage = PostgresStorage(small_queue)
+    first = insert(storage)
+    behind = insert(storage, depends_on=(first,))
+    (job,) = claim(storage, 10)
+    with psycopg.connect(small_queue) as idle, synk.Client(storage=storage) as client:
+        idle.execute("LISTEN x")
+        idle.commit()
+        idle.execute("SELECT 1")
+        fill(small_queue)
+        with pytest.raises(synk.StorageUnavailable, match="pg_notification_queue_usage"):
+            client.insert("x", handlers.Noop())
+        with acknowledging(storage, [outcome_of(job, result='"precious"')]) as (acks, facts):
+            facts.wait_for(telemetry.StorageTrouble, loop="acknowledging")
+            kept = acks.unacknowledged
+            idle.close()
+            with psycopg.connect(small_queue) as admin:
+                admin.execute("SELECT pg_notification_queue_usage()")
+            wait_until(lambda: not acks.unacknowledged, what="it to be stored")
+        client.insert("x", handlers.Noop())
+        row = get(storage, first)
+        then = get(storage, behind).state
+
+    assert kept == 1
+    assert (row.state, row.result) == (JobState.COMPLETED, "precious")
+    assert then is JobState.AVAILABLE
+    assert facts.of(telemetry.OutcomeReduced) == []
+    assert "a session listens in a transaction" in facts.text()
+
+
+def test_d28_a_sequence_behind_its_table_is_no_bad_value(
+    storage: PostgresStorage, connection: psycopg.Connection
+) -> None:
+    client = synk.Client(storage=storage)
+    client.insert_many([("x", handlers.Noop())] * 3)
+    connection.execute("SELECT setval(pg_get_serial_sequence('synk.job', 'id'), 1)")
+
+    with pytest.raises(synk.StorageUnavailable, match=r"SELECT setval\(.*FROM synk.job") as caught:
+        client.insert("x", handlers.Noop())
+
+    connection.execute(str(caught.value)[str(caught.value).index("SELECT setval") :].encode())
+    assert client.insert("x", handlers.Noop()) == 4
+
+
+TRIGGER = """
+CREATE FUNCTION wrong() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN {body}; RETURN NEW; END $$;
+CREATE TRIGGER wrong BEFORE {when} ON synk.job FOR EACH ROW
+    WHEN ({condition}) EXECUTE FUNCTION wrong();
+"""
+BODIES = {
+    "divides_by_zero": "PERFORM 1 / 0",
+    "casts": "PERFORM 'x'::integer",
+    "raises_a_data_exception": "RAISE 'no' USING ERRCODE = '22023'",
+    "raises_a_check": "RAISE 'no' USING ERRCODE = '23514'",
+    "breaks_anothers_rule": "INSERT INTO audit VALUES (NULL)",
+    "raises": "RAISE 'no'",
+    "is_at_a_limit": "RAISE 'no' USING ERRCODE = '54000'",
+    "has_a_broken_index": "RAISE 'no' USING ERRCODE = 'XX002'",
+}
+
+
+@pytest.fixture
+def audit(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    connection.execute("CREATE TABLE audit (id int NOT NULL); GRANT ALL ON audit TO public")
+    try:
+        yield connection
+    finally:
+        connection.execute("DROP FUNCTION IF EXISTS wrong CASCADE; DROP TABLE audit")
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_d28_what_a_trigger_of_the_owner_raises_takes_nothing_from_an_outcome(
+    storage: PostgresStorage, audit: psycopg.Connection, body: str
+) -> None:
+    insert(storage)
+    (job,) = claim(storage, 1)
+    audit.execute(
+        TRIGGER.format(
+            body=BODIES[body].replace("audit", "public.audit"),
+            when="UPDATE",
+            condition="NEW.state = 'completed' AND NEW.result IS NOT NULL",
+        ).encode()
+    )
+    with acknowledging(storage, [outcome_of(job, result='"precious"')]) as (acks, facts):
+        facts.wait_for(telemetry.StorageTrouble)
+        assert acks.unacknowledged == 1
+        audit.execute("DROP TRIGGER wrong ON synk.job")
+        wait_until(lambda: not acks.unacknowledged, what="it to be stored")
+
+    assert get(storage, job.id).result == "precious"
+    assert facts.of(telemetry.OutcomeReduced) == []
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_d28_what_a_trigger_of_the_owner_raises_is_no_bad_job(
+    storage: PostgresStorage, audit: psycopg.Connection, body: str
+) -> None:
+    audit.execute(
+        TRIGGER.format(
+            body=BODIES[body].replace("audit", "public.audit"), when="INSERT", condition="true"
+        ).encode()
+    )
+
+    with pytest.raises(synk.StorageError):
+        synk.Client(storage=storage).insert("x", handlers.Noop())
+
+
+def test_d28_a_rule_of_the_owners_for_the_jobs_themselves_is_the_callers_matter(
+    storage: PostgresStorage, connection: psycopg.Connection
+) -> None:
+    connection.execute("ALTER TABLE synk.job ADD CONSTRAINT no_x CHECK (name <> 'x')")
+    try:
+        with pytest.raises(synk.InvalidJob, match="no_x"):
+            synk.Client(storage=storage).insert("x", handlers.Noop())
+    finally:
+        connection.execute("ALTER TABLE synk.job DROP CONSTRAINT no_x")
