@@ -20,6 +20,9 @@ ANSWER_S: Final = 60.0
 """How long an answer may take; the server itself gives up a little earlier."""
 
 
+_LAST_WORD_MS: Final = 20
+
+
 class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection that does not wait for an answer for ever."""
 
@@ -85,10 +88,13 @@ def is_alive(connection: psycopg.BaseConnection[Any]) -> bool:
     before anything is sent, so that nothing is unknown about what was sent.
     """
     poll = select.poll()
+    wait_ms = 0
     try:
         poll.register(connection.fileno(), select.POLLIN)
-        while poll.poll(0):
+        while poll.poll(wait_ms):
             connection.pgconn.consume_input()
+            # Perhaps a server's last word, just before it hangs up.
+            wait_ms = _LAST_WORD_MS
     except psycopg.OperationalError:
         return False
     return True
