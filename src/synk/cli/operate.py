@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import logging
 import sys
 import traceback
+import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +42,10 @@ def add_to(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(metavar="NAME[=N]", help="Serve only this queue, N jobs at once."),
         ] = None,
+        app_dir: Annotated[
+            Path | None,
+            typer.Option(help="The folder that the module is in; by default the current one."),
+        ] = None,
         log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
     ) -> None:
         """Run a supervisor for a client with queues and workers.
@@ -56,7 +63,9 @@ def add_to(app: typer.Typer) -> None:
         if level not in _LEVELS:
             raise ConfigurationError("--log-level", log_level, f"must be one of {_LEVELS}")
         logging.basicConfig(format=_LOG_FORMAT, level=level)
-        raise typer.Exit(served(configured(loaded(target), processes, queue or [])))
+        raise typer.Exit(
+            served(configured(loaded(target, app_dir or Path.cwd()), processes, queue or []))
+        )
 
     @app.command()
     def migrate(
@@ -115,8 +124,8 @@ def served(client: Client) -> int:
     return ending.status
 
 
-def loaded(target: str) -> Client:
-    """Returns the client that *target*, ``module:name``, names; the current folder is searched too.
+def loaded(target: str, folder: Path) -> Client:
+    """Returns the client that *target*, ``module:name``, names; *folder* is searched too.
 
     Raises:
         ConfigurationError: there is no such module or name, or it is no client.
@@ -126,30 +135,71 @@ def loaded(target: str) -> Client:
     module_name, separator, name = target.partition(":")
     if not separator or not module_name or not name:
         raise ConfigurationError("client", target, "must be MODULE:NAME, as in myapp.jobs:client")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    _look_in(folder)
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _not_imported(module_name, error) from error
-        raise ConfigurationError("client", target, f"there is no module {error.name}") from None
+        where = f"there is no module {error.name} in {folder}, nor where Python looks for modules"
+        way_out = "--app-dir names the folder that it is in"
+        raise ConfigurationError("client", target, f"{where}: {way_out}") from None
     except SynkError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _not_imported(module_name, error) from error
+    module = found
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, Client):
-        raise ConfigurationError("client", target, f"is no synk.Client: {found!r}")
+        raise ConfigurationError("client", target, _no_client(module, name, found))
     return found
 
 
-def _not_imported(module_name: str, error: Exception) -> SynkError:
+def _look_in(folder: Path) -> None:
+    """Has the app's folder searched for modules, but after the standard library.
+
+    So a file of the user's that is called signal.py hides nothing that synk needs.
+    """
+    from synk.runtime import loading  # noqa: PLC0415 - `--help` needs no supervisor
+
+    if not folder.is_dir() and not zipfile.is_zipfile(folder):
+        raise ConfigurationError("--app-dir", str(folder), "is no folder")
+    here = str(folder.resolve())
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
+    standard = loading.standard_library()
+    last = max((at for at, entry in enumerate(sys.path) if entry in standard), default=-1)
+    sys.path.insert(last + 1, here)
+
+
+def _no_client(module: ModuleType, name: str, found: object) -> str:
+    """Returns what is wrong with the name, and which one is meant perhaps."""
+    from synk.client import Client  # noqa: PLC0415 - `--help` needs no driver
+    from synk.runtime import loading  # noqa: PLC0415 - as above
+
+    where = f"{module.__name__} ({getattr(module, '__file__', None) or 'built in'})"
+    rival = loading.rival_of(module.__name__)
+    if rival is not None:
+        return f"is no synk.Client: {where} is another module than your {rival}: rename that"
+    if found is not None:
+        return f"is no synk.Client but of type {type(found).__name__}: {found!r:.200}"
+    names = vars(module)
+    clients = [each for each, value in names.items() if isinstance(value, Client)]
+    meant = difflib.get_close_matches(name, clients, 1) or clients[:1]
+    hint = f"; did you mean {module.__name__}:{meant[0]}?" if meant else ""
+    return f"is no synk.Client: {where} has no {name}{hint}"
+
+
+def _not_imported(module_name: str, error: BaseException) -> SynkError:
     """Returns the problem in one line, with the place where it was raised."""
+    from synk.runtime import loading  # noqa: PLC0415 - as above
+
     text = " ".join(traceback.format_exception_only(error)[-1].split())
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return SynkError(f"cannot import {module_name}: {text} ({place.filename}:{place.lineno})")
+    hints = "".join(f"; {hint}" for hint in loading.shadow_hints(error))
+    return SynkError(
+        f"cannot import {module_name}: {text} ({place.filename}:{place.lineno}){hints}"
+    )
 
 
 def configured(client: Client, processes: int | None, queues: list[str]) -> Client:

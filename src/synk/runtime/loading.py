@@ -77,13 +77,19 @@ def own_first(path: list[str]) -> list[str]:
 def library_path() -> frozenset[str]:
     """The entries of `sys.path` of the standard library, and of installed packages."""
     paths = sysconfig.get_paths()
+    packages = {paths["purelib"], paths["platlib"], *site.getsitepackages()}
+    return standard_library() | packages
+
+
+@functools.cache
+def standard_library() -> frozenset[str]:
+    """The entries of `sys.path` of the standard library."""
+    paths = sysconfig.get_paths()
     standard = {paths["stdlib"], paths["platstdlib"]}
     version = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     near = {os.path.join(os.path.dirname(each), version) for each in standard}  # noqa: PTH118, PTH120 - as above
     dynamic = {os.path.join(each, "lib-dynload") for each in standard}  # noqa: PTH118 - as above
-    return frozenset(
-        {*standard, *near, *dynamic, paths["purelib"], paths["platlib"], *site.getsitepackages()}
-    )
+    return frozenset({*standard, *near, *dynamic})
 
 
 # -- what goes wrong ------------------------------------------------------------------------------
