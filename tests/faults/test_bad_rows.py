@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from io import StringIO
 
@@ -156,10 +157,31 @@ OLD_ROWS = {
 """A column -> a value that no bounds kept out once."""
 
 
+@pytest.fixture
+def own_dsn(server: Server) -> Iterator[str]:
+    """A database whose rules may be taken away: no other test has it."""
+    with server.database() as dsn:
+        yield dsn
+
+
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
-def test_d13_no_row_that_is_there_stands_in_the_way_of_a_listing(
-    dsn: str, connection: psycopg.Connection, zone: str
-) -> None:
+def test_d13_no_row_that_is_there_stands_in_the_way_of_a_listing(own_dsn: str, zone: str) -> None:
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        put_old_rows(connection)
+    storage = PostgresStorage(make_conninfo(own_dsn, options=f"-c timezone={zone}"))
+    with synk.Client(storage=storage) as client:
+        rows = client.storage.jobs(state=None, queue=None, kind=None, limit=100)
+        now = datetime.now(timezone.utc)
+        console = Console(file=StringIO())
+        console.print(show.job_table(rows, now))
+        for row in rows:
+            console.print(show.job(row, now))
+        console.print(show.summary_table(storage.summary()))
+
+    assert len(rows) == 3 * len(OLD_ROWS)
+
+
+def put_old_rows(connection: psycopg.Connection) -> None:
     checks = connection.execute(
         "SELECT conname FROM pg_constraint WHERE conrelid = 'synk.job'::regclass AND contype = 'c'"
     ).fetchall()
@@ -174,17 +196,6 @@ def test_d13_no_row_that_is_there_stands_in_the_way_of_a_listing(
                 f"name, state, {column}",
                 f"'bad', 'cancelled', {value}",
             )
-    storage = PostgresStorage(make_conninfo(dsn, options=f"-c timezone={zone}"))
-    with synk.Client(storage=storage) as client:
-        rows = client.storage.jobs(state=None, queue=None, kind=None, limit=100)
-        now = datetime.now(timezone.utc)
-        console = Console(file=StringIO())
-        console.print(show.job_table(rows, now))
-        for row in rows:
-            console.print(show.job(row, now))
-        console.print(show.summary_table(storage.summary()))
-
-    assert len(rows) == 3 * len(OLD_ROWS)
 
 
 def test_an_upgrade_mends_what_could_not_be_read(server: Server) -> None:

@@ -229,7 +229,7 @@ def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerP
         replies.update((number, reply.result) for number, reply in report.replies.items())
         assert len(replies) == done
 
-    assert f'"double": {2 * total}' in str(replies[total])
+    assert f'"double":{2 * total}' in str(replies[total])
 
 
 def kill_and_wait(pid: int) -> None:
