@@ -1,5 +1,7 @@
 """The SQL of synk: one statement a file, one name for the file and for what it does.
 
+What several have in common is a file that they include.
+
 The files say ``synk`` for the schema; it is replaced by the configured schema's quoted name when
 they are loaded. Values are always parameters.
 """
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 DEFAULT_SCHEMA: Final = "synk"
 
 _IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,49}")
+_INCLUDE: Final = re.compile(r"^-- include: (?P<name>\w+)\n", re.MULTILINE)
+"""What several statements have in common is a file of its own."""
+
 _SCHEMA_IN_TEXT: Final = re.compile(
     r"\bsynk\b(?=\.)|(?<=CREATE SCHEMA )synk\b|(?<=to_regnamespace\(')synk\b"
 )
@@ -45,8 +50,12 @@ def statement(name: str, schema: str = DEFAULT_SCHEMA) -> LiteralString:
     The one cast to LiteralString: the text is a file of this package, and the only thing put into
     it is an identifier that `check_schema` let through.
     """
+    return cast("LiteralString", in_schema(_text(name), schema))
+
+
+def _text(name: str) -> str:
     text = resources.files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return cast("LiteralString", in_schema(text, schema))
+    return _INCLUDE.sub(lambda found: _text(found["name"]), text)
 
 
 def in_schema(text: str, schema: str) -> str:
