@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synk import telemetry as telemetry
-    from synk.client import AsyncClient as AsyncClient
+    from synk.async_client import AsyncClient as AsyncClient
     from synk.client import Client as Client
     from synk.config import CleanerConfig as CleanerConfig
     from synk.config import QueueConfig as QueueConfig
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from synk.storage.postgres import PostgresStorage as PostgresStorage
 
 _HOME = {
-    "AsyncClient": "client",
+    "AsyncClient": "async_client",
     "AttemptError": "failure",
     "CancelReason": "row",
     "Cause": "failure",

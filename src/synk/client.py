@@ -1,31 +1,28 @@
 """The client: inserts jobs, changes them, and, with queues and workers, runs them.
 
-`Client` and `AsyncClient` share everything but the waiting. Making one opens, starts and reads
-nothing, and a client works again in a child process.
+Making one opens, starts and reads nothing, and a client works again in a child process.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
 import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ulid import ULID
 
 from synk import cpus
-from synk.arguments import encode_args
-from synk.config import CleanerConfig, EngineConfig, QueueConfig
+from synk.config import CleanerConfig, EngineConfig, QueueConfig, seconds_of
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.insert_wait import InsertWait
-from synk.insertion import InsertOptions, NewJob, check_id, check_label
+from synk.insertion import check_id, check_label
 from synk.log_thread import LogThread
+from synk.producing import check_given, check_no_wait, new_job, new_jobs
 from synk.registry import Registry
 from synk.runtime import place
 from synk.runtime.service import Service
@@ -36,16 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from synk.config import StartMethod
+    from synk.insertion import InsertOptions, NewJob
+    from synk.producing import JobSpec
     from synk.row import Change, JobRow
     from synk.status import SlotStatus
-    from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.base import Storage
-    from synk.storage.postgres import PostgresStorage
-
-JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
-"""One job for `insert_many`: (name, args) or (name, args, options)."""
-
-_DEFAULT_OPTIONS: Final = InsertOptions()
 
 _LOG_S: Final = 1.0
 """How long the last lines may take to be logged when a client stops."""
@@ -123,18 +115,18 @@ class Client:
         self.engine = EngineConfig(
             processes=cpus.available() if processes is None else processes,
             start_method=start_method,
-            drain_timeout_s=_seconds("drain_timeout", drain_timeout),
+            drain_timeout_s=seconds_of("drain_timeout", drain_timeout),
             preload=tuple(preload),
             on_worker_start=on_worker_start,
             worker_env=None if worker_env is None else tuple(worker_env),
             max_jobs=max_jobs,
             max_worker_rss=max_worker_rss,
-            cancel_grace_s=_seconds("cancel_grace", cancel_grace),
-            lease_ttl_s=_seconds("lease_ttl", lease_ttl),
+            cancel_grace_s=seconds_of("cancel_grace", cancel_grace),
+            lease_ttl_s=seconds_of("lease_ttl", lease_ttl),
             no_new_privileges=no_new_privileges,
             rlimits=dict(rlimits or {}),
         )
-        self._insert_wait_s = _seconds("insert_wait", insert_wait)
+        self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
         """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
         self.telemetry = Telemetry()
@@ -209,7 +201,7 @@ class Client:
             InvalidJob: a value is wrong; the transaction is untouched.
             UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
         """
-        _check_given(connection)
+        check_given(connection)
         return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
 
     def insert_many(
@@ -232,7 +224,7 @@ class Client:
             StorageUnavailable: as in `insert`.
             OutcomeUnknown: as in `insert`.
         """
-        _check_no_wait(connection, wait)
+        check_no_wait(connection, wait)
         rows = new_jobs(jobs)
         if not rows:
             return []
@@ -241,7 +233,7 @@ class Client:
         return self._stored(rows, wait)
 
     def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
-        wait_s = self._insert_wait_s if wait is None else _seconds("wait", wait)
+        wait_s = self._insert_wait_s if wait is None else seconds_of("wait", wait)
         if not wait_s:
             return self.storage.insert(jobs)
         waiting = InsertWait(jobs, wait_s)
@@ -297,7 +289,7 @@ class Client:
         question = self.storage.ask_stack(check_id("job_id", job_id))
         if question is None:
             return None
-        deadline = time.monotonic() + _seconds("timeout", timeout)
+        deadline = time.monotonic() + seconds_of("timeout", timeout)
         while (answer := self.storage.stack_answer(question)) is None:
             if time.monotonic() > deadline:
                 raise StorageUnavailable(
@@ -361,7 +353,7 @@ class Client:
         """
         service = self._service
         if service is not None:
-            service.stop(None if timeout is None else _seconds("timeout", timeout))
+            service.stop(None if timeout is None else seconds_of("timeout", timeout))
         elif place.here is place.Place.WORKER:
             os.kill(place.supervisor_pid, signal.SIGTERM)
 
@@ -379,148 +371,11 @@ class Client:
         self.storage.close()
 
 
-class AsyncClient:
-    """The client's verbs for asyncio. It inserts and changes jobs; it does not run them.
-
-    Args:
-        storage: a `PostgresStorage`, whose DSN, pool settings and schema it uses.
-        insert_wait: as in `Client`.
-    """
-
-    def __init__(
-        self, *, storage: PostgresStorage, insert_wait: dt.timedelta = dt.timedelta(0)
-    ) -> None:
-        self.storage: AsyncPostgresStorage = _asynchronous(storage)
-        self._insert_wait_s = _seconds("insert_wait", insert_wait)
-        self.id = ULID()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def insert(
-        self,
-        name: str,
-        args: Any,
-        options: InsertOptions | None = None,
-        *,
-        wait: dt.timedelta | None = None,
-    ) -> int:
-        """See `Client.insert`."""
-        return (await self._stored([new_job(name, args, options)], wait))[0]
-
-    async def insert_tx(
-        self, connection: object, name: str, args: Any, options: InsertOptions | None = None
-    ) -> int:
-        """See `Client.insert_tx`.
-
-        *connection* is a `psycopg.AsyncConnection`, or an ``AsyncSession`` or ``AsyncConnection``
-        of SQLAlchemy.
-        """
-        _check_given(connection)
-        job = new_job(name, args, options)
-        return (await self.storage.insert([job], connection=connection))[0]
-
-    async def insert_many(
-        self,
-        jobs: Iterable[JobSpec],
-        *,
-        connection: object | None = None,
-        wait: dt.timedelta | None = None,
-    ) -> list[int]:
-        """See `Client.insert_many`."""
-        _check_no_wait(connection, wait)
-        rows = new_jobs(jobs)
-        if not rows:
-            return []
-        if connection is not None:
-            return await self.storage.insert(rows, connection=connection)
-        return await self._stored(rows, wait)
-
-    async def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
-        wait_s = self._insert_wait_s if wait is None else _seconds("wait", wait)
-        if not wait_s:
-            return await self.storage.insert(jobs)
-        waiting = InsertWait(jobs, wait_s)
-        while True:
-            try:
-                return await self.storage.insert(jobs)
-            except StorageUnavailable as error:
-                pause_s = waiting.pause_s(error)
-                if pause_s is None:
-                    raise
-            await asyncio.sleep(pause_s)
-
-    async def cancel(self, job_id: int) -> Change:
-        """See `Client.cancel`."""
-        return await self.storage.cancel(check_id("job_id", job_id))
-
-    async def retry(self, job_id: int) -> Change:
-        """See `Client.retry`."""
-        return await self.storage.retry(check_id("job_id", job_id))
-
-    async def delete(self, job_id: int) -> Change:
-        """See `Client.delete`."""
-        return await self.storage.delete(check_id("job_id", job_id))
-
-    async def ready(self, job_id: int) -> Change:
-        """See `Client.ready`."""
-        return await self.storage.ready(check_id("job_id", job_id))
-
-    async def get(self, job_id: int) -> JobRow | None:
-        """See `Client.get`."""
-        return next(iter(await self.storage.get([check_id("job_id", job_id)])), None)
-
-    async def close(self) -> None:
-        """Gives up the storage's connections."""
-        await self.storage.close()
-
-
-def new_job(name: str, args: Any, options: InsertOptions | None) -> NewJob:
-    """Returns the checked job.
-
-    Raises:
-        InvalidJob: a value is wrong, named with its field.
-    """
-    check_label("name", name)
-    if options is not None and not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidJob("options", options, "must be InsertOptions")
-    kind, text = encode_args(args)
-    return NewJob(name=name, kind=kind, args=text, options=options or _DEFAULT_OPTIONS)
-
-
-def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
-    """Returns the checked jobs of `Client.insert_many`.
-
-    Raises:
-        InvalidJob: one of them is wrong.
-    """
-    checked: list[NewJob] = []
-    for index, job in enumerate(jobs):
-        if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")
-        checked.append(new_job(job[0], job[1], job[2] if len(job) == 3 else None))
-    keys = Counter(job.options.idempotency_key for job in checked)
-    for key, count in keys.items():
-        if key is not None and count > 1:
-            raise InvalidJob("idempotency_key", key, f"is that of {count} jobs of one insert")
-    return checked
-
-
 def _checked_storage(storage: Any) -> Any:
     for method in ("ping", "insert", "get_job_available", "update_job_state", "close"):
         if not callable(getattr(storage, method, None)):
             raise ConfigurationError("storage", storage, f"is no Storage: it has no {method}()")
     return storage
-
-
-def _check_given(connection: object) -> None:
-    if connection is None:
-        raise ConfigurationError(
-            "connection", None, "give the connection of your transaction; `insert` needs none"
-        )
 
 
 def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]:
@@ -538,26 +393,3 @@ def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]
         if not isinstance(queue, QueueConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"queues[{name!r}]", queue, "must be a QueueConfig")
     return dict(queues)
-
-
-def _check_no_wait(connection: object | None, wait: dt.timedelta | None) -> None:
-    if connection is not None and wait is not None:
-        raise ConfigurationError(
-            "wait", wait, "not with a connection: only its owner can repeat its transaction"
-        )
-
-
-def _seconds(field: str, duration: object) -> float:
-    if not isinstance(duration, dt.timedelta) or duration < dt.timedelta(0):
-        raise ConfigurationError(field, duration, "must be a timedelta, not below zero")
-    return duration.total_seconds()
-
-
-def _asynchronous(storage: PostgresStorage) -> AsyncPostgresStorage:
-    # Here, because importing a client must not load the driver.
-    from synk.storage.async_postgres import AsyncPostgresStorage  # noqa: PLC0415
-    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415
-
-    if not isinstance(storage, PostgresStorage):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError("storage", storage, "must be a PostgresStorage")
-    return AsyncPostgresStorage(storage)

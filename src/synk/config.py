@@ -199,3 +199,14 @@ def check_duration(
     if most is not None and value > most:
         raise ConfigurationError(field_name, value, f"must be at most {most}")
     return value
+
+
+def seconds_of(field: str, duration: object) -> float:
+    """Returns a duration in seconds.
+
+    Raises:
+        ConfigurationError: it is no timedelta, or below zero.
+    """
+    if not isinstance(duration, dt.timedelta) or duration < dt.timedelta(0):
+        raise ConfigurationError(field, duration, "must be a timedelta, not below zero")
+    return duration.total_seconds()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,6 @@ USES = ["use_semaphores", "use_joblib"]
 
 @pytest.fixture(params=USES)
 def do(request: pytest.FixtureRequest) -> str:
-    if request.param == "use_joblib" and importlib.util.find_spec("joblib") is None:
-        pytest.skip("joblib is not installed")
     return request.param
 
 

@@ -1,0 +1,133 @@
+"""The client for asyncio: the verbs of `Client` for those that insert and change jobs, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING, Any, Self
+
+from ulid import ULID
+
+from synk.config import seconds_of
+from synk.errors import ConfigurationError, StorageUnavailable
+from synk.insert_wait import InsertWait
+from synk.insertion import check_id
+from synk.producing import check_given, check_no_wait, new_job, new_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from synk.insertion import InsertOptions, NewJob
+    from synk.producing import JobSpec
+    from synk.row import Change, JobRow
+    from synk.storage.async_postgres import AsyncPostgresStorage
+    from synk.storage.postgres import PostgresStorage
+
+
+class AsyncClient:
+    """The client's verbs for asyncio. It inserts and changes jobs; it does not run them.
+
+    Args:
+        storage: a `PostgresStorage`, whose DSN, pool settings and schema it uses.
+        insert_wait: as in `Client`.
+    """
+
+    def __init__(
+        self, *, storage: PostgresStorage, insert_wait: dt.timedelta = dt.timedelta(0)
+    ) -> None:
+        self.storage: AsyncPostgresStorage = _asynchronous(storage)
+        self._insert_wait_s = seconds_of("insert_wait", insert_wait)
+        self.id = ULID()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def insert(
+        self,
+        name: str,
+        args: Any,
+        options: InsertOptions | None = None,
+        *,
+        wait: dt.timedelta | None = None,
+    ) -> int:
+        """See `Client.insert`."""
+        return (await self._stored([new_job(name, args, options)], wait))[0]
+
+    async def insert_tx(
+        self, connection: object, name: str, args: Any, options: InsertOptions | None = None
+    ) -> int:
+        """See `Client.insert_tx`.
+
+        *connection* is a `psycopg.AsyncConnection`, or an ``AsyncSession`` or ``AsyncConnection``
+        of SQLAlchemy.
+        """
+        check_given(connection)
+        job = new_job(name, args, options)
+        return (await self.storage.insert([job], connection=connection))[0]
+
+    async def insert_many(
+        self,
+        jobs: Iterable[JobSpec],
+        *,
+        connection: object | None = None,
+        wait: dt.timedelta | None = None,
+    ) -> list[int]:
+        """See `Client.insert_many`."""
+        check_no_wait(connection, wait)
+        rows = new_jobs(jobs)
+        if not rows:
+            return []
+        if connection is not None:
+            return await self.storage.insert(rows, connection=connection)
+        return await self._stored(rows, wait)
+
+    async def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
+        wait_s = self._insert_wait_s if wait is None else seconds_of("wait", wait)
+        if not wait_s:
+            return await self.storage.insert(jobs)
+        waiting = InsertWait(jobs, wait_s)
+        while True:
+            try:
+                return await self.storage.insert(jobs)
+            except StorageUnavailable as error:
+                pause_s = waiting.pause_s(error)
+                if pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s)
+
+    async def cancel(self, job_id: int) -> Change:
+        """See `Client.cancel`."""
+        return await self.storage.cancel(check_id("job_id", job_id))
+
+    async def retry(self, job_id: int) -> Change:
+        """See `Client.retry`."""
+        return await self.storage.retry(check_id("job_id", job_id))
+
+    async def delete(self, job_id: int) -> Change:
+        """See `Client.delete`."""
+        return await self.storage.delete(check_id("job_id", job_id))
+
+    async def ready(self, job_id: int) -> Change:
+        """See `Client.ready`."""
+        return await self.storage.ready(check_id("job_id", job_id))
+
+    async def get(self, job_id: int) -> JobRow | None:
+        """See `Client.get`."""
+        return next(iter(await self.storage.get([check_id("job_id", job_id)])), None)
+
+    async def close(self) -> None:
+        """Gives up the storage's connections."""
+        await self.storage.close()
+
+
+def _asynchronous(storage: PostgresStorage) -> AsyncPostgresStorage:
+    # Here, because importing a client must not load the driver.
+    from synk.storage.async_postgres import AsyncPostgresStorage  # noqa: PLC0415
+    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415
+
+    if not isinstance(storage, PostgresStorage):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError("storage", storage, "must be a PostgresStorage")
+    return AsyncPostgresStorage(storage)
