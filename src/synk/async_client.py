@@ -30,6 +30,12 @@ class AsyncClient:
     Args:
         storage: a `PostgresStorage`, whose DSN, pool settings and schema it uses.
         insert_wait: as in `Client`.
+
+    Attributes:
+        id: this client's id, a ULID.
+
+    Raises:
+        ConfigurationError: *storage* is another one, or *insert_wait* no duration.
     """
 
     def __init__(

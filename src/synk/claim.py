@@ -20,6 +20,28 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
     """A job that this supervisor has claimed; the order of the fields is that of ``claim.sql``.
 
     It travels to its worker as it is.
+
+    Attributes:
+        id: the job.
+        attempt: the number of this attempt, from 1.
+        kind: what ties it to its worker.
+        priority: 1 (runs first) to 4.
+        scheduled_at: when it was due, in seconds since 1970 UTC, as the other times.
+        max_attempts: how many charged attempts it has in all.
+        uncounted: those before that were not charged.
+        name: what people read in lists.
+        created_at: when it was inserted.
+        attempted_at: when this attempt was claimed.
+        args: JSON text, passed on as it came.
+        history: JSON of attempted_by, depends_on, errors and checkpoint, where there was something
+            before this claim.
+        crashes: earlier attempts that took their worker process with them.
+        queue: the queue it came from.
+        claim_seq: the number of the claim, of those of this supervisor.
+        expected_s: how many seconds the pool expects it to run, by what its kind took so far.
+        cancel_requested: whether somebody wants it cancelled.
+        disowned: whether the storage says that this claim is over: whatever becomes of it is of no
+            use.
     """
 
     id: int
@@ -27,26 +49,19 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
     kind: str
     priority: int
     scheduled_at: float
-    """In seconds since 1970 UTC, as the other times."""
     max_attempts: int
     uncounted: int
     name: str
     created_at: float
     attempted_at: float
     args: str
-    """JSON text, passed on as it came."""
     history: str | None
-    """JSON of attempted_by, depends_on, errors and checkpoint, where there was something before
-    this claim."""
     crashes: int = 0
-    """Earlier attempts that took their worker process with them."""
     queue: str = DEFAULT_QUEUE
     claim_seq: int = 0
     expected_s: float = 0.0
-    """How long the pool expects it to run, by what its kind took so far."""
     cancel_requested: bool = False
     disowned: bool = False
-    """The storage says that this claim is over: whatever becomes of it is of no use."""
 
     @property
     def charged(self) -> int:
@@ -56,7 +71,13 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Names one claim of one job."""
+    """Names one claim of one job.
+
+    Attributes:
+        id: the job.
+        attempt: the number of the attempt.
+        claim_seq: the number of the claim, of those of its supervisor.
+    """
 
     id: int
     attempt: int
@@ -64,7 +85,30 @@ class Fence:
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """What is to be written about an attempt; applied only if the fence holds."""
+    """What is to be written about an attempt; applied only if the fence holds.
+
+    Attributes:
+        id: the job, which with the next two is the fence.
+        attempt: the number of the attempt.
+        claim_seq: the number of the claim.
+        state: what the job becomes; `JobState.COMPLETED` by default.
+        duration_us: wall time, in microseconds.
+        cpu_us: CPU time, user and system, in microseconds.
+        system_us: the part of it that the kernel took.
+        peak_rss_bytes: the largest resident memory; 0: not measured.
+        pid: the worker process.
+        result: JSON text.
+        error: an AttemptError as JSON text.
+        crashed: whether it took its worker process with it.
+        output: the end of what it wrote to stdout and stderr, if it did not fail: an error has its
+            own.
+        progress: what it noted, as JSON text; None: nothing new.
+        checkpoint: likewise.
+        retry_at: when a failed job is to be tried again.
+        retry_in_s: the same in seconds from the acknowledgement on; of the two, `retry_at` wins.
+        cancel_reason: why, where the job becomes cancelled.
+        uncharged: whether the attempt does not count.
+    """
 
     id: int
     attempt: int
@@ -73,35 +117,34 @@ class Outcome(msgspec.Struct, gc=False):
     duration_us: int = 0
     cpu_us: int = 0
     system_us: int = 0
-    """The part of the CPU time that the kernel took."""
     peak_rss_bytes: int = 0
     pid: int | None = None
     result: str | None = None
-    """JSON text."""
     error: str | None = None
-    """An AttemptError as JSON text."""
     crashed: bool = False
-    """Whether it took its worker process with it."""
     output: str | None = None
-    """The end of what it wrote to stdout and stderr, if it did not fail: an error has its own."""
     progress: str | None = None
     checkpoint: str | None = None
-    """What it noted, as JSON text; None: nothing new."""
     retry_at: dt.datetime | None = None
     retry_in_s: float | None = None
-    """Seconds from the acknowledgement on; of the two, `retry_at` wins."""
     cancel_reason: CancelReason | None = None
     uncharged: bool = False
 
 
 class AckAnswer(StrEnum):
-    """What the storage did with an outcome. Each of them settles the matter except ``locked``."""
+    """What the storage did with an outcome. Each of them settles the matter except ``locked``.
+
+    Attributes:
+        APPLIED: it is written.
+        DUPLICATE: this very outcome was applied before: the first answer was lost on the way.
+        FENCED: the attempt is not this supervisor's any more; the row was left alone.
+        GONE: there is no such job any more.
+        LOCKED: somebody holds the lock of the row, or of one that waits for it: offer the outcome
+            again.
+    """
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
-    """This very outcome was applied before: the first answer was lost on the way."""
     FENCED = "fenced"
-    """The attempt is not this supervisor's any more; the row was left alone."""
     GONE = "gone"
     LOCKED = "locked"
-    """Somebody holds the lock of the row, or of one that waits for it: offer the outcome again."""

@@ -56,26 +56,40 @@ class Client:
             really use CPUs (affinity and cgroup quota).
         start_method: how they are made: ``forkserver``, or ``spawn`` where handlers' modules
             cannot be forked.
-        drain_timeout: how long running jobs may take at a shutdown before they are killed; the
-            platform must wait at least 5 s longer: Kubernetes does by default.
-        preload: more modules to import once, before workers are forked. One that leaves a thread or
-            a socket behind is refused: it would not work in what is forked.
+        drain_timeout: how long running jobs may take at a shutdown before they are killed, 25 s by
+            default, at most 1 day; the platform must wait at least 5 s longer: Kubernetes does by
+            default.
+        preload: more modules to import once, before workers are forked, besides the handlers' own.
+            What an import leaves behind must be of use in what is forked. Refused by name are
+            threads, of Python and of native libraries that do not start anew after a fork (polars'
+            pool, some OpenMP runtimes), sockets, event loops, and files open for writing; files
+            that are only read are opened once more in each worker. Make the others in
+            *on_worker_start*, or use ``start_method="spawn"``.
         on_worker_start: a function at the top of a module, called in each worker process before its
-            first job: to open a connection, to load a model.
+            first job: to open a connection, to load a model, to start threads.
         worker_env: the names of the environment variables that worker processes get; None: all of
             them. Name some where jobs must not see the others: SYNK_DATABASE_URL, PGPASSWORD.
         max_jobs: a worker process is replaced after so many jobs; 1 gives each job a fresh one.
         max_worker_rss: it is replaced, between two jobs, when it has more bytes of memory of its
             own; what counts is said at `QueueConfig`, for `max_rss`.
         cancel_grace: how long a running job that is cancelled may take to end by itself, after
-            `JobCancelled` was raised in it, before it is killed.
+            `JobCancelled` was raised in it, before it is killed; 5 s by default, at most 1 hour.
         lease_ttl: for how long this client owns its jobs after the last word of it: after a crash
-            others run them then. At least 6 s. What cannot be renewed in time is killed here first.
+            others run them then. 30 s by default, from 6 s to 1 hour. What cannot be renewed in
+            time is killed here first.
         no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
             bit (sudo, ping).
         rlimits: limits of each worker process, as ``{"NOFILE": 4096, "AS": 8 << 30}``.
         insert_wait: how long `insert` and `insert_many` wait for a database that cannot be reached,
-            where they are not told otherwise; zero: not at all.
+            where they are not told otherwise; zero, the default: not at all.
+
+    Attributes:
+        id: this client's id, a ULID; new each time a client is made or has run, and in
+            `attempted_by` of its jobs.
+        telemetry: tells of what a running client does: ``client.telemetry.subscribe(function)`` has
+            it called with each fact of `synk.telemetry`, as `AttemptEnded` and `AttemptSucceeded`.
+        registry: the workers by kind.
+        engine: the settings above that are about worker processes.
 
     Raises:
         ConfigurationError: a value is wrong, there are queues without workers, or two workers for
@@ -128,10 +142,7 @@ class Client:
         )
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
-        """This client's id; new each time a client is made, and in `attempted_by` of its jobs."""
         self.telemetry = Telemetry()
-        """Tells of what a running client does: ``client.telemetry.subscribe(function)`` has it
-        called with each fact of `synk.telemetry`, as `AttemptEnded` and `AttemptSucceeded`."""
         log = logger or logging.getLogger("synk")
         self._log = LogThread(
             log_to(log),
@@ -175,10 +186,13 @@ class Client:
                 the client's `insert_wait`. The last try may take another 10 s to fail.
 
         Raises:
+            ConfigurationError: *wait* is no timedelta, or below zero.
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: `depends_on` names a job that does not exist; nothing was stored.
             StorageUnavailable: the database could not be reached in that time.
             OutcomeUnknown: the answer was lost, and a repeat might store the job twice.
+            StorageConflict: the server gave up on locks or time, also when it was tried again;
+                nothing was stored.
         """
         return self._stored([new_job(name, args, options)], wait)[0]
 
@@ -200,6 +214,7 @@ class Client:
             ConfigurationError: there is no connection, or none of psycopg's in it, or it is closed.
             InvalidJob: a value is wrong; the transaction is untouched.
             UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
+            StorageUnavailable: the connection is broken, and the transaction with it.
         """
         check_given(connection)
         return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
@@ -219,10 +234,12 @@ class Client:
             wait: as in `insert`; not with a *connection*, whose transaction is the caller's.
 
         Raises:
+            ConfigurationError: as in `insert` and `insert_tx`, or *wait* beside a *connection*.
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: there is no such job; nothing was stored.
             StorageUnavailable: as in `insert`.
             OutcomeUnknown: as in `insert`.
+            StorageConflict: as in `insert`.
         """
         check_no_wait(connection, wait)
         rows = new_jobs(jobs)
@@ -249,27 +266,51 @@ class Client:
     # -- changing and looking ---------------------------------------------------------------------
 
     def cancel(self, job_id: int) -> Change:
-        """Cancels a job, running or not; says whether it is done, requested, or was too late.
+        """Cancels the job *job_id*, running or not; says if it is done, requested, or was too late.
 
         In a job that runs `JobCancelled` is raised, and after `cancel_grace` it is killed, unless
         it completes before. It is ``cancelled`` once nothing that it started is left.
+
+        Raises:
+            InvalidJob: *job_id* is no id.
+            StorageError: the database could not be reached, or gave up on it.
         """
         return self.storage.cancel(check_id("job_id", job_id))
 
     def retry(self, job_id: int) -> Change:
-        """Makes a finished or scheduled job available at once, with at least one more attempt."""
+        """Makes *job_id*, finished or scheduled, available at once, with at least one more attempt.
+
+        Raises:
+            InvalidJob: *job_id* is no id.
+            StorageError: the database could not be reached, or gave up on it.
+        """
         return self.storage.retry(check_id("job_id", job_id))
 
     def delete(self, job_id: int) -> Change:
-        """Removes a job that is not running. Jobs that wait for it are cancelled."""
+        """Removes the job *job_id* if it is not running. Jobs that wait for it are cancelled.
+
+        Raises:
+            InvalidJob: *job_id* is no id.
+            StorageError: the database could not be reached, or gave up on it.
+        """
         return self.storage.delete(check_id("job_id", job_id))
 
     def ready(self, job_id: int) -> Change:
-        """Lets a job go that was inserted with ``pending=True``."""
+        """Lets the job *job_id* go that was inserted with ``pending=True``.
+
+        Raises:
+            InvalidJob: *job_id* is no id.
+            StorageError: the database could not be reached, or gave up on it.
+        """
         return self.storage.ready(check_id("job_id", job_id))
 
     def get(self, job_id: int) -> JobRow | None:
-        """Returns the job's row, or None if there is none."""
+        """Returns the row of the job *job_id*, or None if there is none.
+
+        Raises:
+            InvalidJob: *job_id* is no id.
+            StorageError: the database could not be reached, or gave up on it.
+        """
         return next(iter(self.storage.get([check_id("job_id", job_id)])), None)
 
     def stack(self, job_id: int, timeout: dt.timedelta = dt.timedelta(seconds=15)) -> str | None:
@@ -281,9 +322,11 @@ class Client:
 
         Args:
             job_id: the job.
-            timeout: how long to wait for the supervisor's answer.
+            timeout: how long to wait for the supervisor's answer; 15 s by default.
 
         Raises:
+            ConfigurationError: *timeout* is no timedelta, or below zero.
+            InvalidJob: *job_id* is no id.
             StorageUnavailable: no answer came in time: the supervisor may be gone.
         """
         question = self.storage.ask_stack(check_id("job_id", job_id))
@@ -350,6 +393,9 @@ class Client:
         Args:
             timeout: for running jobs to finish; then they are killed and go back to the queue.
                 None: `drain_timeout` the first time.
+
+        Raises:
+            ConfigurationError: *timeout* is no timedelta, or below zero.
         """
         service = self._service
         if service is not None:

@@ -28,33 +28,41 @@ _MIB: Final = 1024 * 1024
 class QueueConfig:
     """One queue on one supervisor.
 
+    Attributes:
+        max_workers: how many jobs of this queue may run at once on this supervisor, 1 to 65535; 100
+            by default. What really runs at once is at most the number of worker processes, which
+            all queues of the supervisor share.
+        time_fetch: how often the queue is looked at when nothing announced a job, at most 1 hour;
+            200 ms by default. Up to a fifth sooner, so that many supervisors do not look in one
+            instant.
+        job_timeout: wall time of an attempt before its process is killed, where the worker names
+            none; 1 minute by default, at most 30 days: every attempt has an end.
+        max_rss: bytes of memory that an attempt may have of its own, from 1 MiB on, with all the
+            processes that it starts, where the worker names no limit; above it the attempt is
+            killed, with cause ``memory``. None, the default: no limit. It is looked at five times a
+            second, less often where it is many gigabytes.
+
+            Counted is what is private to the attempt, in RAM and in swap; what its processes share
+            among each other, by a fork or as shared memory without a name (``mmap(-1)``,
+            ``RawArray``), once. Not counted are mapped files, also those in /dev/shm
+            (``SharedMemory``), and what workers have from the imports before the fork, until they
+            write to it. `peak_rss_bytes` in the account of an attempt is something else: all that
+            was resident in its worker, of whoever's memory.
+        nice: added to the nice value of a worker process while it runs a job of this queue: 0, the
+            default, to 19.
+        cpus: the numbers of the CPUs that jobs of this queue run on; None, the default: all that
+            the supervisor may use.
+
     Raises:
         ConfigurationError: a value out of its range, named with its field.
     """
 
     max_workers: int = 100
-    """How many jobs of this queue may run at once on this supervisor. What really runs at once is
-    at most the number of worker processes, which all queues of the supervisor share."""
     time_fetch: dt.timedelta = dt.timedelta(milliseconds=200)
-    """How often the queue is looked at when nothing announced a job. Up to a fifth sooner, so that
-    many supervisors do not look in one instant. Longest 1 hour."""
     job_timeout: dt.timedelta = dt.timedelta(minutes=1)
-    """Wall time of an attempt before its process is killed, where the worker names none. It is
-    always finite: at most 30 days."""
     max_rss: int | None = None
-    """Bytes of memory that an attempt may have of its own, with all the processes that it starts,
-    where the worker names no limit; above it the attempt is killed, with cause ``memory``. None: no
-    limit. It is looked at five times a second, less often where it is many gigabytes.
-
-    Counted is what is private to the attempt, in RAM and in swap; what its processes share among
-    each other, by a fork or as shared memory without a name (``mmap(-1)``, ``RawArray``), once. Not
-    counted are mapped files, also those in /dev/shm (``SharedMemory``), and what workers have from
-    the imports before the fork, until they write to it. `peak_rss_bytes` in the account of an
-    attempt is something else: all that was resident in its worker, of whoever's memory."""
     nice: int = 0
-    """Added to the nice value of a worker process while it runs a job of this queue: 0 to 19."""
     cpus: Collection[int] | None = None
-    """The CPUs that jobs of this queue run on; None: all that the supervisor may use."""
 
     def __post_init__(self) -> None:
         if self.max_rss is not None:
@@ -77,15 +85,17 @@ def _default_retention() -> Mapping[JobState, dt.timedelta]:
 class CleanerConfig:
     """How long finished jobs are kept. A final state that is not named is kept for ever.
 
+    Attributes:
+        clean_interval: how often the cleaner runs; 24 hours by default.
+        by_status: state -> time since it ended, after which a job is removed; by default 30 days
+            for `JobState.COMPLETED` and 90 days for `JobState.CANCELLED`.
+
     Raises:
         ConfigurationError: a value out of its range, or a state that is not final.
     """
 
     clean_interval: dt.timedelta = _DAY
-    """How often the cleaner runs; 24 hours by default."""
     by_status: Mapping[JobState, dt.timedelta] = field(default_factory=_default_retention)
-    """State -> time since it ended, after which a job is removed. By default 30 days for completed
-    and 90 days for cancelled jobs."""
 
     def __post_init__(self) -> None:
         check_duration("clean_interval", self.clean_interval)
@@ -105,35 +115,47 @@ class CleanerConfig:
 class EngineConfig:
     """The worker processes of one supervisor.
 
+    Attributes:
+        processes: how many worker processes there are, 1 to 1024.
+        start_method: how they are made: ``forkserver``, the default, or ``spawn``, which is slower
+            and shares no memory, for what cannot be forked.
+        drain_timeout_s: seconds that running jobs get to finish at a shutdown before they are
+            killed, 0 to 86400. The default of 25 is 5 s less than the 30 s after which Kubernetes
+            kills a pod.
+        preload: modules imported once, before the workers are forked, besides those of the
+            handlers; none by default.
+        on_worker_start: called in each worker process before its first job; None, the default:
+            nothing is.
+        worker_env: the names of the environment variables that workers get; None, the default: all.
+        max_jobs: jobs that one worker process runs at most, from 1 on, before another takes its
+            place; None, the default: any.
+        max_worker_rss: bytes of its own memory, from 1 MiB on, above which a worker is replaced
+            between two jobs; None, the default: never.
+        cancel_grace_s: seconds that a running job gets to end by itself when it is cancelled, 0 to
+            3600; 5 by default.
+        lease_ttl_s: seconds after the last renewal of a supervisor's lease, after which others take
+            its jobs, 6 to 3600; 30 by default.
+        no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
+            bit; True by default.
+        rlimits: limits of each worker process by name, such as ``NOFILE`` or ``AS``, see
+            setrlimit(2); none by default.
+
     Raises:
         ConfigurationError: a value out of its range, named with its field.
     """
 
     processes: int
-    """How many worker processes there are."""
     start_method: StartMethod = "forkserver"
-    """How they are made. ``spawn`` is slower and shares no memory, for what cannot be forked."""
     drain_timeout_s: float = 25.0
-    """Seconds that running jobs get to finish at a shutdown before they are killed. By default 5 s
-    less than the 30 s after which Kubernetes kills a pod."""
     preload: tuple[str, ...] = ()
-    """Modules imported once, before the workers are forked, besides those of the handlers."""
     on_worker_start: Callable[[], object] | None = None
-    """Called in each worker process before its first job."""
     worker_env: tuple[str, ...] | None = None
-    """The names of the environment variables that workers get; None: all."""
     max_jobs: int | None = None
-    """Jobs that one worker process runs at most, before another takes its place; None: any."""
     max_worker_rss: int | None = None
-    """Bytes of its own memory above which a worker is replaced between two jobs; None: never."""
     cancel_grace_s: float = 5.0
-    """Seconds that a running job gets to end by itself when it is cancelled."""
     lease_ttl_s: float = 30.0
-    """Seconds after the last renewal of a supervisor's lease, after which others take its jobs."""
     no_new_privileges: bool = True
-    """Whether programs that jobs start are kept from gaining rights by a setuid bit."""
     rlimits: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Limits of each worker process by name, such as ``NOFILE`` or ``AS``; see setrlimit(2)."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.processes, int) or not 1 <= self.processes <= 1024:  # pyright: ignore[reportUnnecessaryIsInstance]

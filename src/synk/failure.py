@@ -52,28 +52,44 @@ _INTEGER_MAX: Final = 2**63 - 1
 
 
 class Cause(StrEnum):
-    """What ended a failed attempt."""
+    """What ended a failed attempt.
+
+    Attributes:
+        EXCEPTION: the handler raised.
+        TIMEOUT: it ran out of its time and was killed.
+        MEMORY: it took more memory than it may have.
+        SIGNAL: the process was ended by a signal that synk did not send.
+        EXIT: the process ended itself while it had the job.
+        CANCELLED: somebody cancelled the job while it ran.
+        LOST: its supervisor vanished; what became of the attempt is not known.
+        DECODE: its arguments do not fit the worker's type.
+    """
 
     EXCEPTION = "exception"
-    """The handler raised."""
     TIMEOUT = "timeout"
-    """It ran out of its time and was killed."""
     MEMORY = "memory"
-    """It took more memory than it may have."""
     SIGNAL = "signal"
-    """The process was ended by a signal that synk did not send."""
     EXIT = "exit"
-    """The process ended itself while it had the job."""
     CANCELLED = "cancelled"
-    """Somebody cancelled the job while it ran."""
     LOST = "lost"
-    """Its supervisor vanished; what became of the attempt is not known."""
     DECODE = "decode"
-    """Its arguments do not fit the worker's type."""
 
 
 class Account(TypedDict, total=False):
-    """The fields of an `AttemptError` that are about the process."""
+    """The fields of an `AttemptError` that are about the process.
+
+    Attributes:
+        exit_code: see `AttemptError`, as for all others.
+        signal: the signal that ended the process, by name.
+        duration_s: wall time, in seconds.
+        cpu_s: CPU time, user and system, in seconds.
+        system_s: the part of it that the kernel took.
+        peak_rss_bytes: the largest resident memory, in bytes.
+        output: the end of what the job wrote.
+        pid: the process.
+        host: its machine.
+        supervisor: the id of its client.
+    """
 
     exit_code: int | None
     signal: str | None
@@ -89,44 +105,52 @@ class Account(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptError:
-    """One failed attempt of a job."""
+    """One failed attempt of a job.
+
+    Attributes:
+        at: when the failure was stored, by the database's clock; None until then.
+        attempt: the number of the attempt, from 1.
+        error: one line, as ``ValueError: text``; at most 4096 characters once stored.
+        trace: the formatted traceback. For a process that was killed, its Python stack of that
+            moment; for one that crashed, from Python 3.14 on, the stack in C as well. At most 32 Ki
+            characters once stored.
+        cause: what ended it; `Cause.EXCEPTION` by default.
+        type: the exception's class as ``module.Class``; built-in ones without the module. None:
+            there was no exception.
+        exception: the exception as data: frames, chain, notes, members. None if there was none.
+        exit_code: what the process exited with, if it did by itself.
+        signal: the signal that ended the process, by name: ``SIGSEGV``.
+        duration_s: wall time of the attempt, in seconds.
+        cpu_s: CPU time of the attempt, user and system, in seconds, with that of the processes that
+            it started and waited for.
+        system_s: the part of it that the kernel took, in seconds.
+        peak_rss_bytes: the largest resident memory of the process, in bytes.
+        output: the end of what the job wrote to stdout and stderr; at most 16 Ki characters once
+            stored.
+        pid: the worker process.
+        host: the machine that it ran on.
+        supervisor: the id of the client whose worker process ran the attempt.
+        truncated: whether parts were left out so that the stored record keeps under 64 KiB.
+    """
 
     at: dt.datetime | None = None
-    """When the failure was stored, by the database's clock; None until then."""
     attempt: int
-    """The number of the attempt, from 1."""
     error: str
-    """One line, as ``ValueError: text``; at most 4096 characters once stored."""
     trace: str = ""
-    """The formatted traceback. For a process that was killed, its Python stack of that moment; for
-    one that crashed, from Python 3.14 on, the stack in C as well. At most 32 Ki characters once
-    stored."""
     cause: Cause = Cause.EXCEPTION
     type: str | None = None
-    """The exception's class as ``module.Class``; built-in ones without the module."""
     exception: ExceptionRecord | None = None
-    """The exception as data: frames, chain, notes, members. None if there was none."""
     exit_code: int | None = None
-    """What the process exited with, if it did by itself."""
     signal: str | None = None
-    """The signal that ended the process, by name: ``SIGSEGV``."""
     duration_s: float | None = None
-    """Wall time of the attempt in seconds."""
     cpu_s: float | None = None
-    """CPU time of the attempt, user and system, in seconds, with that of the processes that it
-    started and waited for."""
     system_s: float | None = None
-    """The part of it that the kernel took."""
     peak_rss_bytes: int | None = None
-    """The largest resident memory of the process, in bytes."""
     output: str = ""
-    """The end of what the job wrote to stdout and stderr; at most 16 Ki characters once stored."""
     pid: int | None = None
     host: str | None = None
     supervisor: str | None = None
-    """The id of the client whose worker process ran the attempt."""
     truncated: bool = False
-    """Whether parts were left out so that the stored record keeps under 64 KiB."""
 
     def to_dict(self) -> dict[str, object]:
         """Returns plain JSON values with clean texts; what is None or empty is left out."""
@@ -165,7 +189,7 @@ class AttemptError:
         """Returns the attempt error that a row holds. Does not raise, whoever wrote the row.
 
         Fields that are missing or of another type get their default, unknown ones are ignored, an
-        unknown cause is `Cause.EXCEPTION`. A value that is no dict becomes the text of `error`.
+        unknown cause is `Cause.EXCEPTION`. A *value* that is no dict becomes the text of `error`.
         """
         if not isinstance(value, dict):
             return cls(attempt=0, error=clean_text(value, MESSAGE_CHARACTERS_MAX))

@@ -41,6 +41,9 @@ class JobArgs:
     UUID, bytes, Enum, tuple, set, whole numbers of any size, dict with numbers as keys. A field
     that names no type (Any) gets plain JSON back: lists, texts, and a float from 1e16 on as a whole
     number. A number that is not finite, a NUL character and a lone surrogate are refused.
+
+    Attributes:
+        kind: what ties a job to its worker, by the class's ``kind="..."``; 1 to 127 characters.
     """
 
     kind: ClassVar[str]
@@ -66,7 +69,7 @@ class JobArgs:
 
     @staticmethod
     def check_declared(args_type: type[JobArgs]) -> None:
-        """Checks that the fields of a class are known to be such.
+        """Checks that the fields of *args_type* are known to be such.
 
         Raises:
             InvalidJob: nothing has made fields of what it declares.
@@ -87,23 +90,29 @@ class JobArgs:
 class InsertOptions:
     """How a job is inserted. Every field has a default that suits most jobs.
 
+    Attributes:
+        scheduled_at: not before this time (timezone-aware); None, the default: at once.
+        priority: what runs first within a queue; `Priority.MEDIUM` by default.
+        pending: whether the job is held in ``pending`` until `Client.ready`; False by default.
+        queue: the queue that it waits in, ``default`` by default; 1 to 127 characters.
+        max_retries: tries after the first, 0 to 1,000,000; 6 by default, so 7 attempts.
+        depends_on: ids of jobs that must complete first; none by default. If one of them is
+            cancelled or deleted, this job is cancelled.
+        idempotency_key: at most one job has it: inserting another one with the same key stores
+            nothing and gives the id of the first, for as long as that is kept. 1 to 255 characters;
+            None, the default: no key.
+
     Raises:
         InvalidJob: on construction, naming the field and the value.
     """
 
     scheduled_at: dt.datetime | None = None
-    """Not before this time (timezone-aware); None: at once."""
     priority: Priority = Priority.MEDIUM
     pending: bool = False
-    """Hold the job in ``pending`` until `Client.ready`."""
     queue: str = DEFAULT_QUEUE
     max_retries: int = DEFAULT_MAX_RETRIES
-    """Tries after the first; 6 by default, so 7 attempts."""
     depends_on: tuple[int, ...] = ()
-    """Ids of jobs that must complete first. If one is cancelled, this job is too."""
     idempotency_key: str | None = None
-    """At most one job has it: inserting another one with the same key stores nothing and gives the
-    id of the first, for as long as that is kept. 1 to 255 characters."""
 
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
@@ -122,12 +131,18 @@ class InsertOptions:
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A checked job on its way into the storage."""
+    """A checked job on its way into the storage.
+
+    Attributes:
+        name: what people read in lists.
+        kind: what ties it to its worker.
+        args: JSON text, at most 1 MiB.
+        options: all else.
+    """
 
     name: str
     kind: str
     args: str
-    """JSON text."""
     options: InsertOptions
 
 

@@ -68,6 +68,15 @@ class Job(Generic[T]):
     It is a snapshot of the claim. Nothing here talks to the database: a worker has no connection.
     To test a handler alone, call it with ``synk.Job(None, args, "me")``: the first attempt of a job
     with the id 1, which no table has.
+
+    Args:
+        claimed: the claim that it is of; None: one is made up.
+        args: the arguments.
+        client_id: the id of the client that claimed it.
+        attempt: what it may ask and note while it runs; None: it is told to nobody.
+
+    Attributes:
+        args: the arguments, decoded and validated.
     """
 
     __slots__ = ("_attempt", "_claimed", "_client_id", "_history", "args")
@@ -80,7 +89,6 @@ class Job(Generic[T]):
         self._history: dict[str, Any] | None = None
         self._attempt = Attempt() if attempt is None else attempt
         self.args = args
-        """The arguments, decoded and validated."""
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.kind!r} attempt {self.attempt}>"

@@ -35,34 +35,39 @@ class Worker(ABC, Generic[A]):
 
     @abstractmethod
     def work(self, job: Job[A]) -> object | None:
-        """Does the job. What it returns is stored as JSON; an exception is a failed attempt.
+        """Does *job*. What it returns is stored as JSON; an exception is a failed attempt.
 
         `synk.plain` has the rule of what becomes what. A result that has no place in JSON, such as
         a lock or a generator, or has more than 64 KiB, is a failed attempt too.
         """
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override
-        """Returns how long this attempt may run, up to 30 days; None: the queue's `job_timeout`."""
+        """Returns how long this attempt of *job* may run, up to 30 days.
+
+        None, the default: the queue's `job_timeout`.
+        """
         return None
 
     def soft_timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - as above
-        """Returns after what time `SoftTimeout` is raised in this attempt; None: never.
+        """Returns after what time `SoftTimeout` is raised in this attempt of *job*; None: never.
 
         It gives the handler the time until its `timeout` to tidy up.
         """
         return None
 
     def max_rss(self, job: Job[A]) -> int | None:  # noqa: ARG002 - as above
-        """Returns how many bytes of memory this attempt may use; None: the queue's `max_rss`.
+        """Returns how many bytes of memory this attempt of *job* may use, from 1 on.
 
+        None, the default: the queue's `max_rss`.
         The processes that it starts count too, mapped files and what was there before the fork do
         not; see `QueueConfig.max_rss`. Above the limit the attempt is killed.
         """
         return None
 
     def next_retry(self, job: Job[A]) -> dt.datetime | None:  # noqa: ARG002 - as above
-        """Returns when to try again after a failure of this attempt; None: the default back-off.
+        """Returns when to try *job* again after a failure of this attempt.
 
+        None, the default: after the back-off of 4 s, 16 s, 64 s, ... up to a day.
         It is asked in the worker process, so not after a timeout or a crash: then the default
         holds.
         """
@@ -86,7 +91,21 @@ class Worker(ABC, Generic[A]):
 
 
 class FunctionWorker(Worker[A]):
-    """A plain function as a worker; still callable as that function."""
+    """A plain function as a worker; still callable as that function.
+
+    Args:
+        function: see `worker`, as for all others.
+        timeout: how long an attempt may run.
+        soft_timeout: after what time `SoftTimeout` is raised in it.
+        max_rss: how many bytes of memory of its own it may have.
+        next_retry: asked after a failure when to try again.
+
+    Attributes:
+        args_type: the type of the arguments, by the function's annotation.
+
+    Raises:
+        ConfigurationError: as `worker` does.
+    """
 
     def __init__(
         self,
@@ -127,23 +146,23 @@ class FunctionWorker(Worker[A]):
         return getattr(self, f"_{method}") is not None
 
     def work(self, job: Job[A]) -> object | None:
-        """Calls the function."""
+        """Calls the function with *job*."""
         return self._function(job)
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - the same for all jobs
-        """Returns the decorator's `timeout`."""
+        """Returns the decorator's `timeout`, whatever the *job*."""
         return self._timeout
 
     def soft_timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - as above
-        """Returns the decorator's `soft_timeout`."""
+        """Returns the decorator's `soft_timeout`, whatever the *job*."""
         return self._soft_timeout
 
     def max_rss(self, job: Job[A]) -> int | None:  # noqa: ARG002 - as above
-        """Returns the decorator's `max_rss`."""
+        """Returns the decorator's `max_rss`, whatever the *job*."""
         return self._max_rss
 
     def next_retry(self, job: Job[A]) -> dt.datetime | None:
-        """Calls the decorator's `next_retry`."""
+        """Calls the decorator's `next_retry` with *job*."""
         return None if self._next_retry is None else self._next_retry(job)
 
 
@@ -194,19 +213,29 @@ def worker(
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A worker as a process uses it."""
+    """A worker as a process uses it.
+
+    Attributes:
+        kind: what it runs.
+        worker: the worker.
+        decode: JSON text -> arguments; raises ValueError (msgspec's and pydantic's errors are
+            such).
+        names_limits: whether it must be asked for limits before each job.
+        names_retry: whether it must be asked for the time of the next try.
+    """
 
     kind: str
     worker: Worker[Any]
     decode: Callable[[str], Any]
-    """JSON text -> arguments; raises ValueError (msgspec's and pydantic's errors are such)."""
     names_limits: bool
-    """Whether it must be asked for limits before each job."""
     names_retry: bool
 
 
 class Registry:
     """Kind -> handler, for the workers of a client.
+
+    Args:
+        workers: instances of `Worker`, or functions under ``@synk.worker``.
 
     Raises:
         ConfigurationError: something that is no worker, or two for one kind.

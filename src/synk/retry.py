@@ -42,18 +42,42 @@ def backoff_s(charged: int, jitter: float) -> float:
 
 
 class Verdict(Enum):
-    """What an attempt that did not simply succeed came to."""
+    """What an attempt that did not simply succeed came to.
+
+    Attributes:
+        SUCCEEDED: the handler returned.
+        FAILED: it raised, was killed, or died.
+        CANCELLED: somebody cancelled the job while it ran.
+        RELEASED: it never began, or an orderly shutdown ended it: not charged.
+    """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
     RELEASED = "released"
-    """It never began, or an orderly shutdown ended it: not charged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of one attempt; `judge` makes the outcome of it."""
+    """The end of one attempt; `judge` makes the outcome of it.
+
+    Attributes:
+        job: the claim.
+        verdict: what it came to.
+        duration_us: wall time, in microseconds.
+        cpu_us: CPU time, user and system, in microseconds.
+        system_us: the part of it that the kernel took.
+        peak_rss_bytes: the largest resident memory; 0: not measured.
+        pid: the worker process.
+        result: what the handler returned, as JSON text.
+        error: the record, or its JSON text as the worker made it.
+        retry_at: when the worker wants it tried again; None: by the default back-off.
+        crashed: whether it took its worker process with it, by itself.
+        interrupted: why it goes back uncharged though it had begun; empty: it does not.
+        output: the end of what it wrote to stdout and stderr.
+        progress: what it noted last, as JSON text.
+        checkpoint: likewise.
+    """
 
     job: ClaimedJob
     verdict: Verdict
@@ -64,12 +88,9 @@ class Ended:
     pid: int | None = None
     result: str | None = None
     error: AttemptError | str | None = None
-    """The record, or its JSON text as the worker made it."""
     retry_at: dt.datetime | None = None
     crashed: bool = False
-    """Whether it took its worker process with it, by itself."""
     interrupted: str = ""
-    """Why it goes back uncharged though it had begun."""
     output: str = ""
     progress: str | None = None
     checkpoint: str | None = None

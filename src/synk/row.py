@@ -16,7 +16,16 @@ DEFAULT_QUEUE: Final = "default"
 
 
 class JobState(StrEnum):
-    """Where a job stands. No other state exists."""
+    """Where a job stands. No other state exists.
+
+    Attributes:
+        AVAILABLE: may be claimed now.
+        SCHEDULED: waits for its time: the one of its insert, or that of its next try.
+        PENDING: waits for the jobs that it depends on, or for `Client.ready`.
+        RUNNING: claimed by a supervisor.
+        COMPLETED: final: an attempt succeeded.
+        CANCELLED: final: it will not run; a `CancelReason` says why.
+    """
 
     AVAILABLE = "available"
     SCHEDULED = "scheduled"
@@ -32,7 +41,14 @@ class JobState(StrEnum):
 
 
 class CancelReason(StrEnum):
-    """Why a job is ``cancelled``."""
+    """Why a job is ``cancelled``.
+
+    Attributes:
+        REQUESTED: somebody cancelled it.
+        FAILED: its last attempt failed.
+        DEPENDENCY: a job that it depends on was cancelled or deleted.
+        POISON: three attempts took their worker process with them, or lost their supervisor.
+    """
 
     REQUESTED = "requested"
     FAILED = "failed"
@@ -41,7 +57,14 @@ class CancelReason(StrEnum):
 
 
 class Priority(IntEnum):
-    """What runs first: the lowest number."""
+    """What runs first: the lowest number.
+
+    Attributes:
+        CRITICAL: 1, before all others.
+        HIGH: 2.
+        MEDIUM: 3, the default.
+        LOW: 4, when nothing else is due.
+    """
 
     CRITICAL = 1
     HIGH = 2
@@ -50,26 +73,37 @@ class Priority(IntEnum):
 
 
 class Change(StrEnum):
-    """What `Client.cancel`, `retry`, `delete` or `ready` did."""
+    """What `Client.cancel`, `retry`, `delete` or `ready` did.
+
+    Attributes:
+        APPLIED: done, and stored.
+        REQUESTED: the job is running: its supervisor was told, and ends it within moments.
+        TAKEN: done, and stored, but the job may still run: no supervisor of synk runs it (a worker
+            of the Go package does), so nobody could be told. What becomes of that attempt does not
+            count.
+        BLOCKED: nothing changed: a job that it depends on was cancelled or deleted. Retry that
+            first.
+        REFUSED: nothing changed: the job's state does not allow it.
+        GONE: there is no such job.
+    """
 
     APPLIED = "applied"
-    """Done, and stored."""
     REQUESTED = "requested"
-    """The job is running: its supervisor was told, and ends it within moments."""
     TAKEN = "taken"
-    """Done, and stored, but the job may still run: no supervisor of synk runs it (a worker of the
-    Go package does), so nobody could be told. What becomes of that attempt does not count."""
     BLOCKED = "blocked"
-    """Nothing changed: a job that it depends on was cancelled or deleted. Retry that first."""
     REFUSED = "refused"
-    """Nothing changed: the job's state does not allow it."""
     GONE = "gone"
-    """There is no such job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is, as its handler noted it."""
+    """How far a job is, as its handler noted it.
+
+    Attributes:
+        done: how much is done, in the handler's own unit.
+        total: how much there is in all; None: not known.
+        note: a few words, at most 200 characters; empty by default.
+    """
 
     done: float
     total: float | None = None
@@ -77,7 +111,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, text: str | None) -> Progress | None:
-        """Returns what `Job.progress` noted; None of nothing."""
+        """Returns what `Job.progress` noted, of its JSON *text*; None of nothing."""
         if text is None:
             return None
         given: Any = json.loads(text)
@@ -91,7 +125,47 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """One row of ``synk.job``, as `Client.get` gives it."""
+    """One row of ``synk.job``, as `Client.get` gives it.
+
+    Attributes:
+        id: its number, from 1 on; never used again.
+        name: what people read in lists, as it was given at the insert.
+        kind: what ties it to its worker.
+        queue: the queue that it waits in.
+        state: where it stands.
+        priority: what runs first.
+        args: as they were inserted; their JSON text if that is nothing that Python can read.
+        attempt: how many times it was claimed; never decreases.
+        max_attempts: how many charged attempts it has in all.
+        uncounted: attempts that are not charged: never started, or ended by an orderly shutdown.
+        created_at: when it was inserted; this and all other times by the database's clock, with a
+            timezone.
+        scheduled_at: not before this time: as it was inserted, or that of the next try.
+        attempted_at: when the last attempt was claimed; None: none was.
+        finalized_at: when it was completed or cancelled; None: it is not over.
+        attempted_by: the ids of the clients that claimed it, in order; the last 100.
+        depends_on: the ids of the jobs that must complete first.
+        waiting_on: those of `depends_on` that are not completed yet.
+        errors: the last failed attempts, oldest first; at most 20.
+        cancel_reason: why it is cancelled; None: it is not.
+        cancel_requested_at: when somebody asked to cancel it; None: nobody did.
+        result: what the last attempt returned, if it completed; at most 64 KiB of JSON.
+        duration: wall time of the last attempt; None: none has ended.
+        cpu_time: CPU time (user and system) of the last attempt, with that of the processes it
+            waited for; None: none has ended.
+        system_time: the part of it that the kernel took; None for attempts below 0.2 ms.
+        peak_rss_bytes: the largest resident memory during the last attempt; None for attempts below
+            0.2 ms.
+        pid: the worker process of the last attempt; None: not known.
+        host: the host of the last attempt, if its supervisor is still on record.
+        crashes: attempts that took their worker process with them; three are too many.
+        lost: attempts whose supervisor was lost; three are too many.
+        idempotency_key: the key that only this job has; None: it has none.
+        output: the end of what the last attempt wrote to stdout and stderr, at most 16 KiB, if it
+            did not fail: failed attempts have theirs in `errors`.
+        progress: what a handler noted last with `Job.progress`; None: nothing.
+        checkpoint: what a handler noted last with `Job.checkpoint`; None: nothing.
+    """
 
     id: int
     name: str
@@ -100,65 +174,58 @@ class JobRow:
     state: JobState
     priority: Priority
     args: Json
-    """As they were inserted; their JSON text if that is nothing that Python can read."""
     attempt: int
     max_attempts: int
     uncounted: int
-    """Attempts that are not charged: never started, or ended by an orderly shutdown."""
     created_at: dt.datetime
     scheduled_at: dt.datetime
     attempted_at: dt.datetime | None
     finalized_at: dt.datetime | None
     attempted_by: list[str]
-    """The ids of the clients that claimed it, in order; the last 100."""
     depends_on: list[int]
     waiting_on: list[int]
-    """Those of `depends_on` that are not completed yet."""
     errors: list[AttemptError]
-    """The last failed attempts, oldest first; at most 20."""
     cancel_reason: CancelReason | None
     cancel_requested_at: dt.datetime | None
     result: Json
-    """What the last attempt returned, if it completed."""
     duration: dt.timedelta | None
-    """Wall time of the last attempt."""
     cpu_time: dt.timedelta | None
-    """CPU time (user and system) of the last attempt, with that of the processes it waited for."""
     system_time: dt.timedelta | None
-    """The part of it that the kernel took; None for attempts below 0.2 ms."""
     peak_rss_bytes: int | None
-    """The largest resident memory during the last attempt; None for attempts below 0.2 ms."""
     pid: int | None
-    """The worker process of the last attempt."""
     host: str | None
-    """The host of the last attempt, if its supervisor is still on record."""
     crashes: int
-    """Attempts that took their worker process with them; three are too many."""
     lost: int
-    """Attempts whose supervisor was lost; three are too many."""
     idempotency_key: str | None
     output: str
-    """The end of what the last attempt wrote to stdout and stderr, if it did not fail: failed
-    attempts have theirs in `errors`."""
     progress: Progress | None
-    """What a handler noted last with `Job.progress`."""
     checkpoint: Json
-    """What a handler noted last with `Job.checkpoint`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindSummary:
-    """What the jobs of one kind took."""
+    """What the jobs of one kind took.
+
+    Attributes:
+        kind: the kind.
+        completed: how many are completed.
+        cancelled: how many are cancelled.
+        unfinished: how many are neither.
+        errors: failed attempts that are on record.
+        duration_p50: wall time of completed attempts, the median; None: none is on record.
+        duration_p95: likewise, the time that 19 of 20 kept under.
+        duration_max: likewise, the longest.
+        cpu_time: CPU time of the last attempts of all of them together.
+        peak_rss_bytes: the largest of a completed attempt; None: none is on record.
+    """
 
     kind: str
     completed: int
     cancelled: int
     unfinished: int
     errors: int
-    """Failed attempts that are on record."""
     duration_p50: dt.timedelta | None
     duration_p95: dt.timedelta | None
     duration_max: dt.timedelta | None
     cpu_time: dt.timedelta
     peak_rss_bytes: int | None
-    """The largest of a completed attempt."""

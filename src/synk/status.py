@@ -31,7 +31,13 @@ def client_id_of(owner: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobNotes:
-    """What a running job has noted, as JSON text; None: nothing new."""
+    """What a running job has noted, as JSON text; None: nothing new.
+
+    Attributes:
+        fence: the attempt.
+        progress: how far it is.
+        checkpoint: where the next attempt may go on.
+    """
 
     fence: Fence
     progress: str | None
@@ -40,83 +46,128 @@ class JobNotes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotStatus:
-    """What one worker process does."""
+    """What one worker process does.
+
+    Attributes:
+        slot: the number of the place, from 0.
+        pid: the process; None: there is none at this moment.
+        job_id: the job that it runs; None: it has none.
+        attempt: the number of the attempt, from 1.
+        kind: the job's kind.
+        name: the job's name.
+        queue: the queue it came from.
+        seconds: since the job began.
+        cpu_share: CPU time over wall time since the last look, of the worker process: 1.0 is one
+            CPU; None: not known yet.
+        rss_bytes: the resident memory of the worker process, with what it shares; None: not known.
+        progress: what the job noted last; None: nothing.
+    """
 
     slot: int
     pid: int | None = None
     job_id: int | None = None
-    """None: it has no job."""
     attempt: int = 0
     kind: str = ""
     name: str = ""
     queue: str = ""
     seconds: float = 0.0
-    """Since the job began."""
     cpu_share: float | None = None
-    """CPU time over wall time since the last look, of the worker process."""
     rss_bytes: int | None = None
-    """The resident memory of the worker process, with what it shares."""
     progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What is there to do; each number counts up to `BACKLOG_COUNTED` at the most."""
+    """What is there to do; each number counts up to `BACKLOG_COUNTED` at the most.
+
+    Attributes:
+        available: how many may be claimed now, by queue; queues without such jobs are absent.
+        running: how many run, by queue, likewise.
+        scheduled: how many wait for their time, in all queues.
+    """
 
     available: dict[str, int]
-    """By queue; queues without such jobs are absent."""
     running: dict[str, int]
-    """By queue, likewise."""
     scheduled: int
-    """In all queues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecentError:
-    """An attempt that failed a while ago."""
+    """An attempt that failed a while ago.
+
+    Attributes:
+        job_id: the job.
+        attempt: the number of the attempt.
+        kind: the job's kind.
+        error: its first line.
+        seconds: how long ago.
+    """
 
     job_id: int
     attempt: int
     kind: str
     error: str
-    """Its first line."""
     seconds: float
-    """How long ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What the storage answers to a renewal of a lease."""
+    """What the storage answers to a renewal of a lease.
+
+    Attributes:
+        schema_version: the number of the last migration.
+        clock_s: the storage's clock, in seconds since 1970: only differences of it mean something.
+    """
 
     schema_version: int
     clock_s: float
-    """The storage's clock, in seconds since 1970: only differences of it mean something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A supervisor's lease, as another one finds it."""
+    """A supervisor's lease, as another one finds it.
+
+    Attributes:
+        owner: the supervisor.
+        beat: how many times it was renewed.
+        is_over: whether its time has passed, by the storage's clock.
+    """
 
     owner: UUID
     beat: int
-    """How many times it was renewed."""
     is_over: bool
-    """By the storage's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """An attempt that was taken from a supervisor that will never act again."""
+    """An attempt that was taken from a supervisor that will never act again.
+
+    Attributes:
+        job_id: the job.
+        attempt: the number of the attempt that was lost.
+        state: what the job is now: available, or cancelled.
+    """
 
     job_id: int
     attempt: int
     state: JobState
-    """What the job is now: available, or cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientStatus:
-    """A supervisor, as it reports itself."""
+    """A supervisor, as it reports itself.
+
+    Attributes:
+        id: its client's id.
+        host: the machine.
+        pid: the supervisor's process.
+        version: synk's.
+        processes: how many worker processes it has.
+        queues: the names of the queues that it serves.
+        slots: what each worker process does.
+        errors: the last attempts that failed; at most 5.
+        stopped: whether this is its last word.
+    """
 
     id: UUID
     host: str
@@ -131,7 +182,22 @@ class ClientStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRow:
-    """A supervisor, as the storage knows it."""
+    """A supervisor, as the storage knows it.
+
+    Attributes:
+        id: its client's id.
+        host: the machine.
+        pid: the supervisor's process.
+        version: synk's.
+        processes: how many worker processes it has.
+        queues: the names of the queues that it serves.
+        started_at: when it began.
+        seen_at: when it reported last.
+        stopped_at: when it said that it stops; None: it did not.
+        unseen: how long ago it was seen, by the storage's clock.
+        slots: what each worker process did then.
+        errors: the last attempts that had failed then; at most 5.
+    """
 
     id: UUID
     host: str
@@ -143,7 +209,6 @@ class ClientRow:
     seen_at: dt.datetime
     stopped_at: dt.datetime | None
     unseen: dt.timedelta
-    """How long ago it was seen, by the storage's clock."""
     slots: list[SlotStatus] = field(default_factory=list[SlotStatus])
     errors: list[RecentError] = field(default_factory=list[RecentError])
 

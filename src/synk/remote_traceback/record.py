@@ -24,36 +24,54 @@ HEAD_SHARE: Final = 5
 
 
 class FrameRecord(TypedDict):
-    """One entry of a traceback, outermost first."""
+    """One entry of a traceback, outermost first.
+
+    Attributes:
+        file: the path of the source, as the worker knew it.
+        line: the number of the line, from 1; 0: not known.
+        function: the name of the function.
+        module: the name of its module.
+        text: the source line as the worker saw it, without indentation; empty if it had none.
+    """
 
     file: str
     line: int
     function: str
     module: str
     text: str
-    """The source line as the worker saw it, without indentation; empty if it had none."""
 
 
 class ExceptionRecord(TypedDict, total=False):
-    """An exception as JSON. Beyond `type`, `module` and `message`, what is empty is left out."""
+    """An exception as JSON. Beyond `type`, `module` and `message`, what is empty is left out.
+
+    Attributes:
+        type: the qualified name of the class, without its module.
+        module: the module of the class.
+        message: the exception's text; at most 4096 characters.
+        group_message: a group's own text, without the count of its sub-exceptions.
+        notes: what was added by `add_note`; at most 10.
+        frames: its traceback; at most 100 entries, the first fifth and the last ones.
+        omitted: frames left out behind the first fifth of `frames`.
+        suppress_context: whether it was raised ``from`` something, so that the context is not
+            shown.
+        cause: what it was raised ``from``.
+        context: what was being handled when it was raised.
+        exceptions: the members of a group.
+        left_out: direct causes, contexts and members that a limit kept out.
+    """
 
     type: str
-    """The qualified name of the class, without its module."""
     module: str
     message: str
     group_message: str
-    """A group's own text, without the count of its sub-exceptions."""
     notes: list[str]
     frames: list[FrameRecord]
     omitted: int
-    """Frames left out behind the first fifth of `frames`."""
     suppress_context: bool
     cause: ExceptionRecord
     context: ExceptionRecord
     exceptions: list[ExceptionRecord]
-    """The members of a group."""
     left_out: int
-    """Direct causes, contexts and members that a limit kept out."""
 
 
 Place: TypeAlias = Literal["cause", "context", "exceptions"]
@@ -63,14 +81,18 @@ Look: TypeAlias = tuple[ExceptionRecord, list[tuple[Place, object]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordLimits:
-    """How large a record may get; the defaults are those of `capture`."""
+    """How large a record may get; the defaults are those of `capture`.
+
+    Attributes:
+        frames: for each exception; 100 by default.
+        exceptions: in the whole record: the exception itself, its chain, and the members of groups;
+            64 by default.
+        characters: of each message, 4096 by default; a note has a quarter of it.
+    """
 
     frames: int = 100
-    """For each exception."""
     exceptions: int = 64
-    """In the whole record: the exception itself, its chain, and the members of groups."""
     characters: int = MESSAGE_CHARACTERS_MAX
-    """Of each message; a note has a quarter of it."""
 
 
 LIMITS: Final = RecordLimits()

@@ -40,22 +40,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What was announced; false if nothing was."""
+    """What was announced; false if nothing was.
+
+    Attributes:
+        queues: there are new jobs in these.
+        requests: whether running jobs are to be cancelled, or asked where they are.
+    """
 
     queues: frozenset[str] = frozenset()
-    """There are new jobs in these."""
     requests: bool = False
-    """Running jobs are to be cancelled, or asked where they are."""
 
     def __bool__(self) -> bool:
         return bool(self.queues) or self.requests
 
 
 class Announcements(Protocol):
-    """A subscription to what happens in the storage: hints only, they may be late or missing."""
+    """A subscription to what happens in the storage: hints only, they may be late or missing.
+
+    Attributes:
+        is_live: whether hints come at all; if not, polling is all there is.
+    """
 
     is_live: bool
-    """Whether hints come at all; if not, polling is all there is."""
 
     def wait(self, timeout_s: float) -> Hints:
         """Waits for hints, at most *timeout_s* seconds, and returns those that have come.
@@ -71,10 +77,14 @@ class Announcements(Protocol):
 
 
 class Heart(Protocol):
-    """Renews one supervisor's lease."""
+    """Renews one supervisor's lease.
+
+    Attributes:
+        schema_version: the version of the schema that this code works with; a beat may tell of a
+            newer one.
+    """
 
     schema_version: int
-    """The version of the schema that this code works with; a beat may tell of a newer one."""
 
     def beat(self) -> Beat | None:
         """Renews the lease, or answers None: it is lost for good.
@@ -86,7 +96,12 @@ class Heart(Protocol):
 
 
 class Storage(Protocol):
-    """What synk needs from a job store. The first eight methods are the original's."""
+    """What synk needs from a job store. The first eight methods are the original's.
+
+    Each method is one transaction, durable when it returns, unless it is given a connection. Each
+    raises `StorageUnavailable` when the storage cannot be asked: what it did is not known then;
+    and `StorageError` when it refused.
+    """
 
     def ping(self) -> None:
         """Returns if the storage answers and has a schema that this version works with.
@@ -132,11 +147,14 @@ class Storage(Protocol):
         ...
 
     def cancel(self, job_id: int) -> Change:
-        """Cancels a job; a running one is marked, and its supervisor ends it. Safe to repeat."""
+        """Cancels *job_id*; if it runs, it is marked, and its supervisor ends it.
+
+        Safe to repeat.
+        """
         ...
 
     def retry(self, job_id: int) -> Change:
-        """Makes a final or scheduled job available at once; `attempt` goes on counting.
+        """Makes *job_id*, final or scheduled, available at once; `attempt` goes on counting.
 
         A final one waits again for what it depends on; if that can no longer complete, it is
         ``blocked``.
@@ -144,7 +162,7 @@ class Storage(Protocol):
         ...
 
     def delete(self, job_id: int) -> Change:
-        """Removes a job that is not running; jobs that wait for it are cancelled."""
+        """Removes *job_id* if it is not running; jobs that wait for it are cancelled."""
         ...
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
@@ -153,6 +171,9 @@ class Storage(Protocol):
         An outcome that ends a job for others (completed, cancelled) settles its dependents in the
         same transaction. Safe to repeat: what was applied answers ``duplicate``. ``locked`` means
         that another transaction holds the row, and the outcome must be offered again.
+
+        Raises:
+            InvalidJob: the storage refuses a value that a job left behind; nothing was applied.
         """
         ...
 
@@ -165,7 +186,7 @@ class Storage(Protocol):
         ...
 
     def ready(self, job_id: int) -> Change:
-        """Lets a job go that was inserted with ``pending=True``."""
+        """Lets *job_id* go that was inserted with ``pending=True``."""
         ...
 
     def get(self, job_ids: Sequence[int]) -> list[JobRow]:
@@ -182,7 +203,7 @@ class Storage(Protocol):
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
     ) -> list[JobRow]:
-        """Returns up to *limit* rows that match, newest first.
+        """Returns up to *limit* rows, newest first, of this *state*, *queue* and *kind*; None: any.
 
         Of jobs in a final state those that ended last. *reason* asks for cancelled ones; *since*, a
         time or an age, for those that have ended since, or else were inserted since.
@@ -190,11 +211,11 @@ class Storage(Protocol):
         ...
 
     def counts(self, queue: str | None = None) -> dict[JobState, int]:
-        """Returns how many jobs are in each state that occurs."""
+        """Returns how many jobs of *queue* (None: of all) are in each state that occurs."""
         ...
 
     def summary(self, queue: str | None = None) -> list[KindSummary]:
-        """Returns what the jobs of each kind took."""
+        """Returns what the jobs of each kind took, in *queue* (None: in all)."""
         ...
 
     def stage(self, limit: int) -> int:
@@ -206,7 +227,7 @@ class Storage(Protocol):
         ...
 
     def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
-        """Stores progress and checkpoints of *owner*'s running jobs, by their fences.
+        """Stores *notes*, progress and checkpoints of *owner*'s running jobs, by their fences.
 
         What is None stays as it is. Returns how many rows it changed; a job that is not this
         claim's any more is left alone.
@@ -214,15 +235,18 @@ class Storage(Protocol):
         ...
 
     def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
-        """Makes a supervisor known and gives it its first lease, for *ttl*. Safe to repeat."""
+        """Makes a supervisor known by its *status*, and gives it its first lease, for *ttl*.
+
+        Safe to repeat.
+        """
         ...
 
     def report_client(self, status: ClientStatus) -> None:
-        """Notes what a supervisor does; with `stopped`, it never owns a job again."""
+        """Notes what a supervisor does, its *status*; `stopped`, it never owns a job again."""
         ...
 
     def heart(self, owner: UUID) -> AbstractContextManager[Heart]:
-        """Gives what renews a supervisor's lease, on a connection that nothing else uses."""
+        """Gives what renews *owner*'s lease, on a connection that nothing else uses."""
         ...
 
     def leases(self) -> list[Lease]:
@@ -230,7 +254,7 @@ class Storage(Protocol):
         ...
 
     def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
-        """Declares those dead whose lease is over and that have not renewed it since; says which.
+        """Declares *suspects* dead whose lease is over and was not renewed since; says which.
 
         From then on `Heart.beat` answers None to them, for good.
         """
@@ -249,7 +273,7 @@ class Storage(Protocol):
         ...
 
     def running(self, owner: UUID) -> list[ClaimedJob]:
-        """Returns all running jobs of a supervisor; arguments and history are left out."""
+        """Returns all running jobs of *owner*; arguments and history are left out."""
         ...
 
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
@@ -265,19 +289,19 @@ class Storage(Protocol):
         ...
 
     def ask_stack(self, job_id: int) -> int | None:
-        """Asks where a running job is in its code; returns the question's id, None if none runs."""
+        """Asks where *job_id* is in its code; returns the question's id, None if it rests."""
         ...
 
     def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
-        """Returns (question, job id) for the open questions to a supervisor."""
+        """Returns (question, job id) for the open questions to *owner*."""
         ...
 
     def answer_stack(self, question: int, answer: str) -> None:
-        """Stores the answer to a question."""
+        """Stores the *answer* to a *question*."""
         ...
 
     def stack_answer(self, question: int) -> str | None:
-        """Returns the answer to a question, None while there is none."""
+        """Returns the answer to *question*, None while there is none."""
         ...
 
     def announcements(self, owner: UUID) -> AbstractContextManager[Announcements]:

@@ -84,6 +84,9 @@ class PostgresStorage:
         pooler: ``transaction`` where a PgBouncer in that mode lies between: no prepared statements,
             no settings of the session, and no LISTEN, so that new jobs are found by polling.
 
+    Attributes:
+        statements: what it runs.
+
     Raises:
         ConfigurationError: the DSN cannot be parsed, or the schema is no plain identifier.
     """
@@ -140,7 +143,11 @@ class PostgresStorage:
             )
 
     def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:
-        """See `Storage.insert`; *connection* is a psycopg connection of the caller's."""
+        """See `Storage.insert`; *connection* is a psycopg connection of the caller's.
+
+        Raises:
+            ConfigurationError: *connection* is none, or closed.
+        """
         if connection is not None:
             own = connection_of(connection)
             with translated(self.describe):

@@ -1,0 +1,74 @@
+"""Facts about what a supervisor does, as frozen records, and who listens to them.
+
+Business code emits; logging, the demo's view, tests and whoever counts subscribe, by
+``client.telemetry.subscribe(function)``. A subscriber must be quick: it is called in the thread
+that emits. Each fact is one line for an operator, knows its level, and has what a machine wants to
+find as `fields`, which are attributes of its LogRecord.
+"""
+
+from __future__ import annotations
+
+from synk.telemetry.fact import Fact
+from synk.telemetry.jobs import (
+    AttemptEnded,
+    AttemptInterrupted,
+    AttemptSucceeded,
+    JobsCleaned,
+    JobsGivenBack,
+    JobsReconciled,
+    JobsRescued,
+    OutcomeReduced,
+    OutcomeRefused,
+    OutcomesUnstored,
+    headline,
+)
+from synk.telemetry.supervisors import (
+    DrainTooLong,
+    LeaseBack,
+    LeaseGone,
+    LeaseOver,
+    LoopResumed,
+    LoopStalled,
+    StorageClockStepped,
+    StorageRecovered,
+    StorageTrouble,
+    SupervisorDraining,
+    SupervisorFlushing,
+    SupervisorLost,
+    SupervisorStarted,
+    SupervisorStopped,
+    WorkersDoubted,
+)
+from synk.telemetry.telling import Telemetry, log_to
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptInterrupted",
+    "AttemptSucceeded",
+    "DrainTooLong",
+    "Fact",
+    "JobsCleaned",
+    "JobsGivenBack",
+    "JobsReconciled",
+    "JobsRescued",
+    "LeaseBack",
+    "LeaseGone",
+    "LeaseOver",
+    "LoopResumed",
+    "LoopStalled",
+    "OutcomeReduced",
+    "OutcomeRefused",
+    "OutcomesUnstored",
+    "StorageClockStepped",
+    "StorageRecovered",
+    "StorageTrouble",
+    "SupervisorDraining",
+    "SupervisorFlushing",
+    "SupervisorLost",
+    "SupervisorStarted",
+    "SupervisorStopped",
+    "Telemetry",
+    "WorkersDoubted",
+    "headline",
+    "log_to",
+]

@@ -1,0 +1,32 @@
+"""What all facts have."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar, dataclass_transform
+
+
+@dataclass_transform(frozen_default=True)
+class Fact:
+    """Something that happened. Each kind of fact is a frozen dataclass, and has a level.
+
+    Attributes:
+        level: how serious facts of this kind are, as of `logging`.
+    """
+
+    level: ClassVar[int]
+
+    @property
+    def severity(self) -> int:
+        """The level of this very fact, of those of `logging`."""
+        return self.level
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What it is about, by name."""
+        return {}
+
+    def __init_subclass__(cls, *, level: int = logging.INFO) -> None:
+        dataclass(frozen=True)(cls)
+        cls.level = level

@@ -1,0 +1,240 @@
+"""Facts about jobs: how their attempts ended, and what else became of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from synk.retry import Verdict
+from synk.telemetry.fact import Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synk.retry import Ended
+    from synk.status import Rescued
+
+
+class AttemptEnded(Fact, level=logging.WARNING):
+    """An attempt failed or was cancelled. If it was the last one, that is an error.
+
+    Attributes:
+        ended: the attempt, with the job.
+        outcome_state: what the job becomes: ``scheduled`` for another try, or ``cancelled``.
+        cancel_reason: why the job is over, if so; else empty.
+    """
+
+    ended: Ended
+    outcome_state: str
+    cancel_reason: str = ""
+
+    @property
+    def severity(self) -> int:
+        """ERROR where the job has failed for good, WARNING where it is tried again."""
+        is_final = self.ended.verdict is Verdict.FAILED and self.outcome_state == "cancelled"
+        return logging.ERROR if is_final else self.level
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt, what the job is now, and the cause."""
+        return {
+            **_fields_of(self.ended),
+            "max_attempts": self.ended.job.max_attempts,
+            "state": self.outcome_state,
+            "cancel_reason": self.cancel_reason or None,
+            "cause": _cause(self.ended.error),
+        }
+
+    def __str__(self) -> str:
+        job = self.ended.job
+        reason = f" ({self.cancel_reason})" if self.cancel_reason else ""
+        return (
+            f"job {job.id} ({job.kind}) attempt {job.charged}/{job.max_attempts} "
+            f"{self.ended.verdict.value}, now {self.outcome_state}{reason}: "
+            f"{headline(self.ended.error)}"
+        )
+
+
+class AttemptSucceeded(Fact, level=logging.DEBUG):
+    """An attempt succeeded; its outcome is about to be stored.
+
+    It is made only if somebody has subscribed who wants to hear of successes.
+
+    Attributes:
+        ended: the attempt, with the job.
+    """
+
+    ended: Ended
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        return _fields_of(self.ended)
+
+    def __str__(self) -> str:
+        job = self.ended.job
+        return f"job {job.id} ({job.kind}) succeeded after {self.ended.duration_us / 1e6:.3f} s"
+
+
+class AttemptInterrupted(Fact, level=logging.WARNING):
+    """A running attempt was ended for no fault of its job, which goes back uncharged.
+
+    Attributes:
+        ended: the attempt, with the job.
+    """
+
+    ended: Ended
+
+    def __str__(self) -> str:
+        job, seconds = self.ended.job, self.ended.duration_us / 1e6
+        return (
+            f"job {job.id} ({job.kind}) was killed after {seconds:.1f} s: "
+            f"{self.ended.interrupted}; given back, uncharged"
+        )
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        return _fields_of(self.ended)
+
+
+class OutcomeRefused(Fact, level=logging.WARNING):
+    """An outcome was not applied: the job belongs to somebody else by now, or is gone.
+
+    Attributes:
+        job_id: the job.
+        attempt: the number of the attempt.
+        answer: the storage's answer: ``fenced`` or ``gone``.
+    """
+
+    job_id: int
+    attempt: int
+    answer: str
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        return {"job_id": self.job_id, "attempt": self.attempt}
+
+    def __str__(self) -> str:
+        return f"outcome of job {self.job_id} attempt {self.attempt} was refused: {self.answer}"
+
+
+class OutcomeReduced(Fact, level=logging.ERROR):
+    """The storage refuses a value of an outcome; its end is stored without that value.
+
+    Attributes:
+        job_id: the job.
+        attempt: the number of the attempt.
+        left_out: what is not stored: ``result``, ``output``, ...
+        problem: what the storage says of it.
+    """
+
+    job_id: int
+    attempt: int
+    left_out: tuple[str, ...]
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"the storage refuses what job {self.job_id} attempt {self.attempt} left behind; its "
+            f"end is stored without {' and '.join(self.left_out)}: {self.problem}"
+        )
+
+
+class OutcomesUnstored(Fact, level=logging.ERROR):
+    """Outcomes could not be stored before the supervisor had to stop.
+
+    Attributes:
+        count: how many; those jobs run again.
+    """
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} outcomes could not be stored; those jobs run again"
+
+
+class JobsGivenBack(Fact):
+    """Jobs that had not begun went back, uncharged, for others to run.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"gave back {self.count} jobs that had not begun"
+
+
+class JobsRescued(Fact, level=logging.WARNING):
+    """Jobs were taken from supervisors that will never act again.
+
+    Attributes:
+        rescued: the attempts that were lost, and what the jobs are now.
+    """
+
+    rescued: Sequence[Rescued]
+
+    def __str__(self) -> str:
+        ids = ", ".join(str(each.job_id) for each in self.rescued[:10])
+        more = ", ..." if len(self.rescued) > 10 else ""
+        return f"took {len(self.rescued)} jobs from supervisors that are gone: {ids}{more}"
+
+
+class JobsReconciled(Fact, level=logging.WARNING):
+    """The storage and this supervisor disagreed about what it runs.
+
+    Attributes:
+        again: outcomes that the storage had lost: sent again.
+        ghosts: claims whose answer was lost: given back, uncharged.
+        strays: jobs that nobody here knew: given back, charged.
+        gone: jobs that ran here and belong to somebody else, or to nobody: killed.
+    """
+
+    again: int
+    ghosts: int
+    strays: int
+    gone: int
+
+    def __str__(self) -> str:
+        return (
+            f"compared with the storage: {self.again} outcomes sent again, {self.ghosts} claims "
+            f"without an answer and {self.strays} unknown jobs given back, {self.gone} jobs killed "
+            "that are not ours any more"
+        )
+
+
+class JobsCleaned(Fact):
+    """The cleaner removed finished jobs.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"the cleaner removed {self.count} finished jobs"
+
+
+def headline(error: object) -> str:
+    """Returns the first line of *error*, an `AttemptError` or its JSON text."""
+    text = error if isinstance(error, str) else getattr(error, "error", "") or "-"
+    if text.startswith("{"):
+        text = str(json.loads(text).get("error", "-"))
+    return text.splitlines()[0][:300] if text else "-"
+
+
+def _fields_of(ended: Ended) -> dict[str, object]:
+    job = ended.job
+    return {"job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt}
+
+
+def _cause(error: object) -> str:
+    """Returns the cause of an `AttemptError`, or of its JSON text."""
+    if isinstance(error, str):
+        return str(json.loads(error).get("cause", "-"))
+    return str(getattr(error, "cause", "-"))

@@ -1,0 +1,229 @@
+"""Facts about a supervisor: its start and end, its lease, its storage, its loops."""
+
+from __future__ import annotations
+
+import logging
+
+from synk.telemetry.fact import Fact
+
+
+class SupervisorStarted(Fact):
+    """The supervisor begins to claim.
+
+    Attributes:
+        client_id: the id of its client.
+        processes: how many worker processes it has.
+        queues: the names of the queues that it serves.
+        database: where the jobs are, without a password.
+    """
+
+    client_id: str
+    processes: int
+    queues: tuple[str, ...]
+    database: str
+
+    def __str__(self) -> str:
+        queues = ", ".join(self.queues)
+        return (
+            f"synk {self.client_id} started: {self.processes} worker processes, queues {queues}, "
+            f"{self.database}"
+        )
+
+
+class DrainTooLong(Fact, level=logging.WARNING):
+    """The platform, by all that is known of it, kills this process before a drain is over.
+
+    Attributes:
+        drain_s: the seconds that running jobs get to finish.
+        platform: what it is: Kubernetes, systemd, ...
+        setting: what the platform calls the time that it gives.
+        grace_s: that time in seconds: its default, or what the environment *variable* says.
+        variable: the name of the environment variable by which that time is told.
+        last_s: the seconds that an end takes besides the drain.
+    """
+
+    drain_s: float
+    platform: str
+    setting: str
+    grace_s: float
+    variable: str
+    last_s: float
+
+    def __str__(self) -> str:
+        needed_s = self.drain_s + self.last_s
+        return (
+            f"drain_timeout is {self.drain_s:g} s, but {self.platform} kills this process after "
+            f"{self.grace_s:g} s: raise {self.setting} to {needed_s:g} and say so by "
+            f"{self.variable}={needed_s:g}, or set drain_timeout to "
+            f"{max(0.0, self.grace_s - self.last_s):g} s at most"
+        )
+
+
+class WorkersDoubted(Fact, level=logging.WARNING):
+    """How the worker processes begin may be trouble.
+
+    Attributes:
+        what: what may be wrong, as a sentence.
+    """
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class SupervisorDraining(Fact):
+    """It was told to stop; running jobs have *seconds* left.
+
+    Attributes:
+        seconds: how long running jobs have, at the most.
+    """
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"draining: claims no more; running jobs have {self.seconds:.0f} s to finish"
+
+
+class SupervisorFlushing(Fact):
+    """All of its processes have ended; *count* outcomes wait to be stored.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"all workers have ended; {self.count} outcomes are still to be stored"
+
+
+class SupervisorStopped(Fact):
+    """It has stopped; *unacknowledged* outcomes could not be stored.
+
+    Attributes:
+        unacknowledged: how many.
+    """
+
+    unacknowledged: int
+
+    def __str__(self) -> str:
+        return "stopped"
+
+
+class LeaseOver(Fact, level=logging.ERROR):
+    """The lease could not be renewed in time: no job runs until it is."""
+
+    def __str__(self) -> str:
+        return (
+            "the lease could not be renewed in time: running jobs are killed, and nothing is "
+            "claimed until the database answers again"
+        )
+
+
+class LeaseBack(Fact):
+    """The lease is renewed after all; the supervisor goes on."""
+
+    def __str__(self) -> str:
+        return "the lease is renewed: claiming again"
+
+
+class LeaseGone(Fact, level=logging.ERROR):
+    """The lease can never be renewed again: the supervisor begins anew under another id.
+
+    Attributes:
+        reason: why.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the lease is lost: {self.reason}; beginning anew"
+
+
+class SupervisorLost(Fact, level=logging.WARNING):
+    """Another supervisor did not renew its lease, and was declared dead.
+
+    Attributes:
+        owner: the id of its client.
+    """
+
+    owner: str
+
+    def __str__(self) -> str:
+        return f"supervisor {self.owner} is declared dead: its lease ran out"
+
+
+class StorageClockStepped(Fact, level=logging.WARNING):
+    """The storage's clock was set, by so many seconds, as far as this machine's can tell.
+
+    Attributes:
+        seconds: by how much; below zero: back.
+    """
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the storage's clock was set by {self.seconds:+.1f} s"
+
+
+class StorageTrouble(Fact, level=logging.ERROR):
+    """The storage cannot be used by one of the supervisor's loops; told once when it begins.
+
+    Attributes:
+        loop: which one: ``claim``, ``ack``, ...
+        problem: what the storage says, and what to do.
+    """
+
+    loop: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.loop}: {self.problem}; trying again"
+
+
+class StorageRecovered(Fact):
+    """It can again, after *seconds*.
+
+    Attributes:
+        loop: which one.
+        seconds: how long the trouble was.
+    """
+
+    loop: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.loop}: the storage is back after {self.seconds:.1f} s"
+
+
+class LoopStalled(Fact, level=logging.ERROR):
+    """The supervisor's loop has not turned for *seconds*: what is over its time is killed late.
+
+    Attributes:
+        seconds: how long it has not.
+        place: where in the code it is.
+    """
+
+    seconds: float
+    place: str
+
+    def __str__(self) -> str:
+        return (
+            f"the supervisor's loop has stood still for {self.seconds:.1f} s in {self.place}: jobs "
+            "over their time are killed late. Make telemetry subscribers quick, or give this "
+            "process more CPU"
+        )
+
+
+class LoopResumed(Fact, level=logging.WARNING):
+    """It turns again, after *seconds*.
+
+    Attributes:
+        seconds: how long it had not.
+    """
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the supervisor's loop turns again after {self.seconds:.1f} s"

@@ -1,0 +1,67 @@
+"""Who hears of facts."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from synk.telemetry.jobs import AttemptSucceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synk.telemetry.fact import Fact
+
+
+class Telemetry:
+    """Hands facts to whoever subscribed."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[Any], None]] = []
+        self._of_successes: list[Callable[[Any], None]] = []
+
+    @property
+    def wants_successes(self) -> bool:
+        """Whether there is anybody to tell of each success."""
+        return bool(self._of_successes)
+
+    def subscribe(self, subscriber: Callable[[Any], None], *, successes: bool = True) -> None:
+        """Has *subscriber* called with every fact from now on.
+
+        Args:
+            subscriber: must be quick; it is called in the supervisor's own threads.
+            successes: whether it wants an `AttemptSucceeded` for each success too.
+        """
+        self._subscribers.append(subscriber)
+        if successes:
+            self._of_successes.append(subscriber)
+
+    def unsubscribe(self, subscriber: Callable[[Any], None]) -> None:
+        """Does not call *subscriber* any more."""
+        self._subscribers.remove(subscriber)
+        if subscriber in self._of_successes:
+            self._of_successes.remove(subscriber)
+
+    def emit(self, fact: Fact) -> None:
+        """Tells all of *fact*. A subscriber that raises is logged, and bothers nobody else."""
+        of_success = isinstance(fact, AttemptSucceeded)
+        for subscriber in tuple(self._of_successes if of_success else self._subscribers):
+            try:
+                subscriber(fact)
+            except Exception:
+                logging.getLogger("synk").exception("a telemetry subscriber failed on %r", fact)
+
+
+def log_to(logger: logging.Logger) -> Callable[[Fact], None]:
+    """Returns the subscriber that writes facts to *logger*, one line each."""
+
+    def write(fact: Fact) -> None:
+        level = fact.severity
+        if logger.isEnabledFor(level):
+            try:
+                logger.log(level, "%s", fact, extra=fact.fields)
+            except KeyError:
+                # The program's own record factory has given one of these names a meaning.
+                logger.log(level, "%s", fact)
+
+    return write
