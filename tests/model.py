@@ -126,8 +126,8 @@ class ModelStorage:
         """Of supervisors that are neither dead nor stopped."""
         self._questions: dict[int, tuple[UUID, int, str | None]] = {}
 
-    def ping(self) -> None:
-        pass
+    def ping(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         pass

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from synk.cli.options import DEFAULT_SCHEMA, IdsArgument, SchemaOption, StorageOption, client_of
+from synk.cli.options import (
+    DEFAULT_SCHEMA,
+    IdsArgument,
+    SchemaOption,
+    StorageOption,
+    client_of,
+    tell_of_hidden,
+)
 from synk.row import Change
 
 if TYPE_CHECKING:
@@ -58,13 +65,14 @@ def add_to(app: typer.Typer) -> None:
 
 def _change(verb: str, ids: list[int], client: Client) -> None:
     act: Callable[[int], Change] = getattr(client, verb)
-    failed = False
+    answers: list[Change] = []
     with client:
         for job_id in ids:
-            answer = act(job_id)
-            failed = failed or answer in (Change.REFUSED, Change.BLOCKED, Change.GONE)
+            answers.append(answer := act(job_id))
             typer.echo(f"job {job_id}: {_told(client, verb, job_id, answer)}")
-    if failed:
+        if Change.GONE in answers:
+            tell_of_hidden(client)
+    if any(answer in (Change.REFUSED, Change.BLOCKED, Change.GONE) for answer in answers):
         raise typer.Exit(1)
 
 

@@ -16,6 +16,7 @@ from synk.cli.options import (
     SchemaOption,
     StorageOption,
     client_of,
+    tell_of_hidden,
 )
 from synk.errors import ConfigurationError
 from synk.failure import AttemptError
@@ -80,6 +81,7 @@ def add_to(app: typer.Typer) -> None:
                 reason=reason,
                 since=None if since is None else time_or_age(since),
             )
+            tell_of_hidden(client)
         if as_json:
             typer.echo(json.dumps([as_dict(row) for row in rows[:limit]], indent=2))
         else:
@@ -100,6 +102,8 @@ def add_to(app: typer.Typer) -> None:
 
         with client_of(storage, schema) as client:
             row = client.get(job_id)
+            if row is None:
+                tell_of_hidden(client)
             problem = "" if row is None or as_json else _nobody_serves(client, row)
         if row is None:
             typer.echo(f"synk: there is no job {job_id}", err=True)

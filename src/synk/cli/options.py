@@ -58,3 +58,12 @@ def client_of(dsn: str | None, schema: str) -> Client:
     from synk.client import Client  # noqa: PLC0415 - as above
 
     return Client(storage=storage_of(dsn, schema))
+
+
+def tell_of_hidden(client: Client) -> None:
+    """Says on standard error that jobs may be hidden from the role that asks, if so."""
+    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415 - as above
+
+    storage = client.storage
+    if isinstance(storage, PostgresStorage) and (hidden := storage.hidden(from_readers=True)):
+        typer.echo(f"synk: {hidden}", err=True)

@@ -16,6 +16,7 @@ from synk.cli.options import (
     SchemaOption,
     StorageOption,
     client_of,
+    tell_of_hidden,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
         """Show supervisors, queues and workers live; q or Ctrl-C ends it."""
         terminal = console()
         with client_of(storage, schema) as client:
+            tell_of_hidden(client)
             if once or not terminal.is_terminal:
                 put(_picture(client))
                 return
@@ -83,6 +85,7 @@ def add_to(app: typer.Typer) -> None:
         In JSON times are seconds and memory is bytes.
         """
         with client_of(storage, schema) as client:
+            tell_of_hidden(client)
             _print_summary(client.storage.summary(queue), as_json=as_json)
 
     _ = (top, stack, stats)

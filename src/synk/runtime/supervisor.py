@@ -159,7 +159,8 @@ class Supervisor:
             SchemaMismatch: it has no schema that this version works with.
             WorkerStartError: worker processes cannot be started.
         """
-        self._storage.ping()
+        for doubt in self._storage.ping():
+            self._facts.emit(telemetry.StorageDoubted(doubt))
         sent_at = boottime()
         self._storage.register_client(self._status, dt.timedelta(seconds=self._config.lease_ttl_s))
         self._lease.renewed(sent_at)

@@ -103,8 +103,10 @@ class Storage(Protocol):
     and `StorageError` when it refused.
     """
 
-    def ping(self) -> None:
+    def ping(self) -> Sequence[str]:
         """Returns if the storage answers and has a schema that this version works with.
+
+        What it returns are lines for an operator: what may be trouble all the same.
 
         Raises:
             StorageUnavailable: it does not answer.

@@ -87,7 +87,11 @@ def apply(
     patient = Patient(connection, schema, tell, patience_s)
     applied: list[str] = []
     with _told_notices(connection, tell):
-        done = _checked_version(connection, schema, up_to)
+        with connection.transaction():
+            # One look, at all rows: between two another migration may make things.
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.execute("SET LOCAL row_security = off")
+            done = _checked_version(connection, schema, up_to)
         if done == _NOTHING and is_of_go(connection, schema):
             applied += patient.run(partial(_adopt, connection, schema))
         elif done == _NOTHING:

@@ -43,9 +43,10 @@ SELECT set_config(s.name, CASE s.name WHEN 'lock_timeout' THEN
     CASE WHEN %s THEN current_setting('deadlock_timeout') ELSE '0' END ELSE '0' END, true)
 FROM pg_settings AS s
 WHERE s.name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                 'idle_in_transaction_session_timeout')
+                 'idle_in_transaction_session_timeout', 'row_security')
 """
-"""Whatever the role or the database says; not every version has each of them."""
+"""Whatever the role or the database says; not every version has each of them. With row_security off
+a statement fails that could not see all rows."""
 
 _HOLDERS: Final = """
 SELECT l.pid, l.virtualtransaction, coalesce(c.oid::regclass::text, 'another migration'),

@@ -30,6 +30,7 @@ from synk.errors import (
 from synk.storage import migrate, sql
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
 from synk.storage.connecting import Connector
+from synk.storage.executing import PostgresHeart, answer, execute
 from synk.storage.faults import is_of_no_use, is_over_a_limit, told_if_unknown, translated
 from synk.storage.inserting import (
     chunks_of,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
-        Beat,
         ClientRow,
         ClientStatus,
         JobNotes,
@@ -132,15 +132,25 @@ class PostgresStorage:
 
     # -- the contract -------------------------------------------------------------------------
 
-    def ping(self) -> None:
+    def ping(self) -> list[str]:
         """See `Storage.ping`."""
         version = self._run(self.statements.schema_version())
         migrate.check_not_newer(version, self.schema)
+        hidden = self.hidden()
         if version < migrate.OLDEST:
             raise SchemaMismatch(
                 f"schema {self.schema!r} is at version {version}, this synk needs "
-                f"{migrate.OLDEST} or later: run `synk migrate`"
+                f"{migrate.OLDEST} or later: {hidden or 'run `synk migrate`'}"
             )
+        return [hidden] if hidden else []
+
+    def hidden(self, *, from_readers: bool = False) -> str:
+        """Says of which tables row-level security may hide rows from this role; empty if of none.
+
+        Args:
+            from_readers: of whom only listings are of interest.
+        """
+        return self._run(self.statements.hidden(from_readers=from_readers))
 
     def insert(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[int]:
         """See `Storage.insert`; *connection* is a psycopg connection of the caller's.
@@ -189,7 +199,7 @@ class PostgresStorage:
     ) -> list[int]:
         ids: list[int] = []
         for chunk in chunks:
-            ids += _execute(connection, insert_statement(self.statements, chunk))
+            ids += execute(connection, insert_statement(self.statements, chunk))
         return ids
 
     @property
@@ -211,9 +221,9 @@ class PostgresStorage:
                 cursor.execute(statement.text, statement.parameters)
                 sent.append((statement, cursor))
                 if len(sent) > 1:
-                    ids += _answer(*sent.popleft())
+                    ids += answer(*sent.popleft())
             for each in sent:
-                ids += _answer(*each)
+                ids += answer(*each)
         return ids
 
     def get_job_available(
@@ -344,7 +354,7 @@ class PostgresStorage:
     def heart(self, owner: UUID) -> Generator[PostgresHeart]:
         """See `Storage.heart`."""
         with self._translated(), self._connector.single(answer_s=_BEAT_S) as connection:
-            yield PostgresHeart(connection, self, owner)
+            yield PostgresHeart(connection, self.statements.heartbeat(owner), self.describe)
 
     def leases(self) -> list[Lease]:
         """See `Storage.leases`."""
@@ -462,7 +472,7 @@ class PostgresStorage:
 
     def _run(self, statement: Statement[T]) -> T:
         with self._translated(), self._connector.connection() as connection:
-            return _execute(connection, statement)
+            return execute(connection, statement)
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -474,33 +484,3 @@ class PostgresStorage:
                 if isinstance(error, OutcomeUnknown) or is_of_no_use(error):
                     self._connector.drop_pool()
                 raise
-
-
-class PostgresHeart:
-    """Renews a lease, on a connection of its own."""
-
-    schema_version = migrate.LATEST
-
-    def __init__(
-        self, connection: psycopg.Connection[Any], storage: PostgresStorage, owner: UUID
-    ) -> None:
-        self._connection = connection
-        self._storage = storage
-        self._owner = owner
-
-    def beat(self) -> Beat | None:
-        """See `Heart.beat`."""
-        with translated(self._storage.describe):
-            return _execute(self._connection, self._storage.statements.heartbeat(self._owner))
-
-
-def _execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:
-    with connection.cursor(binary=statement.binary, row_factory=tuple_row) as cursor:
-        cursor.execute(statement.text, statement.parameters)
-        rows = cursor.fetchall() if cursor.description is not None else []
-        return statement.read(rows, cursor.rowcount)
-
-
-def _answer(statement: Statement[T], cursor: psycopg.Cursor[tuple[Any, ...]]) -> T:
-    """Waits for the rows of a statement that was sent."""
-    return statement.read(cursor.fetchall(), cursor.rowcount)

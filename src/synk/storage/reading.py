@@ -32,6 +32,20 @@ def changed(_: Rows, number: int) -> int:
     return number
 
 
+def hidden(role: str, tables: list[str] | None, *, from_readers: bool) -> str:
+    """Returns what is to be said if *role* may not see all rows of *tables*."""
+    if not tables:
+        return ""
+    known = f"row-level security of {', '.join(tables)} applies to role {role}"
+    if from_readers:
+        return f"{known}: there may be more jobs than it sees"
+    return (
+        f"{known}, and no policy lets all rows through: jobs that it does not see never run, and "
+        f"others wait for them: ALTER ROLE {role} BYPASSRLS, or for each table "
+        f"CREATE POLICY all_rows ON {tables[0]} TO {role} USING (true)"
+    )
+
+
 def job_rows(rows: Rows, _: int) -> list[JobRow]:
     """Returns the jobs of get.sql and jobs.sql."""
     return [_job_row(row) for row in rows]

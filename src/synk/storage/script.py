@@ -22,7 +22,7 @@ DO $synk_step$
 BEGIN
     PERFORM set_config(s.name, '0', false) FROM pg_settings AS s
     WHERE s.name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                     'idle_in_transaction_session_timeout');
+                     'idle_in_transaction_session_timeout', 'row_security');
     IF to_regclass('{quoted}.migration') IS NULL AND EXISTS (
         SELECT FROM pg_class AS c WHERE c.relnamespace = to_regnamespace('{quoted}')
         AND c.relname IN ({relations})

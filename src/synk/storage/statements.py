@@ -25,6 +25,7 @@ from synk.status import (
     client_id_of,
 )
 from synk.storage import reading, sending, sql
+from synk.storage.made import made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _BEGINNING: Final[Mark] = (float("-inf"), 0)
 _ANY_BYTES: Final = 2**62
+_ALL_VERSIONS: Final = 999
 
 T = TypeVar("T")
 
@@ -66,6 +68,19 @@ class Statements:
         return Statement(
             sql.migration_version(self.schema), {}, lambda rows, _: int(rows[0][0] or 0)
         )
+
+    def hidden(self, *, from_readers: bool) -> Statement[str]:
+        """Says what row-level security may hide from the session's role; empty if nothing."""
+        tables = ["job"] if from_readers else made(self.schema, _ALL_VERSIONS).tables
+        parameters: dict[str, object] = {
+            "tables": tables,
+            "commands": "{r}" if from_readers else "{r,w,d}",
+        }
+
+        def read(rows: Rows, _: int) -> str:
+            return reading.hidden(*rows[0], from_readers=from_readers)
+
+        return Statement(self._text("hidden"), parameters, read)
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
         return Statement(self._text("insert"), sending.insert_parameters(job), reading.first_column)

@@ -167,6 +167,19 @@ class StorageClockStepped(Fact, level=logging.WARNING):
         return f"the storage's clock was set by {self.seconds:+.1f} s"
 
 
+class StorageDoubted(Fact, level=logging.WARNING):
+    """The storage answers at the start, and may be trouble all the same.
+
+    Attributes:
+        what: what may be wrong, and what to do, as a sentence.
+    """
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
 class StorageTrouble(Fact, level=logging.ERROR):
     """The storage cannot be used by one of the supervisor's loops; told once when it begins.
 
