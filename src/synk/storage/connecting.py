@@ -105,8 +105,8 @@ class Connector:
 
     def describe(self) -> str:
         """Says which database this is, in a form without a password."""
-        given = os.environ.get(DSN_VARIABLE) if self._given is None else self._given
-        if not given:
+        given = self._given
+        if given is None and not (given := os.environ.get(DSN_VARIABLE)):
             return "no database"
         if not isinstance(given, str):
             return self._seen or self._pool_described(given)

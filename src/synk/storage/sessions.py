@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 import psycopg
@@ -99,19 +100,19 @@ def _session_options(*, bounded: bool) -> str:
 def resolved(conninfo: str) -> dict[str, str]:
     """Returns what libpq would connect with: by the DSN, a service file, the environment.
 
-    libpq itself is asked, by a connection to an address that is none. What it does by default is
-    left out, but for the names of the user and the database.
+    libpq itself is asked, by a connection that it refuses to begin. What it does by default is left
+    out, but for the names of the user and the database.
 
     Raises:
         psycopg.ProgrammingError: the conninfo cannot be parsed.
     """
     given = {name: str(value) for name, value in _conninfo.conninfo_to_dict(conninfo).items()}
-    asked = pq.PGconn.connect_start(_conninfo.make_conninfo(conninfo, hostaddr="!").encode())
+    asked = pq.PGconn.connect_start(_conninfo.make_conninfo(conninfo, sslmode="!").encode())
     try:
         found = {
             option.keyword.decode(): option.val.decode()
             for option in asked.info
-            if option.val and option.val != option.compiled and option.keyword != b"hostaddr"
+            if option.val and option.val != option.compiled and option.keyword != b"sslmode"
         }
     finally:
         asked.finish()
@@ -145,17 +146,25 @@ def described(conninfo: str) -> str:
     ports = given.get("port", "").split(",")
     if len(ports) == 1:
         ports *= len(hosts)
-    places = [
-        f"{host or 'local socket'}:{port or 5432}" for host, port in zip(hosts, ports, strict=False)
-    ]
-    database = given.get("dbname") or given.get("user") or "default"
-    return f"database {database} at {','.join(places)}"
+    if "user" not in given:
+        # libpq itself does not know: it refuses to connect for that.
+        service = given.get("service") or os.environ.get("PGSERVICE")
+        return (
+            f"the database of service {service}, which is not known" if service else "no database"
+        )
+    places = [_place(host, port) for host, port in zip(hosts, ports, strict=False)]
+    return f"database {given.get('dbname') or given['user']} at {','.join(places)}"
 
 
 def described_session(connection: psycopg.BaseConnection[Any]) -> str:
     """Says the same of a connection that is made."""
     info = connection.info
-    return f"database {info.dbname} at {info.host or 'local socket'}:{info.port}"
+    return f"database {info.dbname} at {_place(info.host, info.port)}"
+
+
+def _place(host: str, port: str | int) -> str:
+    named = f"[{host}]" if ":" in host else host or "local socket"
+    return f"{named}:{port or 5432}"
 
 
 def _without_password(dsn: str) -> str:
