@@ -9,7 +9,7 @@ from dataclasses import InitVar, dataclass, field
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -83,6 +83,44 @@ class Doubling(synk.JobArgs, kind="doubling"):
 
     def __post_init__(self) -> None:
         self.n *= 2
+
+
+@dataclass
+class Plain(synk.JobArgs, kind="plain"):
+    """Its values' types say that they come back, so it is not read back."""
+
+    path: str = "a"
+    width: int = 1
+    ratio: float = 1.0
+    flag: bool = False
+
+
+@dataclass
+class One(synk.JobArgs, kind="one"):
+    n: int = 0
+
+
+@dataclass
+class Bounded(synk.JobArgs, kind="bounded"):
+    n: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+@dataclass
+class Computed(synk.JobArgs, kind="computed"):
+    n: int
+
+
+def _halved(args: Computed) -> int:
+    return vars(args)["n"] // 2
+
+
+Computed.n = property(_halved, lambda args, n: vars(args).update(n=n))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Swapped(msgspec.Struct, rename={"a": "b", "b": "a"}):
+    kind: ClassVar[str] = "swapped"
+    a: int = 1
+    b: int = 2
 
 
 @dataclass
@@ -167,6 +205,12 @@ def back(args: Any) -> Any:
         Resize(by_number={1: "a"}, by_text={"a": {"b": [1, None, 1e300]}}),
         Resize(bases=[Base(3)], pair=(1, 2)),
         Resize(path=Words("a"), width=Number(3)),
+        Plain("ü\ud7ff\U0001f600", -(2**70), 5e-324, True),
+        Plain(Words("a"), Number(3), 3),
+        One(2**64),
+        Bounded(2),
+        Computed(8),
+        Swapped(3, 4),
         Renamed("y", [1]),
         Renamed(),
         Aliased.model_validate({"Width": 3, "h": 4, "size": [5], "address": {"Street": "x"}}),
@@ -231,6 +275,13 @@ def changed(args: Any, **values: Any) -> Any:
         (Resize(hidden="x"), "args.hidden", "x"),  # pyright: ignore[reportArgumentType]
         (changed(Resize(), later="x"), "args.later", "x"),
         (Doubling(2), "args.n", 4),
+        (Plain(width="wide"), "args.width", "wide"),  # pyright: ignore[reportArgumentType]
+        (Plain(flag=1), "args.flag", 1),  # pyright: ignore[reportArgumentType]
+        (Plain(path="a\0"), "args.path", "a\0"),
+        (Plain(ratio=float("inf")), "args.ratio", float("inf")),
+        (One(True), "args.n", True),
+        (One(None), "args.n", None),  # pyright: ignore[reportArgumentType]
+        (Bounded(0), "args.n", 0),
         (Initialised(2), "args", Initialised),
         (Renamed(first_name=3), "args.firstName", 3),  # pyright: ignore[reportArgumentType]
         (Secretive(left_out=5), "args.left_out", 5),

@@ -46,8 +46,8 @@ def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
         if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")
         checked.append(new_job(job[0], job[1], job[2] if len(job) == 3 else None))
-    keys = Counter(job.options.idempotency_key for job in checked)
-    for key, count in keys.items():
+    optioned = [job.options for job in checked if job.options is not _DEFAULT_OPTIONS]
+    for key, count in Counter(options.idempotency_key for options in optioned).items():
         if key is not None and count > 1:
             raise InvalidJob("idempotency_key", key, f"is that of {count} jobs of one insert")
     return checked
