@@ -208,7 +208,7 @@ def _scalars_of(args_type: Any, names: list[str]) -> tuple[type, ...] | type | N
     in_json = getattr(args_type, "__struct_encode_fields__", names)
     if computed or list(in_json) != names or not all(each in _SCALARS for each in types):
         return None
-    return types if len(types) > 1 else types[0]
+    return types[0] if len(types) == 1 else types
 
 
 def _plain(args: Any) -> object:
