@@ -294,8 +294,9 @@ class ModelStorage:
             return AckAnswer.GONE
         claim = (entry.row.state, entry.owner, entry.row.attempt, entry.claim_seq)
         if claim != (JobState.RUNNING, owner, outcome.attempt, outcome.claim_seq):
-            repeated = entry.acked == (owner, outcome.attempt)
-            return AckAnswer.DUPLICATE if repeated else AckAnswer.FENCED
+            if entry.acked != (owner, outcome.attempt):
+                return AckAnswer.FENCED
+            return self._add_account(entry, outcome)
         entry.acked = (owner, outcome.attempt)
         errors = entry.row.errors
         if outcome.error is not None:
@@ -305,13 +306,8 @@ class ModelStorage:
             errors=errors,
             uncounted=entry.row.uncounted + outcome.uncharged,
             result=None if outcome.result is None else json.loads(outcome.result),
-            duration=dt.timedelta(microseconds=outcome.duration_us),
-            cpu_time=dt.timedelta(microseconds=outcome.cpu_us),
-            system_time=_measured(outcome, dt.timedelta(microseconds=outcome.system_us)),
-            peak_rss_bytes=_measured(outcome, outcome.peak_rss_bytes),
-            pid=outcome.pid,
             crashes=entry.row.crashes + outcome.crashed,
-            output=outcome.output or "",
+            **_account(outcome),
         )
         self._take_notes(entry, outcome.progress, outcome.checkpoint)
         if outcome.state is JobState.SCHEDULED:
@@ -321,6 +317,34 @@ class ModelStorage:
         if entry.row.state is JobState.COMPLETED:
             entry.change(checkpoint=None)
         return AckAnswer.APPLIED
+
+    def complete(self, owner: UUID, fence: Fence, result: Any = None) -> bool:
+        """What a job does in a transaction of its own; returns whether it still may."""
+        with self._call():
+            entry = self._entries.get(fence.id)
+            if entry is None or (entry.owner, entry.row.attempt, entry.claim_seq) != (
+                owner,
+                fence.attempt,
+                fence.claim_seq,
+            ):
+                return False
+            entry.acked = (owner, fence.attempt)
+            entry.let_go(result=result, checkpoint=None, output="", **dict.fromkeys(_MEASURES))
+            self._finish(entry, None)
+            return True
+
+    def _add_account(self, entry: Entry, outcome: Outcome) -> AckAnswer:
+        """Completes the row of a job that completed itself, if nothing has become of it since."""
+        row = entry.row
+        is_last = row.state is JobState.COMPLETED and row.attempt == outcome.attempt
+        if not is_last or row.duration is not None:
+            return AckAnswer.DUPLICATE
+        account = _account(outcome)
+        if outcome.error is not None:
+            account["output"] = account["output"] or json.loads(outcome.error).get("output", "")
+        entry.change(**account)
+        self._take_notes(entry, outcome.progress, None)
+        return AckAnswer.COMPLETED
 
     def _take_notes(self, entry: Entry, progress: str | None, checkpoint: str | None) -> None:
         if progress is not None:
@@ -723,6 +747,21 @@ class ModelStorage:
 
     def _waiting_for(self, job_id: int) -> list[Entry]:
         return [e for e in self._in_state(JobState.PENDING) if job_id in e.row.waiting_on]
+
+
+_MEASURES: Final = ("duration", "cpu_time", "system_time", "peak_rss_bytes", "pid")
+
+
+def _account(outcome: Outcome) -> dict[str, Any]:
+    """What an attempt took and said."""
+    return {
+        "duration": dt.timedelta(microseconds=outcome.duration_us),
+        "cpu_time": dt.timedelta(microseconds=outcome.cpu_us),
+        "system_time": _measured(outcome, dt.timedelta(microseconds=outcome.system_us)),
+        "peak_rss_bytes": _measured(outcome, outcome.peak_rss_bytes),
+        "pid": outcome.pid,
+        "output": outcome.output or "",
+    }
 
 
 def _measured(outcome: Outcome, value: Any) -> Any:

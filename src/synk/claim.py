@@ -137,6 +137,8 @@ class AckAnswer(StrEnum):
     Attributes:
         APPLIED: it is written.
         DUPLICATE: this very outcome was applied before: the first answer was lost on the way.
+        COMPLETED: the job had completed in a transaction of its own, and stays so; what the attempt
+            took, said and noted was added.
         FENCED: the attempt is not this supervisor's any more; the row was left alone.
         GONE: there is no such job any more.
         LOCKED: somebody holds the lock of the row, or of one that waits for it: offer the outcome
@@ -145,6 +147,7 @@ class AckAnswer(StrEnum):
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
+    COMPLETED = "completed"
     FENCED = "fenced"
     GONE = "gone"
     LOCKED = "locked"

@@ -230,7 +230,8 @@ class Job(Generic[T]):
 
         Your writes and the job's end are then one: commit, and both are there, exactly once, also
         if the job runs twice; roll back, and neither is. Commit soon, and return: the job's row is
-        locked meanwhile. What the handler returns is ignored then.
+        locked meanwhile. What the handler returns is ignored then, and so is a failure after the
+        commit; what the attempt took, and the end of its output, are added when it is over.
 
         Args:
             connection: a psycopg connection or cursor, or anything else whose ``execute(sql,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import psycopg
@@ -30,6 +30,7 @@ from msgspec import structs
 import broken
 from invariants.sides import KeptInModel, KeptInPostgres, Side, agreed
 from model import ModelStorage
+from own_ends import completes_itself
 from servers import Server
 from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.failure import AttemptError, Cause
@@ -74,6 +75,12 @@ class Claim:
     owner: uuid.UUID
     number: int
     jobs: Sequence[ClaimedJob]
+
+
+def without_account(row: JobRow | None) -> JobRow | None:
+    """Returns a row without what is added when a job completed itself."""
+    added = ("duration", "cpu_time", "system_time", "peak_rss_bytes", "pid", "progress")
+    return row and replace(row, output="", **dict.fromkeys(added))
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -280,8 +287,23 @@ class StorageMachine(RuleBasedStateMachine):
         assert (answer is AckAnswer.APPLIED) == holds, "I7: the fence decides, nothing else"
         if answer is not AckAnswer.APPLIED:
             after = [side.rows.get(claim.number) for side in self.sides]
+            if answer is AckAnswer.COMPLETED:
+                before = [without_account(row) for row in before]
+                after = [without_account(row) for row in after]
             assert after == before, "I8: a refused outcome changed the row"
         self.repeat = finish
+
+    @precondition(lambda self: self.claims)
+    @rule(choice=CHOICE)
+    def complete_itself(self, choice: int) -> None:
+        """A job completes in a transaction of its own."""
+        claim: Claim = self.pick(-1 - choice, self.claims)
+        holds = is_held(self.sides[0].images.get(claim.number), claim.owner, claim.jobs[0])
+
+        def complete(side: Side) -> bool:
+            return completes_itself(side.storage, claim.owner, claim.jobs[self.sides.index(side)])
+
+        assert self.do(complete) == holds, "I7: the fence decides, nothing else"
 
     @rule()
     def the_answer_was_lost(self) -> None:

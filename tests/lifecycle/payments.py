@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -30,8 +33,16 @@ class Payer(synk.Worker[Pay]):
                     other.execute(
                         "UPDATE synk.job SET claim_seq = claim_seq + 100 WHERE id = %s", (job.id,)
                     )
+            # As long as the kernel is asked what it took.
+            sum(range(200_000))
             job.complete_tx(connection, {"paid": True})
             if job.args.then == "fail before the commit" and job.attempt == 1:
                 raise RuntimeError(job.args.then)
+        job.progress(1, 1)
+        print("paid", flush=True)
         if job.args.then == "fail after the commit":
             raise RuntimeError(job.args.then)
+        if job.args.then == "die after the commit":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.args.then == "hang after the commit":
+            time.sleep(600)

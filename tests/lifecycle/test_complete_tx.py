@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
@@ -9,11 +10,25 @@ import psycopg
 import pytest
 
 import synk
+from faults.facts import Facts
 from lifecycle.payments import Pay, Payer
+from own_ends import completes_itself
 from supervising import ended, supervised, wait_until
-from synk import JobState
-from synk.claim import ClaimedJob
+from synk import JobState, telemetry
+from synk.claim import AckAnswer, ClaimedJob
 from synk.job import Job
+from synk.runtime import linux
+from synk.storage.postgres import PostgresStorage
+from synk.testing.making import OWNER, claim, insert, outcome_of
+
+REFUSES_ACCOUNTS = """
+CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'no more of this' USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER refuses BEFORE UPDATE OF output ON synk.job FOR EACH ROW
+WHEN (OLD.state = 'completed' AND NEW.state = 'completed') EXECUTE FUNCTION refuses()
+"""
 
 
 @pytest.fixture
@@ -21,6 +36,16 @@ def client(dsn: str, connection: psycopg.Connection) -> Iterator[synk.Client]:
     connection.execute("CREATE TABLE payment (job_id bigint, attempt integer)")
     with supervised(dsn, workers=[Payer()], processes=1) as client:
         yield client
+
+
+def accounted(client: synk.Client, job_id: int) -> synk.JobRow:
+    """Waits until a job that completes itself has its account; returns its row."""
+
+    def row() -> synk.JobRow | None:
+        found = client.get(job_id)
+        return found if found and found.state.is_final and found.duration else None
+
+    return wait_until(row, what=f"the account of job {job_id}")
 
 
 def payments(connection: psycopg.Connection) -> list[tuple[int, int]]:
@@ -49,16 +74,93 @@ def test_a_failure_before_the_commit_undoes_both(
     assert payments(connection) == [(job_id, 2)]
 
 
-def test_a_failure_after_the_commit_changes_nothing_any_more(
-    client: synk.Client, dsn: str, connection: psycopg.Connection
-) -> None:
+def test_a_failure_after_the_commit_changes_nothing_any_more(client: synk.Client, dsn: str) -> None:
+    facts = Facts(client)
     job_id = client.insert("pay", Pay(dsn, "fail after the commit"))
 
-    row = ended(client, job_id)
+    row = accounted(client, job_id)
     ended(client, client.insert("pay", Pay(dsn)))
 
     assert client.get(job_id) == row
     assert (row.state, row.attempt, row.errors) == (JobState.COMPLETED, 1, [])
+    refused = facts.wait_for(telemetry.OutcomeRefused)
+    assert (refused.job_id, "stays completed" in str(refused)) == (job_id, True)
+
+
+def test_a_job_that_completes_itself_leaves_its_account(client: synk.Client, dsn: str) -> None:
+    row = accounted(client, client.insert("pay", Pay(dsn)))
+
+    assert row.duration is not None
+    assert row.cpu_time is not None
+    assert timedelta(0) < row.cpu_time < 2 * row.duration
+    assert row.peak_rss_bytes is not None
+    assert row.peak_rss_bytes > 10_000_000
+    assert (row.pid in linux.tagged_processes(str(client.id)), row.host) == (
+        True,
+        socket.gethostname(),
+    )
+    assert (row.output, row.result) == ("paid\n", {"paid": True})
+    assert row.progress is not None
+    assert row.progress.share == 1
+
+
+def test_its_account_is_that_of_the_last_attempt(client: synk.Client, dsn: str) -> None:
+    row = accounted(client, client.insert("pay", Pay(dsn, "fail before the commit")))
+
+    assert (row.attempt, row.output) == (2, "paid\n")
+    assert row.duration is not None
+    assert row.errors[0].duration_s != row.duration.total_seconds()
+
+
+@pytest.mark.parametrize("end", ["die", "hang"])
+def test_a_job_that_is_killed_after_it_completed_itself_stays_completed(
+    dsn: str, connection: psycopg.Connection, end: str
+) -> None:
+    connection.execute("CREATE TABLE payment (job_id bigint, attempt integer)")
+    queues = {"default": synk.QueueConfig(job_timeout=timedelta(seconds=1))}
+    with supervised(dsn, workers=[Payer()], processes=1, queues=queues) as client:
+        row = accounted(client, client.insert("pay", Pay(dsn, f"{end} after the commit")))
+
+    assert (row.state, row.attempt, row.errors) == (JobState.COMPLETED, 1, [])
+    assert (row.crashes, row.output, row.result) == (0, "paid\n", {"paid": True})
+    assert None not in (row.duration, row.cpu_time, row.peak_rss_bytes, row.pid)
+    assert payments(connection) == [(row.id, 1)]
+
+
+def test_its_account_waits_for_who_holds_its_row(
+    dsn: str, storage: PostgresStorage, connection: psycopg.Connection
+) -> None:
+    own, other = insert(storage), insert(storage)
+    jobs = claim(storage)
+    completes_itself(storage, OWNER, jobs[0])
+    outcomes = [outcome_of(job, pid=7, duration_us=1) for job in jobs]
+
+    with psycopg.connect(dsn) as holder:
+        holder.execute("SELECT FROM synk.job WHERE id = %s FOR UPDATE", (own,))
+        held = storage.update_job_state(OWNER, outcomes)
+    later = storage.update_job_state(OWNER, outcomes)
+
+    assert held == [AckAnswer.LOCKED, AckAnswer.DUPLICATE]
+    assert later == [AckAnswer.COMPLETED, AckAnswer.DUPLICATE]
+    assert {row.pid for row in storage.get([own, other])} == {7}
+
+
+def test_its_account_comes_later_where_the_database_does_not_take_it_at_once(
+    client: synk.Client, dsn: str, connection: psycopg.Connection
+) -> None:
+    """The statement that adds it is refused, as by a server that is short of something."""
+    facts = Facts(client)
+    connection.execute(REFUSES_ACCOUNTS)
+    job_id = client.insert("pay", Pay(dsn))
+    facts.wait_for(telemetry.StorageTrouble)
+    before = client.get(job_id)
+    connection.execute("DROP TRIGGER refuses ON synk.job")
+
+    row = accounted(client, job_id)
+
+    assert before is not None
+    assert (before.state, before.duration) == (JobState.COMPLETED, None)
+    assert (row.state, row.output) == (JobState.COMPLETED, "paid\n")
 
 
 def test_an_attempt_that_lost_its_claim_writes_nothing(

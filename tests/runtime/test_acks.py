@@ -13,8 +13,11 @@ import pytest
 from model import ModelStorage
 from supervising import DEADLINE_S
 from synk.claim import AckAnswer, Fence, Outcome
+from synk.core.ownership import fence_of
 from synk.runtime.acks import AckLoop
 from synk.telemetry import Telemetry
+from synk.testing.making import OWNER as MAKER
+from synk.testing.making import claim, new_job, outcome_of
 
 OWNER = uuid.UUID(int=1)
 LOCKED = Outcome(1, 1, 1)
@@ -82,3 +85,19 @@ def test_large_results_go_by_statements_of_a_few_megabytes() -> None:
 
     assert sum(sizes) == 500 * 60_000
     assert max(sizes) < 10_000_000
+
+
+def test_what_a_fail_over_loses_of_a_job_that_completed_itself_is_not_sent_again() -> None:
+    """Its own transaction is lost too: it has to run again."""
+    storage = ModelStorage()
+    storage.insert([new_job(), new_job()])
+    own, other = claim(storage)
+    storage.complete(MAKER, fence_of(own))
+    acks = AckLoop(storage, MAKER, Telemetry())
+    acks.offer([outcome_of(own), outcome_of(other)])
+    acks.finish_by(time.monotonic() + DEADLINE_S)
+
+    acks.run()
+
+    assert list(acks.accepted()) == [fence_of(other)]
+    assert all(row.duration is not None for row in storage.get([own.id, other.id]))

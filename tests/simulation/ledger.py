@@ -11,8 +11,9 @@ from uuid import UUID
 
 from model import Entry, ModelStorage
 from simulation.schedule import Schedule
-from synk.claim import AckAnswer, Outcome
-from synk.row import Change, JobState
+from synk.claim import AckAnswer, ClaimedJob, Outcome
+from synk.core.ownership import fence_of
+from synk.row import Change, JobRow, JobState
 from synk.storage.statements import client_id_of
 from synk.testing.checking import History, Image, image_of
 
@@ -24,6 +25,7 @@ KEPT = ("_entries", "_clients", "_leases")
 @dataclass(frozen=True)
 class Standby:
     kept: dict[str, Any]
+    effects: set[tuple[int, int]]
     beat_at: dict[UUID, tuple[float, dt.datetime]]
 
 
@@ -39,6 +41,10 @@ class Ledger:
         self.history = History()
         self.claims: set[tuple[int, int, str | None, int | None]] = set()
         """All that there ever were, also those that a fail-over lost: (job, attempt, ...)."""
+        self.effects: set[tuple[int, int]] = set()
+        """What jobs wrote in the transaction that completed them: (job, attempt)."""
+        self.undone = 0
+        """How many of them a fail-over lost."""
         self.lost: set[int] = set()
         """Jobs whose insert a fail-over lost."""
         self.counts: Counter[str] = Counter()
@@ -61,21 +67,34 @@ class Ledger:
         self._look(on_request=method in ON_REQUEST)
         return answer
 
+    def complete(self, owner: UUID, job: ClaimedJob) -> bool:
+        """A job completes in a transaction of its own, on a connection of its own."""
+        done = self.call("complete", owner, fence_of(job))
+        if done:
+            self.effects.add((job.id, job.attempt))
+        return done
+
     def images(self) -> list[Image]:
         return [image for _, image in self._rows.values()]
+
+    def completed_rows(self) -> list[JobRow]:
+        rows = [entry.row for entry in self._entries.values()]
+        return [row for row in rows if row.state is JobState.COMPLETED]
 
     # -- fail-over --------------------------------------------------------------------------------
 
     def copied(self) -> Standby:
         """Returns what a standby has by now."""
         kept = copy.deepcopy({name: getattr(self.storage, name) for name in KEPT})
-        return Standby(kept, dict(self._beat_at))
+        return Standby(kept, set(self.effects), dict(self._beat_at))
 
     def fail_over(self, standby: Standby) -> None:
         """From now on the standby is the storage: what was committed since the copy is lost."""
         before = set(self._entries)
         for name, value in standby.kept.items():
             setattr(self.storage, name, value)
+        self.undone += len(self.effects - standby.effects)
+        self.effects = standby.effects
         self._beat_at = standby.beat_at
         self._failed_over_at = self._schedule.now
         self.lost |= before - set(self._entries)

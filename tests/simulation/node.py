@@ -19,7 +19,7 @@ from simulation.line import Line
 from simulation.schedule import Schedule
 from simulation.workers import Workers
 from synk import telemetry
-from synk.claim import Fence
+from synk.claim import ClaimedJob, Fence
 from synk.config import QueueConfig
 from synk.core import messages as m
 from synk.core.ownership import BEATS_A_TTL, OwnLease
@@ -90,6 +90,7 @@ class Node:
 
     Args:
         on_end: called when it has ended by itself, and another one is to begin.
+        complete: what its jobs do that complete themselves.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Node:
         make_line: Callable[[Callable[[float], None]], Line],
         make_lease: Callable[[float], OwnLease],
         on_end: Callable[[], None],
+        complete: Callable[[UUID, ClaimedJob], bool],
     ) -> None:
         self.schedule = schedule
         self.owner = owner
@@ -128,6 +130,7 @@ class Node:
             clock=self.clock,
             settle=self._settle,
             wake=lambda: self._actors["engine"].wake(0.0005),
+            complete=lambda job: complete(owner, job),
         )
         self._make_loops(facts, make_lease(TTL_S))
         steps: dict[str, Callable[[], float | None]] = {

@@ -10,6 +10,7 @@ from typing import Final
 
 from core.world import FakeWorker, World
 from simulation.schedule import Schedule
+from synk.claim import ClaimedJob
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 from synk.core.lateness import Wear
@@ -20,6 +21,8 @@ TIMEOUT_S: Final = 14.0
 GRACE_S: Final = 1.0
 KILL_S: Final = 0.3
 SLOTS: Final = 2
+OWN_END: Final = "completes itself"
+"""The name of jobs that end in a transaction of their own, and may fail or crash after that."""
 DURATIONS_S: Final = ((0.005, 0.3), (1.0, 4.0), (6.0, 13.0))
 """Most jobs are short; some run for longer than a lease."""
 
@@ -32,6 +35,7 @@ class Workers(World):
         clock: the supervisor's own clock.
         settle: takes what is over.
         wake: has the supervisor look at its workers soon.
+        complete: what a job does that completes itself; says whether it still may.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Workers(World):
         clock: Callable[[], float],
         settle: Callable[[m.Settle], None],
         wake: Callable[[], None],
+        complete: Callable[[ClaimedJob], bool],
     ) -> None:
         self._schedule = schedule
         self._chance = chance
@@ -50,6 +55,7 @@ class Workers(World):
         self._clock = clock
         self._hand_on = settle
         self._wake = wake
+        self._complete = complete
         self._exits: dict[int, m.Exit] = {}
         """Of processes that are dead, which the supervisor has not noticed."""
         self._born: list[int] = []
@@ -160,6 +166,15 @@ class Workers(World):
 
     def _end(self, slot: int) -> None:
         reply = None
+        running = self.workers[slot].running
+        if running is not None and running[1].name == OWN_END:
+            if not self._complete(running[1]):
+                self._finish(slot, m.Reply(error=self._error(slot, Cause.EXCEPTION)))
+                return
+            self._seal(slot, is_whole=True)
+            if self._chance.random() < 0.2:
+                self.crash(slot)
+                return
         if self._chance.random() < 0.2:
             soon = self._chance.random() < 0.8
             retry_at = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc) if soon else None

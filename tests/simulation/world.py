@@ -152,6 +152,7 @@ class World:
             make_line=self._line,
             make_lease=self._make_lease,
             on_end=lambda: self._start_later(place, self.chance.uniform(0, 1)),
+            complete=self.ledger.complete,
         )
         self.all_nodes.append(node)
         self.note(f"supervisor {node.name} starts")
@@ -174,7 +175,7 @@ class World:
 
     def _insert(self, number: int) -> None:
         key = f"k{number}" if self.chance.random() < 0.7 else None
-        self._insert_as(key, [self._new_job(key) for _ in range(self.chance.randint(1, 3))])
+        self._insert_as(key, [self._new_job(key, number) for _ in range(self.chance.randint(1, 3))])
 
     def _insert_as(self, key: str | None, jobs: list[NewJob]) -> None:
         """Inserts; again and again if the answers are lost and that is safe."""
@@ -189,7 +190,7 @@ class World:
             return
         self.known += [id for id in ids if id not in self.known]
 
-    def _new_job(self, key: str | None) -> NewJob:
+    def _new_job(self, key: str | None, number: int) -> NewJob:
         chance = self.chance
         needed = [chance.choice(self.known)] if self.known and chance.random() < 0.3 else []
         at = self.ledger.now() + timedelta(seconds=chance.uniform(0, 5))
@@ -199,7 +200,8 @@ class World:
             depends_on=tuple(needed),
             idempotency_key=None if key is None else f"{key} {chance.random()}",
         )
-        return NewJob(name="name", kind=KIND, args="{}", options=options)
+        name = workers.OWN_END if number % 4 == 0 else "name"
+        return NewJob(name=name, kind=KIND, args="{}", options=options)
 
     def _change_one(self) -> None:
         if self.known:
@@ -323,16 +325,27 @@ class World:
         for each in executions:
             claim = (each.job_id, each.attempt, each.owner, each.claim_seq)
             assert claim in self.ledger.claims, f"I13: nobody claimed {each}"
+        self._check_own_ends()
         for overlap in i14_overlaps(executions):
             excuse = self._excuse_of(overlap)
             assert excuse, f"I14: {overlap}"
             self.counts[excuse] += 1
-        # What it gave up itself may come back with a fail-over, and nothing else.
-        assert self.counts["strays"] <= self.counts["gone"], "a supervisor forgot what it ran"
+        # What it gave up itself may come back with a fail-over, or has to run again where its own
+        # transaction is lost, and nothing else.
+        back = self.counts["gone"] + self.ledger.undone
+        assert self.counts["strays"] <= back, "a supervisor forgot what it ran"
         most = i21_most_at_once(executions)
         assert max(most.values(), default=0) <= workers.SLOTS, f"I21: {most}"
         self.counts.update(self.ledger.counts)
         self.counts["executions"] += len(executions)
+
+    def _check_own_ends(self) -> None:
+        """A job that completes itself is completed where its writes are, and nowhere else."""
+        for row in self.ledger.completed_rows():
+            if row.name == workers.OWN_END and not self.failed_over:
+                assert (row.id, row.attempt) in self.ledger.effects, f"its writes are lost: {row}"
+            if not self._troubles:
+                assert row.duration is not None, f"it has no account: {row}"
 
     def _longest_s(self, execution: Execution) -> float:
         bound_s = (workers.TIMEOUT_S + workers.GRACE_S + workers.KILL_S) * 1.02

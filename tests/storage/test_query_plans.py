@@ -102,7 +102,7 @@ def test_a_claim_reads_the_head_of_its_index(loaded: psycopg.Connection, mode: s
 
 @pytest.mark.parametrize("mode", ["custom", "generic"])
 @pytest.mark.parametrize("count", [1, 100, ACK_JOBS])
-@pytest.mark.parametrize("form", ["ack", "ack_plain"])
+@pytest.mark.parametrize("form", ["ack", "ack_plain", "account"])
 def test_an_acknowledgement_goes_by_the_primary_key(
     loaded: psycopg.Connection, mode: str, count: int, form: str
 ) -> None:

@@ -68,6 +68,8 @@ _CHOSEN: Final = ("output", "progress", "checkpoint", "retry_at", "result", "err
 
 _NO_TEXTS: Final = (None, None, None, None)
 
+_OWN_END: Final = "the job had completed by complete_tx() before, and stays completed"
+
 T = TypeVar("T")
 
 
@@ -235,13 +237,13 @@ class AckLoop:
             # Perhaps it was applied; to offer it again is safe.
             return list(batch), self._trouble.began(error)
         self._trouble.ended()
-        self._remember(batch)
+        self._remember(_accepted(batch, answers))
         again: list[Outcome] = []
         for outcome, answer in zip(batch, answers, strict=True):
             if answer is AckAnswer.LOCKED:
                 again.append(outcome)
             elif answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
-                self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer))
+                self._tell_unless_fits(outcome, answer)
         if len(again) < len(batch):
             return again, 0.0
         return again, LOCKED_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311 - as above
@@ -273,17 +275,27 @@ class AckLoop:
             if answer is AckAnswer.LOCKED:
                 return [outcome], LOCKED_PAUSE_S
             self._trouble.ended()
-            self._remember([bare])
-            if answer in {AckAnswer.APPLIED, AckAnswer.DUPLICATE}:
-                fact = telemetry.OutcomeReduced(outcome.id, outcome.attempt, left_out, str(error))
-            else:
-                fact = telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer)
-            self._facts.emit(fact)
+            self._remember(_accepted([bare], [answer]))
+            if answer in (AckAnswer.APPLIED, AckAnswer.DUPLICATE, AckAnswer.COMPLETED):
+                self._facts.emit(
+                    telemetry.OutcomeReduced(outcome.id, outcome.attempt, left_out, str(error))
+                )
+            if answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
+                self._tell_unless_fits(outcome, answer)
             return [], 0.0
         # Nothing more can be left out: later, perhaps.
         return [outcome], self._trouble.began(error)
 
+    def _tell_unless_fits(self, outcome: Outcome, answer: AckAnswer) -> None:
+        """Tells of an outcome that did not count; a job that completed itself may end as well."""
+        if answer is not AckAnswer.COMPLETED:
+            self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer))
+        elif outcome.state is not JobState.COMPLETED:
+            self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, _OWN_END))
+
     def _remember(self, batch: Sequence[Outcome]) -> None:
+        if not batch:
+            return
         weight = sum(map(_weight, batch))
         self._accepted.append((weight, batch))
         self._accepted_weight += weight
@@ -295,6 +307,20 @@ class AckLoop:
             seconds = min(seconds, max(0.0, self._give_up_at - time.monotonic()))
         self._try_now.wait(seconds)
         self._try_now.clear()
+
+
+def _accepted(batch: Sequence[Outcome], answers: Sequence[AckAnswer]) -> Sequence[Outcome]:
+    """Returns what may be sent again if a fail-over loses it.
+
+    Of a job that completed in its own transaction that is lost too, and the job has to run again.
+    """
+    if AckAnswer.COMPLETED not in answers:
+        return batch
+    return [
+        outcome
+        for outcome, answer in zip(batch, answers, strict=True)
+        if answer is not AckAnswer.COMPLETED
+    ]
 
 
 def _weight(outcome: Outcome) -> int:

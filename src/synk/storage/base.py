@@ -174,6 +174,11 @@ class Storage(Protocol):
         same transaction. Safe to repeat: what was applied answers ``duplicate``. ``locked`` means
         that another transaction holds the row, and the outcome must be offered again.
 
+        A job that this attempt has completed in a transaction of its own (`Job.complete_tx`), and
+        that nobody has begun anew since, stays as it is but for what its row lacks: duration, CPU
+        time, memory, pid, output and progress are added, whatever the outcome says of the end. It
+        answers ``completed``, and ``duplicate`` when it is offered again.
+
         Raises:
             InvalidJob: the storage refuses a value that a job left behind; nothing was applied.
         """

@@ -12,26 +12,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
-from synk.claim import AckAnswer
-from synk.errors import (
-    InvalidJob,
-    OutcomeUnknown,
-    SchemaMismatch,
-    StorageConflict,
-    StorageUnavailable,
-)
+from synk.errors import OutcomeUnknown, SchemaMismatch, StorageConflict
 from synk.storage import migrate, sql
+from synk.storage.acknowledging import Acknowledging
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
 from synk.storage.connecting import Connector
 from synk.storage.executing import PostgresHeart, answer, execute
-from synk.storage.faults import is_of_no_use, is_over_a_limit, told_if_unknown, translated
+from synk.storage.faults import is_of_no_use, told_if_unknown, translated
 from synk.storage.inserting import (
     chunks_of,
     insert_statement,
@@ -48,7 +42,7 @@ if TYPE_CHECKING:
 
     import psycopg_pool
 
-    from synk.claim import ClaimedJob, Fence, Mark, Outcome
+    from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
     from synk.insertion import NewJob
     from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
     from synk.status import (
@@ -252,38 +246,7 @@ class PostgresStorage:
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
         """See `Storage.update_job_state`."""
-        try:
-            applied = self._acknowledge(owner, outcomes)
-        except StorageUnavailable as error:
-            if is_over_a_limit(error):
-                self._check_values(outcomes)
-            raise
-        if applied == len(outcomes):
-            return [AckAnswer.APPLIED] * applied
-        # What was applied just now reads as a duplicate: the row says that it was acknowledged
-        # under this attempt. To the caller the two mean the same.
-        return self._run(self.statements.ack_answers(owner, outcomes))
-
-    def _check_values(self, outcomes: Sequence[Outcome]) -> None:
-        """Tells a value that is over a limit of the server's from a server that is at one.
-
-        Raises:
-            InvalidJob: one of the values is to blame, whatever else the server does.
-        """
-        try:
-            self._run(self.statements.check_values(outcomes))
-        except StorageUnavailable as error:
-            if is_over_a_limit(error):
-                raise InvalidJob("job", str(error), "the database refuses this value") from error
-            raise
-
-    def _acknowledge(self, owner: UUID, outcomes: Sequence[Outcome]) -> int:
-        plain = self.statements.ack_plain(owner, outcomes)
-        if plain is not None:
-            # Or somebody else has locked one of the rows.
-            with suppress(StorageConflict):
-                return self._run(plain)
-        return self._run(self.statements.ack(owner, outcomes))
+        return Acknowledging(self._run, self.statements, owner).of(outcomes)
 
     def cancel(self, job_id: int) -> Change:
         """See `Storage.cancel`."""

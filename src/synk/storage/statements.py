@@ -157,6 +157,13 @@ class Statements:
             self._text("ack_plain"), sending.ack_parameters(owner, outcomes), reading.changed
         )
 
+    def account(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int]:
+        """Adds what is known of jobs that completed themselves; the answer is to how many."""
+        parameters = sending.ack_parameters(owner, outcomes)
+        for name in ("outputs", "errors", "progress"):
+            parameters[name] = [sending.RARE_COLUMNS[name](outcome) for outcome in outcomes]
+        return Statement(self._text("account"), parameters, reading.changed)
+
     def ack_answers(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[list[AckAnswer]]:
         parameters = sending.fence_parameters(outcomes)
         parameters["owner"] = owner

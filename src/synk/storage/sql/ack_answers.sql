@@ -2,6 +2,8 @@
 SELECT CASE WHEN j.id IS NULL THEN 'gone'
             WHEN j.state = 'running' AND j.owner = %(owner)s AND j.attempt = g.attempt
                  AND j.claim_seq = g.claim_seq THEN 'locked'
+            WHEN j.state = 'completed' AND j.acked_by = %(owner)s AND j.acked_attempt = g.attempt
+                 AND j.attempt = g.attempt AND j.duration_us IS NULL THEN 'completed'
             WHEN j.acked_by = %(owner)s AND j.acked_attempt = g.attempt THEN 'duplicate'
             ELSE 'fenced' END
 FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(claim_seqs)s::bigint[])
