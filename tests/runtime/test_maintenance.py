@@ -5,39 +5,45 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from model import ModelStorage
 from synk.claim import Fence
 from synk.config import CleanerConfig
+from synk.errors import StorageConflict
 from synk.row import JobState
-from synk.runtime.maintenance import CLEAN_JOBS, STAGE_JOBS, MaintenanceLoop
+from synk.runtime.maintenance import CLEAN_JOBS, MaintenanceLoop
+from synk.runtime.pace import BATCH_S, Pace
 from synk.telemetry import Telemetry
 
 OWNER = uuid.UUID(int=1)
-BATCH_S = 0.2
 
 
 class Endless(ModelStorage):
-    """There is always more to remove and to make available; each batch takes its time."""
+    """There is always more to remove and to make available; each row takes its time."""
 
-    def __init__(self) -> None:
+    def __init__(self, row_s: float) -> None:
         super().__init__()
         self.seconds = 0.0
         self.asked: list[tuple[str, float]] = []
+        self._row_s = row_s
 
-    def _took(self, what: str) -> None:
-        self.seconds += BATCH_S
+    def _took(self, what: str, count: int = 0) -> None:
+        self.seconds += 0.01 + count * self._row_s
         self.asked.append((what, self.seconds))
 
     def stage(self, limit: int) -> int:
-        self._took("stage")
-        return STAGE_JOBS
+        self._took("stage", limit)
+        return limit
 
     def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
-        self._took("clean")
-        return CLEAN_JOBS
+        self._took("clean", limit)
+        return limit
 
     def cancel_requests(self, owner: UUID) -> list[Fence]:
         self._took("cancel")
@@ -48,8 +54,8 @@ class Endless(ModelStorage):
         return []
 
 
-def test_nothing_waits_while_very_many_jobs_are_cleaned_and_become_due() -> None:
-    storage = Endless()
+def loop_on(storage: Endless) -> MaintenanceLoop:
+    """One that has to clean."""
     engine: Any = None
     loop = MaintenanceLoop(
         storage,
@@ -57,17 +63,77 @@ def test_nothing_waits_while_very_many_jobs_are_cleaned_and_become_due() -> None
         OWNER,
         Telemetry(),
         stage_s=0.5,
-        lease_ttl_s=6.0,
+        lease_ttl_s=1.0,
         cleaner=CleanerConfig(),
         on_staged=lambda: None,
         clock=lambda: storage.seconds,
     )
     loop._clean_due = 0.0
+    return loop
+
+
+@pytest.mark.parametrize("row_s", [0.0, 0.0001, 0.001, 0.004])
+def test_nothing_waits_while_very_many_jobs_are_cleaned_and_become_due(row_s: float) -> None:
+    """Neither for many rows nor for slow ones."""
+    storage = Endless(row_s)
+    loop = loop_on(storage)
 
     for _ in range(50):
         assert loop._pass(storage.seconds), "there is more to do at once"
 
-    for what, longest_s in {"stage": 1.0, "clean": 1.0, "cancel": 2.0, "rescue": 2.5}.items():
+    for what in ("stage", "clean", "cancel", "rescue"):
         times = [at for asked, at in storage.asked if asked == what]
         gaps = [later - at for at, later in itertools.pairwise(times)]
-        assert max(gaps) <= longest_s, what
+        assert max(gaps) <= 1.0, what
+
+
+def sizes(seconds: Callable[[int], float], batches: int = 60) -> list[int]:
+    """The sizes of batches that take so long."""
+    pace, found = Pace(CLEAN_JOBS), list[int]()
+    for _ in range(batches):
+        found.append(pace.size)
+        assert pace.took(seconds(pace.size), pace.size)
+    return found
+
+
+@pytest.mark.parametrize("row_s", [0.0001, 0.001, 0.01, 0.1])
+def test_batches_are_as_large_as_what_is_done_in_a_moment(row_s: float) -> None:
+    """Whatever the rows take, once that is known."""
+    settled = sizes(lambda size: size * row_s)[10:]
+
+    assert max(settled) * row_s <= 2 * BATCH_S
+    assert min(settled) * row_s >= BATCH_S / 4
+
+
+def test_batches_grow_to_the_largest_where_rows_take_no_time() -> None:
+    assert max(sizes(lambda size: 0.001)) == CLEAN_JOBS
+
+
+def test_batches_do_not_shrink_where_the_time_goes_into_finding_the_first_row() -> None:
+    """As behind a million rows that an open transaction keeps from being vacuumed."""
+    assert min(sizes(lambda size: 0.5)[20:]) >= CLEAN_JOBS / 2
+
+
+def test_a_batch_that_finds_little_says_nothing_of_its_size() -> None:
+    pace = Pace(CLEAN_JOBS)
+
+    assert not any(pace.took(5.0, pace.size - 1) for _ in range(9))
+    assert pace.size == Pace(CLEAN_JOBS).size
+
+
+class GivesUp(Endless):
+    """On a batch of more than ten, as a server does at its time limit."""
+
+    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
+        if limit > 10:
+            raise StorageConflict("statement timeout")
+        return super().cleaner(state, retention, limit=limit)
+
+
+def test_a_batch_that_the_storage_gives_up_on_is_repeated_with_fewer_jobs() -> None:
+    storage = GivesUp(0.01)
+    loop = loop_on(storage)
+
+    while not any(what == "clean" for what, _ in storage.asked):
+        with suppress(StorageConflict):
+            loop._pass(storage.seconds)

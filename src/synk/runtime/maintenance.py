@@ -2,7 +2,7 @@
 
 Any number of supervisors do this at once, without a leader: each pass takes what it finds under row
 locks, and skips what another one has. However much there is of one kind of work, a pass does one
-batch of it, so that nothing waits for more than a batch of each of the others.
+batch of it, of a size that takes a moment, so that nothing waits for more than that.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from synk import telemetry
 from synk.core.messages import CancelRequested
 from synk.core.ownership import BEATS_A_TTL, SecondOpinion
-from synk.errors import SynkError
+from synk.errors import StorageConflict, SynkError
 from synk.runtime.heart import boottime
+from synk.runtime.pace import Pace
 from synk.runtime.spread import spread
 from synk.runtime.trouble import Trouble
 from synk.status import client_id_of
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 STAGE_JOBS: Final = 1_000
 CLEAN_JOBS: Final = 2_000
 RESCUE_JOBS: Final = 500
-CANCEL_POLL_S: Final = 1.0
-"""How often cancel requests are looked for, in case that their announcement was lost."""
+"""Jobs in a batch at the most."""
 
 
 class MaintenanceLoop:
@@ -66,7 +66,9 @@ class MaintenanceLoop:
         self._trouble = Trouble("maintenance", facts)
         self._wake = threading.Event()
         self._stopping = False
-        self._cancels_due = 0.0
+        self._staging = Pace(STAGE_JOBS)
+        self._cleaning = Pace(CLEAN_JOBS)
+        self._rescuing = Pace(RESCUE_JOBS)
         self._second_opinion = SecondOpinion(lease_ttl_s)
         self._look_s = lease_ttl_s / BEATS_A_TTL
         """How often the others' leases are looked at: as often as they are renewed, so that a dead
@@ -90,7 +92,6 @@ class MaintenanceLoop:
 
     def look_now(self) -> None:
         """Somebody has asked for something, perhaps a cancel."""
-        self._cancels_due = 0.0
         self._wake.set()
 
     def stop(self) -> None:
@@ -113,24 +114,30 @@ class MaintenanceLoop:
 
     def _pass(self, now: float) -> bool:
         """Does what is due, a batch of each; returns whether there may be more at once."""
-        if now >= self._cancels_due:
-            self._cancels_due = now + CANCEL_POLL_S
-            fences = self._storage.cancel_requests(self._owner)
-            if fences:
-                self._engine.post(CancelRequested(fences))
-        is_more = False
-        if staged := self._storage.stage(STAGE_JOBS):
-            self._on_staged()
-            is_more = staged >= STAGE_JOBS
+        # Each time: an announcement may be lost, or there may be none at all.
+        if fences := self._storage.cancel_requests(self._owner):
+            self._engine.post(CancelRequested(fences))
+        is_more = self._stage()
         if now >= self._rescue_due:
             self._rescue_due = now + spread(self._look_s, 0.3)
             if self._rescue():
                 self._rescue_due = now
                 is_more = True
-        if now >= self._clean_due and self._cleaner is not None:
+        if now >= self._clean_due and not self._to_clean and self._cleaner is not None:
             self._clean_due = now + self._cleaner.clean_interval.total_seconds()
             self._to_clean = deque(self._cleaner.by_status.items())
         return (self._clean() if self._to_clean else False) or is_more
+
+    def _stage(self) -> bool:
+        """Makes a batch of what is due available; returns whether there may be more of it."""
+
+        def stage(limit: int) -> int:
+            staged = self._storage.stage(limit)
+            if staged:
+                self._on_staged()
+            return staged
+
+        return self._batch(self._staging, stage)
 
     def _rescue(self) -> bool:
         """Declares dead who is, and offers a batch of the jobs of those that never act again.
@@ -144,20 +151,38 @@ class MaintenanceLoop:
             for dead in self._storage.declare_dead(suspects):
                 self._facts.emit(telemetry.SupervisorLost(client_id_of(dead)))
         owners = self._storage.dead_owners()
-        rescued = self._storage.rescue(owners, RESCUE_JOBS) if owners else []
-        if rescued:
-            self._facts.emit(telemetry.JobsRescued(rescued))
-            self._on_staged()
-        return len(rescued) >= RESCUE_JOBS
+
+        def rescue(limit: int) -> int:
+            rescued = self._storage.rescue(owners, limit)
+            if rescued:
+                self._facts.emit(telemetry.JobsRescued(rescued))
+                self._on_staged()
+            return len(rescued)
+
+        return self._batch(self._rescuing, rescue) if owners else False
 
     def _clean(self) -> bool:
         """Removes a batch of what is old; returns whether something is left to be looked at."""
         state, retention = self._to_clean[0]
-        removed = self._storage.cleaner(state, retention, limit=CLEAN_JOBS)
-        self._cleaned += removed
-        if removed < CLEAN_JOBS:
+
+        def clean(limit: int) -> int:
+            removed = self._storage.cleaner(state, retention, limit=limit)
+            self._cleaned += removed
+            return removed
+
+        if not self._batch(self._cleaning, clean):
             self._to_clean.popleft()
         if not self._to_clean and self._cleaned:
             self._facts.emit(telemetry.JobsCleaned(self._cleaned))
             self._cleaned = 0
         return bool(self._to_clean)
+
+    def _batch(self, pace: Pace, work: Callable[[int], int]) -> bool:
+        """Does a batch of some work; returns whether there may be more of it."""
+        began = self._clock()
+        try:
+            count = work(pace.size)
+        except StorageConflict:
+            pace.was_too_much()
+            raise
+        return pace.took(self._clock() - began, count)
