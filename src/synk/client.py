@@ -67,6 +67,11 @@ class Client:
             *on_worker_start*, or use ``start_method="spawn"``.
         on_worker_start: a function at the top of a module, called in each worker process before its
             first job: to open a connection, to load a model, to start threads.
+        start_timeout: how long a worker process may take until it is ready for jobs, 60 s by
+            default, from 1 s to 1 day: for *on_worker_start*, and where it is not forked for its
+            imports; also how long the imports may take that all share. Then it is killed, the log
+            says where it was, and another one is tried. Where no worker was ready before, `start`
+            gives up after a few.
         worker_env: the names of the environment variables that worker processes get; None: all of
             them. Name some where jobs must not see the others: SYNK_DATABASE_URL, PGPASSWORD.
         max_jobs: a worker process is replaced after so many jobs; 1 gives each job a fresh one.
@@ -109,6 +114,7 @@ class Client:
         drain_timeout: dt.timedelta = dt.timedelta(seconds=25),
         preload: Sequence[str] = (),
         on_worker_start: Callable[[], object] | None = None,
+        start_timeout: dt.timedelta = dt.timedelta(seconds=60),
         worker_env: Sequence[str] | None = None,
         max_jobs: int | None = None,
         max_worker_rss: int | None = None,
@@ -132,6 +138,7 @@ class Client:
             drain_timeout_s=seconds_of("drain_timeout", drain_timeout),
             preload=tuple(preload),
             on_worker_start=on_worker_start,
+            start_timeout_s=seconds_of("start_timeout", start_timeout),
             worker_env=None if worker_env is None else tuple(worker_env),
             max_jobs=max_jobs,
             max_worker_rss=max_worker_rss,

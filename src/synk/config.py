@@ -126,6 +126,8 @@ class EngineConfig:
             handlers; none by default.
         on_worker_start: called in each worker process before its first job; None, the default:
             nothing is.
+        start_timeout_s: seconds that a worker process gets until it is ready for jobs, and the
+            handlers' modules to be imported before that, 1 to 86400; 60 by default.
         worker_env: the names of the environment variables that workers get; None, the default: all.
         max_jobs: jobs that one worker process runs at most, from 1 on, before another takes its
             place; None, the default: any.
@@ -149,6 +151,7 @@ class EngineConfig:
     drain_timeout_s: float = 25.0
     preload: tuple[str, ...] = ()
     on_worker_start: Callable[[], object] | None = None
+    start_timeout_s: float = 60.0
     worker_env: tuple[str, ...] | None = None
     max_jobs: int | None = None
     max_worker_rss: int | None = None
@@ -171,6 +174,8 @@ class EngineConfig:
         for name, value in self.rlimits.items():
             if not isinstance(value, int) or value < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(f"rlimits[{name!r}]", value, "must be a whole number")
+        if not 1 <= self.start_timeout_s <= 86400:
+            raise ConfigurationError("start_timeout", self.start_timeout_s, "from 1 s to 1 day")
         self._check_life()
 
     def _check_life(self) -> None:

@@ -27,12 +27,14 @@ gets no more jobs, and what waits at it is taken back."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wear:
-    """When a worker process is replaced, between two jobs, and how long a cancelled job gets."""
+    """When a worker process is replaced, and how long it, or a cancelled job, gets."""
 
     jobs_max: int | None = None
-    """After so many jobs."""
+    """Between two jobs, after so many."""
     rss_max: int | None = None
-    """When it holds so many bytes of memory."""
+    """Between two jobs, when it holds so many bytes of memory."""
+    start_timeout_s: float = 60.0
+    """When it is not ready for jobs after so many seconds."""
     cancel_grace_s: float = 5.0
     """From the request to cancel, which raises in the job, to the kill."""
 

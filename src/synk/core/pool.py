@@ -62,9 +62,6 @@ HELD_S: Final = 5.0
 """Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
 for other supervisors."""
 
-START_TIMEOUT_S: Final = 60.0
-"""A worker has this long to import the handlers' modules."""
-
 START_FAILURES_MAX: Final = 5
 """Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
 is a passing trouble: the pool goes on trying, ever more rarely."""
@@ -419,7 +416,7 @@ class Pool:
             match slot.state:
                 case SlotState.VACANT if not self.draining and now >= slot.spawn_at:
                     slot.move(SlotInput.SPAWN)
-                    slot.deadline = now + START_TIMEOUT_S
+                    slot.deadline = now + self._wear.start_timeout_s
                     self._commands.append(Spawn(slot.number))
                 case SlotState.STARTING if self.draining or now >= (slot.deadline or now + 1):
                     self._kill(slot, KillReason.SHUTDOWN if self.draining else KillReason.START)

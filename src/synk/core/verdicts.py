@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
-from synk.core import wire
+from synk.core import stacks, wire
 from synk.core.messages import KillReason
 from synk.failure import AttemptError, Cause, with_output
 from synk.retry import Ended, Verdict
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob
     from synk.core.messages import Exit, Measure, Reply
 
-_FRAME: Final = re.compile(
-    r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.MULTILINE
-)
-
 _NO_STACK: Final = (
     "no stack: the process wrote none in time; its job may have blocked or taken over SIGUSR2, "
     "closed descriptors, or been stuck in the kernel"
@@ -25,14 +20,6 @@ _NO_STACK: Final = (
 
 _STACK: Final = "SIGUSR2"
 """What a worker that is killed dies of where it could write its stack before."""
-
-_LIBRARY: Final = re.compile(
-    r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+t?)?/|/python3\d+\.zip/|^<"
-)
-"""In the file names of code that is nobody's own: the standard library's, and what is installed."""
-
-_INSTALLED: Final = re.compile(r"^.*/(?:site|dist)-packages/[^/]+")
-"""Where an installed package is, or a module."""
 
 _ALARM: Final = "SIGALRM"
 """What a worker's own timer ends it with when its supervisor does not: see `synk.runtime.work`."""
@@ -187,32 +174,5 @@ def _death(exit_: Exit, ran_s: float) -> tuple[Cause, str]:
 
 
 def _place(stack: str) -> str:
-    """Says where the job was, by the innermost frame of faulthandler's text."""
-    if "Current thread 0x" not in stack and stack.count("Thread 0x") > 1:
-        # A hundred threads are all that is shown, or it is none of Python's that crashed.
-        return ""
-    frame = _frame_of_user(stack)
-    if frame is None:
-        return ""
-    file = frame["file"].rpartition("/")[2]
-    return f"; it was in {frame['function']} at {file}:{frame['line']}"
-
-
-def _frame_of_user(stack: str) -> re.Match[str] | None:
-    """Returns the innermost frame that the job's author knows; if there is none, the innermost.
-
-    That is code which is not installed, or else code of the handler's own package.
-    """
-    # Of several threads the job's comes first, and its parts end with an empty line.
-    frames = list(_FRAME.finditer(stack.partition("\n\n")[0])) or list(_FRAME.finditer(stack))
-    if not frames:
-        return None
-    own = [frame for frame in frames if not _LIBRARY.search(frame["file"])]
-    if not own and (package := _INSTALLED.match(frames[-1]["file"])):
-        root = package[0]
-        own = [
-            frame
-            for frame in frames
-            if frame["file"] == root or frame["file"].startswith(f"{root}/")
-        ]
-    return (own or frames)[0]
+    place = stacks.place(stack)
+    return f"; it was in {place}" if place else ""

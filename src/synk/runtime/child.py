@@ -29,6 +29,7 @@ from synk.registry import Registry
 from synk.runtime import chance, job_log, linux, loading, packets, place
 from synk.runtime.forked import Forks, exit_functions
 from synk.runtime.noting import OutputEnd, give_back
+from synk.runtime.restore import end_with_stack, let_stack_go
 from synk.runtime.setup import Setup
 from synk.runtime.work import WorkerLoop
 
@@ -84,22 +85,48 @@ def main(entrance_fd: int, nursery_pid: int, forks: Forks) -> int:
         setup = _decode_setup(packet)
         place.move_to(place.Place.WORKER, setup.supervisor_pid)
         _limit(setup)
+        # A fresh interpreter is made for a slot, and must be able to say where its imports hang;
+        # one that was forked has no imports to do, and loads ahead of its slot.
+        seat = _seated(entrance, forks) if setup.prepare else None
         loaded = _load(setup)
-        packet, slot_fds = packets.receive_with(entrance, SLOT_DESCRIPTORS)
+        seat = seat or _seated(entrance, forks)
+    return 0 if seat is None else _work(seat, setup, loaded, forks)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What makes this process the worker of a slot."""
+
+    channel: socket.socket
+    permits: int
+    page: int
+    output: int
+
+    def give_back(self) -> None:
+        """In a fork of this process, which is not the worker: leaves all of it to its parent."""
+        let_stack_go()
+        give_back(self.channel, self.permits, self.page, self.output)
+
+
+def _seated(entrance: socket.socket, forks: Forks) -> Seat | None:
+    """Waits for a slot; returns what came with it, or None if there is none any more."""
+    packet, slot_fds = packets.receive_with(entrance, SLOT_DESCRIPTORS)
     if not slot_fds:
-        return 0
+        return None
     linux.set_name(f"synk-worker-{int(packet)}")
-    return _work(slot_fds, setup, loaded, forks)
-
-
-def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> int:
-    """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
-    channel_fd, permits, page, output = map(linux.moved_high, slot_fds)
-    channel = socket.socket(fileno=channel_fd)
+    channel, permits, page, output = map(linux.moved_high, slot_fds)
+    seat = Seat(socket.socket(fileno=channel), permits, page, output)
     # At a crash: all threads' stacks and, from Python 3.14 on, that of the calls in C.
     faulthandler.enable(file=page)
-    writing = OutputEnd(output)
-    forks.let_go = lambda: give_back(channel, permits, page, writing)
+    end_with_stack(page)
+    forks.let_go = seat.give_back
+    return seat
+
+
+def _work(seat: Seat, setup: Setup, loaded: Loaded, forks: Forks) -> int:
+    """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
+    channel = seat.channel
+    writing = OutputEnd(seat.output)
     problem = _start(loaded, setup)
     if problem:
         channel.send(wire.PROBLEM + problem.encode())
@@ -107,10 +134,10 @@ def _work(slot_fds: list[int], setup: Setup, loaded: Loaded, forks: Forks) -> in
     loop = WorkerLoop(
         setup,
         channel,
-        permits,
-        mmap.mmap(page, wire.PAGE_BYTES),
+        seat.permits,
+        mmap.mmap(seat.page, wire.PAGE_BYTES),
         loaded.handlers,
-        stack_fd=page,
+        stack_fd=seat.page,
         output=writing,
     )
     forks.let_go = loop.let_go

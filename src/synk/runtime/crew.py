@@ -21,10 +21,19 @@ from synk.core.messages import (
     WorkerExited,
     WorkerReady,
 )
-from synk.runtime import linux
+from synk.runtime import linux, unready
 from synk.runtime.gauge import OomWatch
 from synk.runtime.lookout import Source
-from synk.runtime.nursery import Ended, Loaded, Lost, Nursery, Started, Warned, preparation
+from synk.runtime.nursery import (
+    STACK_WAIT_S,
+    Ended,
+    Loaded,
+    Lost,
+    Nursery,
+    Started,
+    Warned,
+    preparation,
+)
 from synk.runtime.output import Passer
 from synk.runtime.process import WorkerProcess
 
@@ -35,10 +44,6 @@ if TYPE_CHECKING:
     from synk.core.messages import Event, Kill
     from synk.runtime.lookout import Lookout
     from synk.runtime.setup import Setup
-
-STACK_WAIT_S: Final = 0.1
-"""From the request for a stack to the SIGKILL, where the stack does not end the process before. A
-dump takes about a millisecond, more on busy cores."""
 
 BURIAL_S: Final = 5.0
 """A worker that is dead for so long without word from the nursery: then that is replaced too."""
@@ -83,6 +88,8 @@ class Crew:
         """Made ahead, for slots whose process is dying: it takes as long to die as these to begin.
         Nothing is heard of them until they take over."""
         self._kill_at: dict[int, float] = {}
+        self._killed: dict[int, KillReason] = {}
+        """Why a slot's process is being killed."""
         self._dead_since: dict[int, float] = {}
         """Slots whose process is dead and not buried yet."""
         self._oom = OomWatch()
@@ -90,6 +97,8 @@ class Crew:
         self._nursery: Nursery | None = None
         self.warn: Callable[[str], None] = lambda _: None
         """Called with what an operator should know of how workers begin; must not block."""
+        self.tell_unready: Callable[[str], None] = lambda _: None
+        """Called when one has ended that was never ready; must not block."""
         self.problem: str | None = None
         """Why workers cannot be made, if so."""
 
@@ -103,6 +112,8 @@ class Crew:
         yield from self._kill_at.values()
         for since in self._dead_since.values():
             yield since + BURIAL_S
+        if self._nursery is not None and self._nursery.end_at is not None:
+            yield self._nursery.end_at
 
     def start(self) -> None:
         """Starts the nursery."""
@@ -133,8 +144,9 @@ class Crew:
             try:
                 process = self._requested(slot)
             except OSError as error:
-                problem = f"no worker can be asked for: {error}"
-                self._tell(WorkerExited(slot, Report(), 0, Exit(code=None, problem=problem)))
+                exit_ = Exit(code=None, problem=f"no worker can be asked for: {error}")
+                self.tell_unready(unready.failed(exit_))
+                self._tell(WorkerExited(slot, Report(), 0, exit_))
                 return
         self.processes[slot] = process
         self._lookout.watch_channel(slot, process)
@@ -170,16 +182,19 @@ class Crew:
     # -- kills ------------------------------------------------------------------------------------
 
     def kill(self, command: Kill) -> None:
-        """Kills a slot's process, with its stack if it runs a job; see `finish_kills`."""
+        """Kills a slot's process, with its stack if that says anything; see `finish_kills`."""
         process = self.processes[command.slot]
-        has_job = command.reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
+        self._killed[command.slot] = command.reason
+        may_run = command.reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
+        has_job = may_run and process.running
         wait_s = 0.0
-        if has_job and process.running:
+        if has_job or command.reason is KillReason.START:
             process.kill_with_stack()
             wait_s = STACK_WAIT_S
-            self._make_successor(command.slot)
         else:
             process.kill()
+        if has_job:
+            self._make_successor(command.slot)
         self._kill_at[command.slot] = time.monotonic() + wait_s
 
     def finish_kills(self, now: float) -> None:
@@ -194,6 +209,8 @@ class Crew:
                 self._kill_nursery()
         if any(now >= since + BURIAL_S for since in self._dead_since.values()):
             self._kill_nursery()
+        if self._nursery is not None:
+            self._nursery.end_if_late(now)
 
     def _kill_nursery(self) -> None:
         self._kill_at.clear()
@@ -278,6 +295,7 @@ class Crew:
         self, slot: int, ended: Ended | None, *, problem: str = "", lost: bool = False
     ) -> None:
         process = self.processes.pop(slot)
+        reason = self._killed.pop(slot, None)
         for times in (self._kill_at, self._dead_since):
             times.pop(slot, None)
         self._lookout.forget_slot(slot, process)
@@ -286,6 +304,12 @@ class Crew:
         if exit_.signal == "SIGKILL" or lost:
             exit_ = replace(exit_, by_kernel=self._oom.rose(), engine_failed=lost)
         process.close()
+        if reason is KillReason.START:
+            text = unready.late(self._config.start_timeout_s, exit_.stack)
+            self.tell_unready(text)
+            exit_ = replace(exit_, problem=f"{text}\n{exit_.stack}".strip())
+        elif reason is None and not lost and not process.is_ready:
+            self.tell_unready(unready.failed(exit_))
         self._tell(WorkerExited(slot, report, taken, exit_))
 
     def _on_lost(self, nursery: Nursery) -> None:
@@ -294,13 +318,13 @@ class Crew:
         for process in self.processes.values():
             process.kill()
         was_loaded = nursery.is_loaded
-        nursery.close()
+        problem = nursery.bury()
         linux.kill_tagged(self._setup.client_id)
         for slot in list(self._successors):
             self._drop_successor(slot)
-        problem = "the process that makes the workers died"
+        self.tell_unready(problem.partition("\n")[0])
         if not was_loaded:
-            self.problem = f"{problem} while it imported the handlers' modules"
+            self.problem = problem
             self._tell(DrainRequested(time.monotonic()))
         else:
             self.start()

@@ -124,7 +124,7 @@ class OutputEnd:
     """
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         self._pipe = _identity(fd)
         self._lead_here()
         linux.line_buffer_stdio()
@@ -133,13 +133,9 @@ class OutputEnd:
                 # A killed process writes no buffers out.
                 stream.reconfigure(line_buffering=True)
 
-    def close(self) -> None:
-        """Closes what is kept to lead 1 and 2 here again."""
-        os.close(self._fd)
-
     def _lead_here(self) -> None:
-        os.dup2(self._fd, 1)
-        os.dup2(self._fd, 2)
+        os.dup2(self.fd, 1)
+        os.dup2(self.fd, 2)
 
     def was_used(self, words: memoryview) -> bool:
         """Whether anything was written since the pipe was begun."""
@@ -148,7 +144,7 @@ class OutputEnd:
         except (AttributeError, ValueError, OSError):
             pass
         # In this order: what the supervisor has read by now, it has said that it reads.
-        unread = fcntl.ioctl(self._fd, termios.FIONREAD, _NO_BYTES)
+        unread = fcntl.ioctl(self.fd, termios.FIONREAD, _NO_BYTES)
         return unread != _NO_BYTES or words[wire.OUTPUT_READ] != 0
 
     def restore(self) -> str | None:
@@ -169,8 +165,8 @@ class OutputEnd:
             widen(writing)
             words[wire.OUTPUT_READ] = 0
             # Over the old one: its last writer is gone with this.
-            os.dup2(writing, self._fd, inheritable=False)
-            self._pipe = _identity(self._fd)
+            os.dup2(writing, self.fd, inheritable=False)
+            self._pipe = _identity(self.fd)
             self._lead_here()
             packets.send_with(channel, wire.OUTPUT + msgspec.msgpack.encode(number), [reading])
         finally:
@@ -178,16 +174,13 @@ class OutputEnd:
             os.close(writing)
 
 
-def give_back(channel: socket.socket, permits: int, page: int, output: OutputEnd) -> None:
+def give_back(channel: socket.socket, *fds: int) -> None:
     """Closes what makes a process the worker of a slot; a job may have done so before."""
-    for close in (
-        channel.close,
-        lambda: os.close(permits),
-        lambda: os.close(page),
-        output.close,
-    ):
+    with contextlib.suppress(OSError):
+        channel.close()
+    for fd in fds:
         with contextlib.suppress(OSError):
-            close()
+            os.close(fd)
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

@@ -12,14 +12,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from synk import failure
+from synk.core import stacks
 from synk.errors import ConfigurationError
-from synk.runtime import child, linux, loading, nursery_host, packets
+from synk.runtime import child, linux, loading, nursery_host, packets, unready
+from synk.runtime.restore import STACK_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,6 +35,12 @@ _HOST: Final = (
     "import sys; sys.path[:] = {path!r}; from synk.runtime import nursery_host; "
     "nursery_host.main({fd})"
 )
+STACK_WAIT_S: Final = 0.1
+"""From the request for a stack to the SIGKILL, where the stack does not end the process before. A
+dump takes about a millisecond, more on busy cores."""
+
+_STACKS_BYTES_MAX: Final = 32 * 1024
+
 _END_S: Final = 4.0
 """How long the nursery may take to kill what is left, after it was told to end."""
 
@@ -93,18 +103,20 @@ class Nursery:
     def __init__(self, config: EngineConfig, setup: Setup, prepare: dict[str, Any]) -> None:
         forks = config.start_method == "forkserver"
         path = loading.own_first(prepare["sys_path"])
+        self._stacks = os.fdopen(os.memfd_create("synk-stacks"), "rb")
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, _ending_signals_held():
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
                 child.interpreter(_HOST.format(path=path, fd=theirs.fileno())),
                 env=_environment(config.worker_env, setup.client_id),
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._stacks.fileno()],
                 start_new_session=True,
             )
         self.pid = self._process.pid
         settings = {
             "supervisor_pid": os.getpid(),
+            "stacks": self._stacks.fileno(),
             "prepare": prepare,
             "withheld": setup.withheld,
             "modules": list(setup.modules) if forks else None,
@@ -116,6 +128,10 @@ class Nursery:
             packets.send(self.control, json.dumps(settings).encode())
             packets.send(self.control, msgspec.msgpack.encode(setup))
         self.is_loaded = False
+        self._limit_s = config.start_timeout_s
+        self.end_at: float | None = time.monotonic() + self._limit_s
+        """When it is ended unless its imports are done; None: they are, or it was killed."""
+        self._is_late = False
 
     def request(self, slot: int, fds: list[int]) -> None:
         """Asks for a worker process for a slot, with these descriptors; `Started` follows.
@@ -142,20 +158,48 @@ class Nursery:
                 case nursery_host.WARNED:
                     yield Warned(told)
                 case nursery_host.LOADED:
-                    self.is_loaded = True
+                    self.is_loaded, self.end_at = True, None
                     yield Loaded(told)
                 case nursery_host.STARTED:
                     yield Started(told[0], told[1], fds[0] if fds else -1, told[2])
                 case _:
                     yield Ended(*told)
 
+    def end_if_late(self, now: float) -> None:
+        """Kills it, with its stack, if its imports take too long; `Lost` is the next news."""
+        if self.end_at is None or now < self.end_at:
+            return
+        if self._is_late:
+            self.end_at = None
+            self._process.kill()
+            return
+        self._is_late = True
+        self.end_at = now + STACK_WAIT_S
+        self._process.send_signal(STACK_SIGNAL)
+        # A stopped process takes no signal but these two.
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kills it, and with it all workers; `Lost` is the next news."""
         self._process.kill()
 
+    def bury(self) -> str:
+        """Waits for the end of one that is lost; returns what there is to say of it."""
+        self._stacks.seek(max(0, self._stacks.seek(0, os.SEEK_END) - _STACKS_BYTES_MAX))
+        text = failure.clean_text(self._stacks.read(), _STACKS_BYTES_MAX)
+        self.close()
+        stack = stacks.of_user(text, (nursery_host.__file__, loading.__file__))
+        if self._is_late and not self.is_loaded:
+            return f"{unready.late_imports(self._limit_s, stack)}\n{stack}".strip()
+        code = self._process.returncode
+        how = signal_name(code) or f"with exit status {code}"
+        doing = "" if self.is_loaded else " while it imported the handlers' modules"
+        return f"the process that makes the workers died{doing} ({how})"
+
     def close(self) -> None:
         """Has it kill what is left, and waits for its end, but not for ever."""
         self.control.close()
+        self._stacks.close()
         if not self.is_loaded:
             # It imports, for who knows how long, and there is no worker yet.
             self._process.kill()

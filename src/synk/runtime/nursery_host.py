@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from synk.runtime import chance, child, leftovers, linux, loading, packets, place
 from synk.runtime.forked import Forks
+from synk.runtime.restore import end_with_stack, let_stack_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +74,13 @@ def main(control_fd: int) -> None:
     _check_parent(settings)
     linux.adopt_orphans()
     forks = Forks()
+    # If its imports hang, they are told by their stack.
+    stacks = settings["stacks"]
+    os.set_inheritable(stacks, False)  # noqa: FBT003 - its signature
+    end_with_stack(stacks)
     imported = _load(settings)
+    let_stack_go()
+    os.close(stacks)
     with contextlib.suppress(ConnectionError):
         for warning in imported.warnings:
             packets.send(control, WARNED + json.dumps(warning).encode())

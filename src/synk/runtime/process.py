@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from synk import failure
-from synk.core import wire
+from synk.core import stacks, wire
 from synk.core.messages import Exit, Report, Usage
 from synk.core.notes import Cell
-from synk.runtime import child, linux, output, packets, work
+from synk.runtime import child, linux, loading, output, packets, work
 from synk.runtime.nursery import signal_name
 from synk.runtime.restore import STACK_SIGNAL
 
@@ -41,7 +41,7 @@ _STACKS_BYTES_MAX: Final = 128 * 1024
 _OLD_PIPES_MAX: Final = 8
 """Pipes of finished jobs that something still writes to, which a worker may have at a time."""
 
-_MACHINERY: Final = (child.__file__, work.__file__)
+_MACHINERY: Final = (child.__file__, loading.__file__, work.__file__)
 
 
 class WorkerProcess:
@@ -335,7 +335,6 @@ class WorkerProcess:
         """
         self.read_output()
         code = None if ended is None else ended.code
-        stacks = self._stacks()
         progress, checkpoint = _json(self._progress), _json(self._checkpoint)
         # Of a job that was killed between its last words and its end, and of one that ran.
         written = self._outputs.get(self._page[wire.RUNNING], "") + self.output.tail()
@@ -345,7 +344,7 @@ class WorkerProcess:
             pid=self.pid or None,
             host=self._setup.host,
             supervisor=self._setup.client_id,
-            stack=failure.clean_text(_of_the_job(stacks), _STACK_BYTES_MAX),
+            stack=failure.clean_text(self._stack(), _STACK_BYTES_MAX),
             problem=problem or self._problem,
             usage=Usage() if ended is None else self._usage_of_job(ended),
             output=written[-output.TAIL_BYTES :],
@@ -353,11 +352,11 @@ class WorkerProcess:
             checkpoint=checkpoint,
         )
 
-    def _stacks(self) -> str:
+    def _stack(self) -> str:
         # The job's own thread is the last.
         begin = os.fstat(self._page_fd).st_size - _STACKS_BYTES_MAX
         part = os.pread(self._page_fd, _STACKS_BYTES_MAX, max(wire.PAGE_BYTES, begin))
-        return part.decode(errors="replace")
+        return stacks.of_user(part.decode(errors="replace"), _MACHINERY)
 
     def _usage_of_job(self, ended: Ended) -> Usage:
         before_us, before_system_us = self._page[wire.CPU_US], self._page[wire.SYSTEM_US]
@@ -390,24 +389,3 @@ def _json(cell: Cell) -> str | None:
         except msgspec.MsgspecError:
             return None
     return text
-
-
-def _of_the_job(stacks: str) -> str:
-    """Returns faulthandler's text as the reader of a job's record wants it.
-
-    Without the frames below the handler, which are always the same: the most recent call comes
-    first, so a thread's part ends at our own modules. And with the other threads at the end, where
-    what is too long is cut; the job's own may have a part more, its calls in C.
-    """
-    kept: list[str] = []
-    skipping = False
-    for line in stacks.splitlines():
-        if not line.startswith("  File "):
-            skipping = line.startswith("Extension modules:")
-        elif any(f'{file}"' in line for file in _MACHINERY):
-            skipping = True
-        if not skipping:
-            kept.append(line)
-    parts = "\n".join(kept).strip().split("\n\n")
-    parts.sort(key=lambda part: part.startswith("Thread 0x"))
-    return "\n\n".join(parts)

@@ -61,6 +61,20 @@ _handler_of: Final[Callable[[int], Any]] = importlib.import_module("_signal").ge
 as long: sixty are asked for after each job."""
 
 
+def end_with_stack(fd: int) -> None:
+    """Has `STACK_SIGNAL` write all threads' stacks to *fd*, and end the process."""
+    # Anew, whatever others have made of the signal since.
+    faulthandler.unregister(STACK_SIGNAL)
+    # chain: after the dump the signal's default action ends the process, so that one signal
+    # gives the stack and the death, and the death says that the stack is complete.
+    faulthandler.register(STACK_SIGNAL, file=fd, all_threads=True, chain=True)
+
+
+def let_stack_go() -> None:
+    """Has the signal be an ordinary one again."""
+    faulthandler.unregister(STACK_SIGNAL)
+
+
 class ProcessState:
     """The state of a worker between two jobs, as it was before the first."""
 
@@ -89,16 +103,7 @@ class ProcessState:
         self._leaks_due = 0.0
         self._descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
         self._threads = threading.active_count()
-        self._register_stack()
-
-    def _register_stack(self) -> None:
-        # chain: after the dump the signal's default action ends the process, so that one signal
-        # gives the stack and the death, and the death says that the stack is complete.
-        faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=True, chain=True)
-
-    def let_go(self) -> None:
-        """In a fork of this process: the signal that ends a worker is an ordinary one there."""
-        faulthandler.unregister(STACK_SIGNAL)
+        end_with_stack(stack_fd)
 
     def move(self, nice: int, cpus: tuple[int, ...]) -> None:
         """Makes this process as nice as a job's queue says, and moves it to the queue's CPUs."""
@@ -164,8 +169,7 @@ class ProcessState:
             if _handler_of(number) != handler:
                 signal.signal(number, handler)
                 if number == STACK_SIGNAL:
-                    faulthandler.unregister(STACK_SIGNAL)
-                    self._register_stack()
+                    end_with_stack(self._stack_fd)
 
     def _restore_decimal(self) -> None:
         decimal = sys.modules.get("decimal")

@@ -109,6 +109,7 @@ class Supervisor:
             schema=getattr(storage, "schema", None),
         )
         self._engine.crew.warn = lambda text: facts.emit(telemetry.WorkersDoubted(text))
+        self._engine.crew.tell_unready = lambda text: facts.emit(telemetry.WorkerNotReady(text))
         self._claims = ClaimLoop(
             storage, self._engine, self._acks, owner, queues, registry.kinds, facts
         )
@@ -328,6 +329,7 @@ def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Reg
         wear=Wear(
             jobs_max=engine.max_jobs,
             rss_max=engine.max_worker_rss,
+            start_timeout_s=engine.start_timeout_s,
             cancel_grace_s=engine.cancel_grace_s,
         ),
         limited=registry.limited_kinds,

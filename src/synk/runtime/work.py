@@ -30,7 +30,7 @@ from synk.runtime.account import Meter
 from synk.runtime.forked import end_as_script
 from synk.runtime.letting_go import Leftovers
 from synk.runtime.noting import WatchedAttempt, give_back
-from synk.runtime.restore import DeadMansTimer, ProcessState
+from synk.runtime.restore import DeadMansTimer, ProcessState, let_stack_go
 
 if TYPE_CHECKING:
     import mmap
@@ -115,9 +115,9 @@ class WorkerLoop:
         """In a fork of this process, which is not the worker: leaves all of it to its parent."""
         if signal.getsignal(ASK_SIGNAL) == self._on_ask:
             signal.signal(ASK_SIGNAL, signal.SIG_DFL)
-        self._state.let_go()
+        let_stack_go()
         self._watched.let_go(self._stack_fd)
-        give_back(self._channel, self._permits, self._stack_fd, self._output)
+        give_back(self._channel, self._permits, self._stack_fd, self._output.fd)
         # Last: nobody writes to it any more.
         with contextlib.suppress(BufferError):
             self._page.release()

@@ -38,6 +38,7 @@ from synk.telemetry.supervisors import (
     SupervisorLost,
     SupervisorStarted,
     SupervisorStopped,
+    WorkerNotReady,
     WorkersDoubted,
 )
 from synk.telemetry.telling import Telemetry, log_to
@@ -70,6 +71,7 @@ __all__ = [
     "SupervisorStarted",
     "SupervisorStopped",
     "Telemetry",
+    "WorkerNotReady",
     "WorkersDoubted",
     "headline",
     "log_to",

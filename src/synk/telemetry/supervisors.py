@@ -72,6 +72,19 @@ class WorkersDoubted(Fact, level=logging.WARNING):
         return self.what
 
 
+class WorkerNotReady(Fact, level=logging.ERROR):
+    """A worker process ended, or was killed, before it was ready for jobs; another one is tried.
+
+    Attributes:
+        what: how it ended and where it was, as a sentence or two.
+    """
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
 class SupervisorDraining(Fact):
     """It was told to stop; running jobs have *seconds* left.
 
