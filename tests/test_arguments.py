@@ -307,6 +307,18 @@ def test_a_secret_that_becomes_asterisks_is_refused_and_not_told() -> None:
     assert "geheim" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [pydantic.SecretStr("geheim"), [pydantic.SecretStr("geheim")], iter(()), (n for n in (1, 2))],
+    ids=["secret", "secret inside", "iterator", "generator"],
+)
+def test_what_json_would_empty_is_refused_in_a_field_of_any_type(value: Any) -> None:
+    with pytest.raises(synk.InvalidJob, match=r"args\.anything") as caught:
+        encode_args(Aliased.model_validate({"Width": 1, "anything": value}))
+
+    assert "geheim" not in str(caught.value)
+
+
 def test_a_type_that_no_worker_could_read_is_refused_by_its_field() -> None:
     with pytest.raises(synk.InvalidJob, match=r"args\.path=.*Path"):
         encode_args(Located(Path("/a")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, TypeAlias, cast
 
@@ -148,6 +148,9 @@ def _is_equal(given: Any, back: Any) -> bool:
 def _is_plain_of(given: Any, back: Any) -> bool:
     """Whether *back* is what JSON makes of *given*, as in a model's field without a type."""
     if type(back) not in _PLAIN or type(given) in _PLAIN:
+        return False
+    if isinstance(given, Iterator) or hasattr(cast("Any", given), "get_secret_value"):
+        # What JSON makes of these is nothing that stands for them: what was left, and asterisks.
         return False
     from pydantic_core import to_jsonable_python  # noqa: PLC0415 - only where models are used
 
