@@ -13,6 +13,7 @@ from synk.errors import ConfigurationError, StorageUnavailable
 from synk.insert_wait import InsertWait
 from synk.insertion import check_id
 from synk.producing import check_given, check_no_wait, new_job, new_jobs
+from synk.stack_wait import StackWait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,6 +124,20 @@ class AsyncClient:
     async def get(self, job_id: int) -> JobRow | None:
         """See `Client.get`."""
         return next(iter(await self.storage.get([check_id("job_id", job_id)])), None)
+
+    async def stack(
+        self,
+        job_id: int,
+        timeout: dt.timedelta = dt.timedelta(seconds=15),  # noqa: ASYNC109 - as in `Client`
+    ) -> str | None:
+        """See `Client.stack`."""
+        waiting = StackWait(check_id("job_id", job_id), timeout)
+        question = await self.storage.ask_stack(job_id)
+        if question is None:
+            return None
+        while (answer := await self.storage.stack_answer(question)) is None:  # noqa: ASYNC110 - it comes from afar
+            await asyncio.sleep(waiting.pause_s())
+        return answer
 
     async def close(self) -> None:
         """Gives up the storage's connections."""

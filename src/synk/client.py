@@ -27,6 +27,7 @@ from synk.registry import Registry
 from synk.runtime import place
 from synk.runtime.service import Service
 from synk.runtime.supervisor import Supervisor
+from synk.stack_wait import StackWait
 from synk.telemetry import Telemetry, log_to
 
 if TYPE_CHECKING:
@@ -336,17 +337,12 @@ class Client:
             InvalidJob: *job_id* is no id.
             StorageUnavailable: no answer came in time: the supervisor may be gone.
         """
-        question = self.storage.ask_stack(check_id("job_id", job_id))
+        waiting = StackWait(check_id("job_id", job_id), timeout)
+        question = self.storage.ask_stack(job_id)
         if question is None:
             return None
-        deadline = time.monotonic() + seconds_of("timeout", timeout)
         while (answer := self.storage.stack_answer(question)) is None:
-            if time.monotonic() > deadline:
-                raise StorageUnavailable(
-                    f"the supervisor of job {job_id} did not answer within {timeout}; see "
-                    "whether it runs with `synk top`"
-                )
-            time.sleep(0.05)
+            time.sleep(waiting.pause_s())
         return answer
 
     # -- running ----------------------------------------------------------------------------------

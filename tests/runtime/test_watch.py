@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import synk
 from supervising import ended, is_running, supervised, wait_until
 from synk.runtime import sampling
 from synk.status import ClientRow
+from synk.testing import making
 
 AN_HOUR = timedelta(hours=1)
 
@@ -169,3 +173,60 @@ def test_a_job_that_does_not_run_has_no_stack(client: synk.Client) -> None:
     job_id = client.insert("x", handlers.Noop(), synk.InsertOptions(pending=True))
 
     assert client.stack(job_id) is None
+
+
+def test_asyncio_asks_where_a_job_is_and_goes_on_meanwhile(
+    client: synk.Client, dsn: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    job_id = started(client, handlers.Slow(str(gate)))
+    held = client.insert("x", handlers.Noop(), synk.InsertOptions(pending=True))
+
+    async def ask() -> list[str | None]:
+        async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as asking:
+            return await asyncio.gather(*map(asking.stack, (job_id, held, job_id)))
+
+    first, none, second = asyncio.run(ask())
+    gate.touch()
+    row = ended(client, job_id)
+
+    assert first
+    assert second
+    assert "in wait_for_the_gate" in first
+    assert "in wait_for_the_gate" in second
+    assert none is None
+    assert (row.state, row.attempt, row.errors) == (synk.JobState.COMPLETED, 1, [])
+
+
+def test_who_asks_where_a_job_is_hears_that_nobody_answers(storage: synk.PostgresStorage) -> None:
+    making.insert(storage)
+    (job,) = making.claim(storage)
+
+    async def ask(wait: timedelta) -> str | None:
+        async with synk.AsyncClient(storage=storage) as asking:
+            return await asking.stack(job.id, wait)
+
+    with synk.Client(storage=storage) as asking:
+        for call in (partial(asking.stack, job.id), lambda wait: asyncio.run(ask(wait))):
+            with pytest.raises(synk.ConfigurationError, match="timeout"):
+                call(timedelta(seconds=-1))
+            assert storage.stack_questions(making.OWNER) == []
+            with pytest.raises(synk.StorageUnavailable, match=f"job {job.id} did not answer"):
+                call(timedelta(0))
+            for question, _ in storage.stack_questions(making.OWNER):
+                storage.answer_stack(question, "too late")
+
+
+def test_asyncio_has_the_verbs_of_the_client() -> None:
+    runs = {"running", "shutdown", "start"}
+    verbs = {
+        name
+        for name in vars(synk.Client)
+        if name[0] != "_" and callable(getattr(synk.Client, name))
+    }
+
+    for name in verbs - runs:
+        of_client, of_asyncio = (
+            signature(getattr(kind, name)) for kind in (synk.Client, synk.AsyncClient)
+        )
+        assert str(of_client) == str(of_asyncio)

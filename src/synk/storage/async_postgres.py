@@ -134,6 +134,14 @@ class AsyncPostgresStorage:
         """See `Storage.get`."""
         return await self._run(self._statements.get(job_ids))
 
+    async def ask_stack(self, job_id: int) -> int | None:
+        """See `Storage.ask_stack`."""
+        return await self._run(self._statements.ask_stack(job_id))
+
+    async def stack_answer(self, question: int) -> str | None:
+        """See `Storage.stack_answer`."""
+        return await self._run(self._statements.stack_answer(question))
+
     async def close(self) -> None:
         """Gives up the connections. A pool that was passed in is left open."""
         pool, self._pool = self._pool, None
