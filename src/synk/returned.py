@@ -149,7 +149,7 @@ def _is_plain_of(given: Any, back: Any) -> bool:
     """Whether *back* is what JSON makes of *given*, as in a model's field without a type."""
     if type(back) not in _PLAIN or type(given) in _PLAIN:
         return False
-    if isinstance(given, Iterator) or hasattr(cast("Any", given), "get_secret_value"):
+    if hasattr(given, "get_secret_value") or isinstance(given, Iterator):
         # What JSON makes of these is nothing that stands for them: what was left, and asterisks.
         return False
     from pydantic_core import to_jsonable_python  # noqa: PLC0415 - only where models are used
