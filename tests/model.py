@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from synk.claim import AckAnswer, ClaimedJob, Fence
-from synk.errors import ConfigurationError, UnknownDependency
+from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
 from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
@@ -145,13 +145,25 @@ class ModelStorage:
         if connection is not None:
             raise ConfigurationError("connection", connection, "the model has no connections")
         with self._call():
-            keys = {entry.row.idempotency_key for entry in self._entries.values()}
-            for job in jobs:
-                key = job.options.idempotency_key
-                if key is None or key not in keys:
-                    self._check_dependencies(job)
-                keys.add(key)
+            _check_keys_of_one_insert(jobs)
+            new = [job for job in jobs if not self._has_key_of(job)]
+            for job in new:
+                self._check_dependencies(job)
             return [self._insert(job) for job in jobs]
+
+    def _has_key_of(self, job: NewJob) -> bool:
+        row = self._of_key(job.options.idempotency_key)
+        if row is None:
+            return False
+        if row.kind != job.kind:
+            raise KeyReused(row.idempotency_key or "", row.id, "which is of another kind")
+        if row.args != json.loads(job.args):
+            raise KeyReused(row.idempotency_key or "", row.id, "which has other arguments")
+        return True
+
+    def _of_key(self, key: str | None) -> JobRow | None:
+        rows = (entry.row for entry in self._entries.values())
+        return next((row for row in rows if key is not None and row.idempotency_key == key), None)
 
     def _check_dependencies(self, job: NewJob) -> None:
         for needed in job.options.depends_on:
@@ -159,10 +171,8 @@ class ModelStorage:
                 raise UnknownDependency("depends_on", needed, "there is no such job")
 
     def _insert(self, job: NewJob) -> int:
-        key = job.options.idempotency_key
-        for entry in self._entries.values():
-            if key is not None and entry.row.idempotency_key == key:
-                return entry.row.id
+        if (known := self._of_key(job.options.idempotency_key)) is not None:
+            return known.id
         self._last_id += 1
         options = job.options
         needed = [self._entries[id] for id in options.depends_on if id in self._entries]
@@ -787,3 +797,12 @@ def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
         peak_rss_bytes=max((r.peak_rss_bytes for r in rows if r.peak_rss_bytes), default=None),
         cpu_time=sum((row.cpu_time or dt.timedelta() for row in rows), dt.timedelta()),
     )
+
+
+def _check_keys_of_one_insert(jobs: Sequence[NewJob]) -> None:
+    first: dict[str | None, NewJob] = {}
+    for job in jobs:
+        key = job.options.idempotency_key
+        other = first.setdefault(key, job)
+        if key is not None and (other.kind, other.args) != (job.kind, job.args):
+            raise InvalidJob("idempotency_key", key, "is that of two different jobs of one insert")

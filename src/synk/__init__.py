@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synk.errors import InvalidJob as InvalidJob
     from synk.errors import InvalidValue as InvalidValue
     from synk.errors import JobCancelled as JobCancelled
+    from synk.errors import KeyReused as KeyReused
     from synk.errors import LeaseLost as LeaseLost
     from synk.errors import OutcomeUnknown as OutcomeUnknown
     from synk.errors import RemoteError as RemoteError
@@ -63,6 +64,7 @@ _HOME = {
     "JobCancelled": "errors",
     "JobRow": "row",
     "JobState": "row",
+    "KeyReused": "errors",
     "LeaseLost": "errors",
     "OutcomeUnknown": "errors",
     "PostgresStorage": "storage.postgres",

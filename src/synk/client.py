@@ -197,6 +197,7 @@ class Client:
             ConfigurationError: *wait* is no timedelta, or below zero.
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: `depends_on` names a job that does not exist; nothing was stored.
+            KeyReused: the `idempotency_key` is that of another job; nothing was stored.
             StorageUnavailable: the database could not be reached in that time.
             OutcomeUnknown: the answer was lost, and a repeat might store the job twice.
             StorageConflict: the server gave up on locks or time, also when it was tried again;
@@ -222,6 +223,7 @@ class Client:
             ConfigurationError: there is no connection, or none of psycopg's in it, or it is closed.
             InvalidJob: a value is wrong; the transaction is untouched.
             UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
+            KeyReused: the key is that of another job; the transaction is in that state too.
             StorageUnavailable: the connection is broken, and the transaction with it.
         """
         check_given(connection)
@@ -245,6 +247,7 @@ class Client:
             ConfigurationError: as in `insert` and `insert_tx`, or *wait* beside a *connection*.
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: there is no such job; nothing was stored.
+            KeyReused: a key is that of another job; nothing was stored.
             StorageUnavailable: as in `insert`.
             OutcomeUnknown: as in `insert`.
             StorageConflict: as in `insert`.

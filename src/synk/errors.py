@@ -4,7 +4,8 @@
     ├── InvalidValue (also a ValueError)      names the field and the value; nothing was stored
     │   ├── ConfigurationError                a client, queue, cleaner or storage set up wrongly
     │   ├── InvalidJob                        a job that cannot be inserted as given
-    │   │   └── UnknownDependency             ``depends_on`` names a job that never was
+    │   │   ├── UnknownDependency             ``depends_on`` names a job that never was
+    │   │   └── KeyReused                     the ``idempotency_key`` is that of another job
     ├── StorageError                          the database refused or could not be asked
     │   ├── StorageUnavailable                no connection: try again when it is back
     │   │   └── OutcomeUnknown                it went away after an insert was sent
@@ -26,6 +27,7 @@ __all__ = [
     "InvalidJob",
     "InvalidValue",
     "JobCancelled",
+    "KeyReused",
     "LeaseLost",
     "OutcomeUnknown",
     "RemoteError",
@@ -73,6 +75,21 @@ class InvalidJob(InvalidValue):
 
 class UnknownDependency(InvalidJob):
     """``depends_on`` names a job that does not exist, or the job itself."""
+
+
+class KeyReused(InvalidJob):
+    """The `idempotency_key` is that of another job: of another kind, or with other arguments.
+
+    A field that a new version of their type has added is a difference too. You do *not* get this
+    for the same job once more, whatever its name and its other options: then you get its id.
+
+    Attributes:
+        job_id: the job that has the key.
+    """
+
+    def __init__(self, key: str, job_id: int, problem: str) -> None:
+        self.job_id = job_id
+        super().__init__("idempotency_key", key, f"is that of job {job_id}, {problem}")
 
 
 class StorageError(SynkError):

@@ -98,9 +98,10 @@ class InsertOptions:
         max_retries: tries after the first, 0 to 1,000,000; 6 by default, so 7 attempts.
         depends_on: ids of jobs that must complete first; none by default. If one of them is
             cancelled or deleted, this job is cancelled.
-        idempotency_key: at most one job has it: inserting another one with the same key stores
-            nothing and gives the id of the first, for as long as that is kept. 1 to 255 characters;
-            None, the default: no key.
+        idempotency_key: at most one job has it: the same job, inserted again with the same key, is
+            not stored and gives the id of the first, for as long as that is kept. The same is what
+            has the same kind and arguments, whatever its name and its other options; another job
+            is refused with `KeyReused`. 1 to 255 characters; None, the default: no key.
 
     Raises:
         InvalidJob: on construction, naming the field and the value.

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from own_ends import completes_itself
+from synk.insertion import InsertOptions
 from synk.storage.postgres import PostgresStorage
 from synk.testing import StorageConformance
+from synk.testing.making import new_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,3 +41,10 @@ class TestPostgres15AndTheOldestSchema(StorageConformance):
         storage = PostgresStorage(server15_dsn)
         yield storage
         storage.close()
+
+    def test_a_key_of_another_job_is_refused_and_nothing_is_stored(self, storage: Storage) -> None:
+        """Not before the schema is upgraded: till then the job that has the key is the answer."""
+        once = InsertOptions(idempotency_key="once")
+        (first,) = storage.insert([new_job(options=once)])
+
+        assert storage.insert([new_job(kind="another", options=once)]) == [first]

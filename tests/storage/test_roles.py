@@ -60,6 +60,8 @@ def test_x5_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) ->
     with client_of(dsn) as client:
         first = client.insert("one", handlers.Noop(), keyed)
         assert client.insert("one", handlers.Noop(), keyed) == first
+        with pytest.raises(synk.KeyReused, match=f"of job {first}, which is of another kind"):
+            client.insert("one", handlers.Typed(2), keyed)
         after = synk.InsertOptions(depends_on=(first,))
         assert len(client.insert_many([("a", handlers.Noop(), after)] * 3)) == 3
 

@@ -144,6 +144,7 @@ class Storage(Protocol):
 
         Raises:
             UnknownDependency: a job depends on one that does not exist.
+            KeyReused: a job has the key of another one, of another kind or with other arguments.
             InvalidJob: the storage refuses a value.
         """
         ...

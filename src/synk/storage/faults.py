@@ -15,6 +15,7 @@ another's raised it
 no state, when sent     a value that psycopg cannot send           InvalidJob
 3F000, 42P01, 42703     the schema is not there                    SchemaMismatch
 SY001                   a dependency does not exist                UnknownDependency
+SY004                   the key is that of another job             KeyReused
 no state, when read     an answer that nobody can read             StorageError
 anything else           the server refused                         StorageError
 
@@ -30,6 +31,7 @@ gets the error, but for an insert that may be repeated.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +41,7 @@ from psycopg import errors as _pg
 
 from synk.errors import (
     InvalidJob,
+    KeyReused,
     OutcomeUnknown,
     SchemaMismatch,
     StorageConflict,
@@ -115,6 +118,8 @@ def translate(error: Exception, database: str) -> SynkError:
     state = str(getattr(error, "sqlstate", None) or "")
     if state == "SY001":
         return _unknown_dependency(error)
+    if state == "SY004":
+        return _key_reused(error)
     if isinstance(error, Unreadable):
         return StorageError(f"cannot read what {database} answered: {text}")
     if _is_of_a_value(error, state):
@@ -189,6 +194,12 @@ def _unknown_dependency(error: Exception) -> UnknownDependency:
     detail = getattr(getattr(error, "diag", None), "message_detail", None)
     unknown = int(detail) if detail and detail.lstrip("-").isdigit() else detail
     return UnknownDependency("depends_on", unknown, "there is no such job")
+
+
+def _key_reused(error: Exception) -> KeyReused:
+    found = json.loads(getattr(getattr(error, "diag", None), "message_detail", None) or "{}")
+    problem = "which is of another kind" if found["is_kind"] else "which has other arguments"
+    return KeyReused(found["key"], found["job_id"], problem)
 
 
 def is_of_no_use(error: BaseException | None) -> bool:

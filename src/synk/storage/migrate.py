@@ -31,7 +31,7 @@ from synk.storage.patience import PATIENCE_S, Patient
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-LATEST: Final = 15
+LATEST: Final = 16
 """The schema version that this code works with."""
 
 OLDEST: Final = 13

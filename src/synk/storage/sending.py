@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synk.errors import InvalidJob
 from synk.row import JobState
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
     """Returns the first job of each key and all without one, and the place of each job among them.
 
     One statement cannot insert a row and find it taken.
+
+    Raises:
+        InvalidJob: two of one key are different jobs.
     """
     sent: list[NewJob] = []
     place_of: dict[str, int] = {}
@@ -72,6 +76,8 @@ def once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
         place = len(sent) if key is None else place_of.setdefault(key, len(sent))
         if place == len(sent):
             sent.append(job)
+        elif (job.kind, job.args) != (sent[place].kind, sent[place].args):
+            raise InvalidJob("idempotency_key", key, "is that of two different jobs of one insert")
         places.append(place)
     return sent, places
 

@@ -8,7 +8,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING
 
-from synk.errors import UnknownDependency
+from synk.errors import InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError
 from synk.insertion import InsertOptions
 from synk.row import CancelReason, JobState, Priority
@@ -104,6 +104,29 @@ class ClaimingConformance:
         assert ids[0] == ids[2] == ids[4]
         assert len(set(ids)) == 3
         assert sorted(listed(storage)) == sorted(set(ids))
+
+    def test_a_key_of_another_job_is_refused_and_nothing_is_stored(self, storage: Storage) -> None:
+        once = InsertOptions(idempotency_key="once")
+        (first,) = storage.insert([new_job(args='{"a": 1, "b": 2}', options=once)])
+        others = [
+            new_job(args='{"a": 1, "b": 3}', options=once),
+            new_job(kind="another", args='{"a": 1, "b": 2}', options=once),
+        ]
+
+        for other in others:
+            for jobs in ([other], [new_job(), other]):
+                error = raised(lambda jobs=jobs: storage.insert(jobs))
+                assert isinstance(error, KeyReused)
+                assert (error.value, error.job_id) == ("once", first)
+        assert storage.insert([new_job(args='{"b": 2, "a": 1}', options=once)]) == [first]
+        assert listed(storage) == [first]
+
+    def test_two_jobs_of_one_key_at_one_time_must_be_the_same(self, storage: Storage) -> None:
+        once = InsertOptions(idempotency_key="once")
+        jobs = [new_job(args=f'{{"a": {number}}}', options=once) for number in range(2)]
+
+        assert isinstance(raised(lambda: storage.insert(jobs)), InvalidJob)
+        assert listed(storage) == []
 
     # -- claiming ---------------------------------------------------------------------------------
 
