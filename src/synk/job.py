@@ -32,6 +32,7 @@ from synk.row import JobState, Priority
 
 if TYPE_CHECKING:
     from synk.row import Json
+    from synk.storage.completing import Completion
 
 T = TypeVar("T")
 
@@ -234,31 +235,49 @@ class Job(Generic[T]):
         commit; what the attempt took, and the end of its output, are added when it is over.
 
         Args:
-            connection: a psycopg connection or cursor, or anything else whose ``execute(sql,
+            connection: a psycopg connection or cursor, a ``Session`` or ``Connection`` of
+                SQLAlchemy, Django's ``connection``, or anything else whose ``execute(sql,
                 parameters)`` takes ``%s``; its role needs the rights of a supervisor.
             result: what JSON can hold, kept as the job's result.
 
         Raises:
             LeaseLost: the job is not this attempt's any more: roll back, somebody else does it.
             InvalidValue: the result is not JSON, or too large.
+            ConfigurationError: there is no such connection, or its transaction has failed before.
         """
+        completion = self._completion(result)
+        if completion is not None and not completion.run(connection):
+            raise self._lost()
+
+    async def complete_tx_async(self, connection: Any, result: object = None) -> None:
+        """See `complete_tx`; for a handler that runs an event loop of its own.
+
+        Args:
+            connection: a `psycopg.AsyncConnection` or its cursor, or an ``AsyncSession`` or
+                ``AsyncConnection`` of SQLAlchemy.
+            result: see `complete_tx`.
+        """
+        completion = self._completion(result)
+        if completion is not None and not await completion.run_awaited(connection):
+            raise self._lost()
+
+    def _completion(self, result: object) -> Completion | None:
+        """Returns what completes this job; None if it has no row, as in a test of its handler."""
         text = None if result is None else checkpoint_text(result, "result").decode()
         schema = self._attempt.schema
         if schema is None:
-            # Made by hand, in a test of the handler: there is no row.
-            return
-        from ulid import ULID  # noqa: PLC0415 - most workers have no use for it
+            return None
+        # Most workers have no use for them, and a handler with a connection has loaded the driver.
+        from ulid import ULID  # noqa: PLC0415
 
-        owner = ULID.from_str(self._client_id).to_uuid()
-        done = connection.execute(
-            f'SELECT "{schema}".complete(%s, %s, %s::uuid, %s, %s::jsonb)',
-            (self.id, self.attempt, str(owner), self.fence.claim_seq, text),
+        from synk.storage.completing import Completion  # noqa: PLC0415
+
+        return Completion(schema, self.fence, ULID.from_str(self._client_id).to_uuid(), text)
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(
+            f"job {self.id} attempt {self.attempt} is not this worker's any more: roll back"
         )
-        row = (connection if done is None else done).fetchone()
-        if not row or not row[0]:
-            raise LeaseLost(
-                f"job {self.id} attempt {self.attempt} is not this worker's any more: roll back"
-            )
 
     def _past(self) -> dict[str, Any]:
         if self._history is None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import psycopg_pool
-from psycopg.rows import tuple_row
 
 from synk.errors import OutcomeUnknown, StorageConflict
 from synk.storage import pool_log
+from synk.storage.borrowing import UTF8, encoding_of, in_utf8_awaited, lent_awaited
 from synk.storage.bounds import is_alive
 from synk.storage.connecting import POOL_CONNECTIONS_MAX
+from synk.storage.cursors import PlainAsyncCursor, answer_awaited, run_awaited
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
 from synk.storage.inserting import (
     chunks_of,
@@ -23,7 +24,6 @@ from synk.storage.inserting import (
     may_be_repeated,
     pauses_before_repeats,
 )
-from synk.storage.lending import async_connection_of
 from synk.storage.sessions import CONNECT_S
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class AsyncPostgresStorage:
     ) -> list[int]:
         """See `Storage.insert`; *connection* is a `psycopg.AsyncConnection` of the caller's."""
         if connection is not None:
-            own = await async_connection_of(connection)
-            with translated(self._storage.describe):
-                return await self._insert_on(own, chunks_of(jobs))
+            chunks = chunks_of(jobs)
+            async with lent_awaited(connection, as_one=len(chunks) > 1) as own:
+                return await self._insert_on(own, chunks)
         for pause_s in pauses_before_repeats():
             try:
                 return await self._insert_once(jobs)
@@ -92,7 +92,7 @@ class AsyncPostgresStorage:
     ) -> list[int]:
         ids: list[int] = []
         for chunk in chunks:
-            ids += await _execute(connection, insert_statement(self._statements, chunk))
+            ids += await run_awaited(connection, insert_statement(self._statements, chunk))
         return ids
 
     async def _insert_pipelined(
@@ -101,17 +101,16 @@ class AsyncPostgresStorage:
         """See `PostgresStorage`."""
         ids: list[int] = []
         async with connection.pipeline(), AsyncExitStack() as cursors:
-            sent: deque[tuple[Statement[list[int]], psycopg.AsyncCursor[tuple[Any, ...]]]] = deque()
+            sent: deque[tuple[PlainAsyncCursor, Statement[list[int]]]] = deque()
             for chunk in chunks:
                 statement = insert_statement(self._statements, chunk)
-                cursor = connection.cursor(binary=statement.binary, row_factory=tuple_row)
-                await cursors.enter_async_context(cursor)
-                await cursor.execute(statement.text, statement.parameters)
-                sent.append((statement, cursor))
+                cursor = await cursors.enter_async_context(PlainAsyncCursor(connection))
+                await cursor.execute(statement.text, statement.parameters, binary=statement.binary)
+                sent.append((cursor, statement))
                 if len(sent) > 1:
-                    ids += await _answer(*sent.popleft())
+                    ids += await answer_awaited(*sent.popleft())
             for each in sent:
-                ids += await _answer(*each)
+                ids += await answer_awaited(*each)
         return ids
 
     async def cancel(self, job_id: int) -> Change:
@@ -149,7 +148,7 @@ class AsyncPostgresStorage:
             await pool.close()
 
     async def _run(self, statement: Statement[T]) -> T:
-        return await self._lent(lambda connection: _execute(connection, statement))
+        return await self._lent(lambda connection: run_awaited(connection, statement))
 
     async def _lent(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Does *work* on a connection of the pool; translates errors, and drops the pool as needed.
@@ -161,10 +160,10 @@ class AsyncPostgresStorage:
             try:
                 pool, connection = await self._lend()
                 try:
-                    if connection.autocommit:
-                        return await work(connection)
-                    async with connection.transaction():
-                        return await work(connection)
+                    if pool is self._given and encoding_of(connection) != UTF8:
+                        async with in_utf8_awaited(connection, of_pool=True):
+                            return await _done(work, connection)
+                    return await _done(work, connection)
                 finally:
                     await pool.putconn(connection)
             except (psycopg.Error, OutcomeUnknown) as error:
@@ -229,13 +228,12 @@ class AsyncPostgresStorage:
         return pool
 
 
-async def _execute(connection: psycopg.AsyncConnection[Any], statement: Statement[T]) -> T:
-    async with connection.cursor(binary=statement.binary, row_factory=tuple_row) as cursor:
-        await cursor.execute(statement.text, statement.parameters)
-        rows = await cursor.fetchall() if cursor.description is not None else []
-        return statement.read(rows, cursor.rowcount)
-
-
-async def _answer(statement: Statement[T], cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> T:
-    """Waits for the rows of a statement that was sent."""
-    return statement.read(await cursor.fetchall(), cursor.rowcount)
+async def _done(
+    work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]],
+    connection: psycopg.AsyncConnection[Any],
+) -> T:
+    """Does *work* in a transaction: that of each statement, or one around them."""
+    if connection.autocommit:
+        return await work(connection)
+    async with connection.transaction():
+        return await work(connection)

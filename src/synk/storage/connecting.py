@@ -17,7 +17,9 @@ import psycopg_pool
 
 from synk.errors import ConfigurationError
 from synk.storage import embedded, pool_log, project, recipes
+from synk.storage.borrowing import in_utf8
 from synk.storage.bounds import ANSWER_S, BoundedAsyncConnection, BoundedConnection, is_alive
+from synk.storage.cursors import PlainCursor
 from synk.storage.sessions import (
     CONNECT_S,
     check_dsn,
@@ -186,6 +188,7 @@ class Connector:
         connection = lent.enter_context(pool.connection(timeout=CONNECT_S))
         if pool is self._given:
             self.note(connection)
+            lent.enter_context(in_utf8(connection, of_pool=True))
         return connection
 
     @contextmanager
@@ -213,6 +216,8 @@ class Connector:
         options = connect_options(conninfo, pooler=self.pooler, bounded=bounded)
         connection = BoundedConnection.connect(conninfo, autocommit=True, **options)
         connection.answer_s = answer_s
+        # What it is told by its own execute() goes by psycopg's adapters for all connections.
+        connection.cursor_factory = PlainCursor
         return connection
 
     def for_asyncio(self) -> AsyncRecipe:

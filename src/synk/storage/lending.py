@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from synk.errors import ConfigurationError
 
-_SYNC = "must be a psycopg.Connection, or a session or connection of SQLAlchemy or Django on one"
-_ASYNC = "must be a psycopg.AsyncConnection, or an AsyncSession or AsyncConnection of SQLAlchemy"
+_SYNC: Final = (
+    "must be a psycopg.Connection, or a session or connection of SQLAlchemy or Django on one"
+)
+_ASYNC: Final = (
+    "must be a psycopg.AsyncConnection, or an AsyncSession or AsyncConnection of SQLAlchemy"
+)
+
+_OTHER_DRIVERS: Final = ("psycopg2", "asyncpg", "pg8000", "aiopg")
 
 
 def connection_of(given: Any) -> psycopg.Connection[Any]:
@@ -19,13 +26,12 @@ def connection_of(given: Any) -> psycopg.Connection[Any]:
         ConfigurationError: there is none, or it is closed.
     """
     found = given
-    awaited = hasattr(given, "sync_session") or hasattr(given, "sync_connection")
-    if not awaited and _is_of("sqlalchemy", given) and hasattr(given, "connection"):
-        # Of a session it is a method.
-        found = _of_sqlalchemy(given.connection() if callable(given.connection) else given)
-    elif hasattr(given, "ensure_connection"):
-        given.ensure_connection()
-        found = given.connection
+    if is_awaited(given):
+        pass
+    elif is_sqlalchemys(given):
+        found = _of_sqlalchemy(given)
+    elif is_djangos(given):
+        found = _of_django(given)
     return _checked(given, found, psycopg.Connection, _SYNC)
 
 
@@ -36,8 +42,11 @@ async def async_connection_of(given: Any) -> psycopg.AsyncConnection[Any]:
         ConfigurationError: there is none, or it is closed.
     """
     found = given
-    if _is_of("sqlalchemy", given):
-        if hasattr(given, "sync_session"):
+    if is_sqlalchemys(given) and is_awaited(given):
+        if hasattr(given, "get_raw_connection"):
+            found = given
+        elif hasattr(given, "connection"):
+            # Of a session.
             found = await given.connection()
         if hasattr(found, "get_raw_connection"):
             if not found.in_transaction():
@@ -46,38 +55,91 @@ async def async_connection_of(given: Any) -> psycopg.AsyncConnection[Any]:
     return _checked(given, found, psycopg.AsyncConnection, _ASYNC)
 
 
+def is_sqlalchemys(given: object) -> bool:
+    """Whether it is of SQLAlchemy, or of a class that was made of one of its own."""
+    return _is_of("sqlalchemy", given)
+
+
+def is_djangos(given: object) -> bool:
+    """Whether it is what Django calls a connection."""
+    return hasattr(given, "ensure_connection")
+
+
+def is_awaited(given: object) -> bool:
+    """Whether it is one for asyncio."""
+    return isinstance(given, (psycopg.AsyncConnection, psycopg.AsyncCursor)) or _is_of(
+        "sqlalchemy.ext.asyncio", given
+    )
+
+
 def _is_of(package: str, given: object) -> bool:
-    return any(base.__module__.split(".")[0] == package for base in type(given).__mro__)
+    return any(
+        f"{base.__module__}.".startswith(f"{package}.")
+        for base in cast("type[Any]", type(given)).__mro__
+    )
 
 
-def _of_sqlalchemy(connection: Any) -> object:
+def _of_sqlalchemy(given: Any) -> object:
+    if hasattr(given, "driver_connection"):
+        # What engine.raw_connection() gives.
+        return given.driver_connection
+    if not hasattr(given, "connection"):
+        return given
+    # Of a session it is a method.
+    connection: Any = given.connection() if callable(given.connection) else given
     if not connection.in_transaction():
         # As its own execute() does: else its commit would be none.
         connection.begin()
     return connection.connection.driver_connection
 
 
+def _of_django(given: Any) -> object:
+    given.ensure_connection()
+    # As its own cursors do: what is done in a block that failed is undone, whatever comes after.
+    given.validate_no_broken_transaction()
+    return given.connection
+
+
 def _checked(given: Any, found: Any, kind: Any, problem: str) -> Any:
-    if isinstance(found, kind):
-        if found.closed:
-            raise ConfigurationError("connection", given, "is closed")
-        return found
-    hint = (
-        ""
-        if found is given
-        else f"; its driver is {cast('Any', type(found)).__module__.split('.')[0]}"
-    )
-    if (
-        isinstance(found, (psycopg.Connection, psycopg.AsyncConnection))
-        or hasattr(given, "sync_session")
-        or hasattr(given, "sync_connection")
-    ):
-        other = "Client" if isinstance(found, psycopg.Connection) else "AsyncClient"
-        hint = f"; this one is for {other}"
+    if not isinstance(found, kind):
+        raise ConfigurationError("connection", given, problem + _hint(given, found))
+    if found.closed:
+        raise ConfigurationError("connection", given, "is closed")
+    return found
+
+
+def check_usable(given: object, connection: psycopg.BaseConnection[Any]) -> None:
+    """Checks that something can be written through a connection.
+
+    Raises:
+        ConfigurationError: its transaction has failed, or may only read.
+    """
+    if connection.pgconn.transaction_status == TransactionStatus.INERROR:
+        raise ConfigurationError(
+            "connection", given, "its transaction has failed before: roll it back first"
+        )
+    if connection.read_only:
+        raise ConfigurationError("connection", given, "its transactions are read-only")
+
+
+def _hint(given: Any, found: Any) -> str:
+    driver = next((name for name in _OTHER_DRIVERS if _is_of(name, found)), None)
+    if driver is not None:
+        hint = (
+            f"; its driver is {driver}, with which a statement "  # noqa: S608 - words for people
+            "of yours stores a job: "
+            "INSERT INTO synk.job (name, kind, args) VALUES (...)"
+        )
     elif isinstance(given, (psycopg.Cursor, psycopg.AsyncCursor)):
         hint = "; give cursor.connection"
     elif hasattr(given, "getconn"):
         hint = "; write `with pool.connection() as connection:` and give that"
     elif hasattr(given, "begin") and hasattr(given, "dispose"):
         hint = "; write `with engine.begin() as connection:` and give that"
-    raise ConfigurationError("connection", cast("object", given), problem + hint)
+    elif is_awaited(given):
+        hint = "; this one is for AsyncClient"
+    elif isinstance(found, psycopg.Connection) or hasattr(given, "connection"):
+        hint = "; this one is for Client"
+    else:
+        hint = ""
+    return hint

@@ -16,23 +16,23 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from synk.errors import OutcomeUnknown, SchemaMismatch, StorageConflict
 from synk.storage import migrate, sql
 from synk.storage.acknowledging import Acknowledging
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
+from synk.storage.borrowing import lent
 from synk.storage.connecting import Connector
-from synk.storage.executing import PostgresHeart, answer, execute
+from synk.storage.cursors import PlainCursor, answer, run
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
+from synk.storage.heart import PostgresHeart
 from synk.storage.inserting import (
     chunks_of,
     insert_statement,
     may_be_repeated,
     pauses_before_repeats,
 )
-from synk.storage.lending import connection_of
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ class PostgresStorage:
             ConfigurationError: *connection* is none, or closed.
         """
         if connection is not None:
-            own = connection_of(connection)
-            with translated(self.describe):
-                return self._insert_on(own, chunks_of(jobs))
+            chunks = chunks_of(jobs)
+            with lent(connection, as_one=len(chunks) > 1) as own:
+                return self._insert_on(own, chunks)
         return self._insert_alone(jobs)
 
     def _insert_alone(self, jobs: Sequence[NewJob]) -> list[int]:
@@ -193,7 +193,7 @@ class PostgresStorage:
     ) -> list[int]:
         ids: list[int] = []
         for chunk in chunks:
-            ids += execute(connection, insert_statement(self.statements, chunk))
+            ids += run(connection, insert_statement(self.statements, chunk))
         return ids
 
     @property
@@ -207,13 +207,12 @@ class PostgresStorage:
         """While the server works on one statement, the next one is made and sent."""
         ids: list[int] = []
         with connection.pipeline(), ExitStack() as cursors:
-            sent: deque[tuple[Statement[list[int]], psycopg.Cursor[tuple[Any, ...]]]] = deque()
+            sent: deque[tuple[PlainCursor, Statement[list[int]]]] = deque()
             for chunk in chunks:
                 statement = insert_statement(self.statements, chunk)
-                cursor = connection.cursor(binary=statement.binary, row_factory=tuple_row)
-                cursors.enter_context(cursor)
-                cursor.execute(statement.text, statement.parameters)
-                sent.append((statement, cursor))
+                cursor = cursors.enter_context(PlainCursor(connection))
+                cursor.execute(statement.text, statement.parameters, binary=statement.binary)
+                sent.append((cursor, statement))
                 if len(sent) > 1:
                     ids += answer(*sent.popleft())
             for each in sent:
@@ -435,7 +434,7 @@ class PostgresStorage:
 
     def _run(self, statement: Statement[T]) -> T:
         with self._translated(), self._connector.connection() as connection:
-            return execute(connection, statement)
+            return run(connection, statement)
 
     @contextmanager
     def _translated(self) -> Generator[None]:

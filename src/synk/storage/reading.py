@@ -147,11 +147,11 @@ def client_row(row: tuple[Any, ...]) -> ClientRow:
     )
 
 
-def _records(value: object, kind: type[list[T]]) -> list[T]:
+def _records(text: str, kind: type[list[T]]) -> list[T]:
     """Returns what a supervisor said; nothing if that is of another form."""
     try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError):
         return []
 
 

@@ -17,7 +17,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import tuple_row
 
 from synk.errors import StorageUnavailable
+from synk.storage.borrowing import UTF8, encoding_of, speak
 from synk.storage.bounds import BoundedAsyncConnection, bound
+from synk.storage.cursors import PlainCursor
 from synk.storage.faults import one_line
 from synk.storage.sessions import described
 
@@ -31,7 +33,7 @@ Pool: TypeAlias = "psycopg_pool.ConnectionPool[Any]"
 def made_like(pool: Pool, *, answer_s: float) -> psycopg.Connection[Any]:
     """Returns a new connection, made as *pool* makes its own, in autocommit mode.
 
-    Its rows are tuples, and its cursors psycopg's, whatever the pool's are.
+    Its rows are tuples, its cursors plain and its text Unicode, whatever the pool's are.
 
     Raises:
         psycopg.Error: it cannot be made.
@@ -46,11 +48,13 @@ def made_like(pool: Pool, *, answer_s: float) -> psycopg.Connection[Any]:
     try:
         _configure(pool, connection)
         connection.autocommit = True
+        connection.row_factory = tuple_row
+        connection.cursor_factory = PlainCursor
+        if encoding_of(connection) != UTF8:
+            speak(connection, UTF8)
     except Exception:
         connection.close()
         raise
-    connection.row_factory = tuple_row
-    connection.cursor_factory = psycopg.Cursor
     bound(connection, answer_s)
     return connection
 

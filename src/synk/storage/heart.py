@@ -1,12 +1,11 @@
-"""One statement on one connection; and the connection that does nothing but renew a lease."""
+"""The connection that does nothing but renew a lease."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from psycopg.rows import tuple_row
+from typing import TYPE_CHECKING, Any
 
 from synk.storage import migrate
+from synk.storage.cursors import run
 from synk.storage.faults import translated
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from synk.status import Beat
     from synk.storage.statements import Statement
-
-T = TypeVar("T")
 
 
 class PostgresHeart:
@@ -44,17 +41,4 @@ class PostgresHeart:
     def beat(self) -> Beat | None:
         """See `Heart.beat`."""
         with translated(self._describe):
-            return execute(self._connection, self._renewal)
-
-
-def execute(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:
-    """Runs a statement; returns what its rows say."""
-    with connection.cursor(binary=statement.binary, row_factory=tuple_row) as cursor:
-        cursor.execute(statement.text, statement.parameters)
-        rows = cursor.fetchall() if cursor.description is not None else []
-        return statement.read(rows, cursor.rowcount)
-
-
-def answer(statement: Statement[T], cursor: psycopg.Cursor[tuple[Any, ...]]) -> T:
-    """Waits for the rows of a statement that was sent."""
-    return statement.read(cursor.fetchall(), cursor.rowcount)
+            return run(self._connection, self._renewal)
