@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -16,7 +17,15 @@ from synk.claim import AckAnswer, Outcome
 from synk.errors import StorageError, StorageUnavailable
 from synk.runtime import trouble as trouble_module
 from synk.runtime.acks import AckLoop
-from synk.runtime.trouble import PAUSE_MAX_S, PAUSE_S, REDUCED_S, BatchLimit, Line, Trouble
+from synk.runtime.trouble import (
+    PAUSE_MAX_S,
+    PAUSE_S,
+    REDUCED_S,
+    SCOUT_PAUSE_S,
+    BatchLimit,
+    Line,
+    Trouble,
+)
 from synk.telemetry import Fact, Telemetry
 
 OWNER = uuid.UUID(int=1)
@@ -125,6 +134,61 @@ def test_d16_a_loop_whose_own_statement_was_refused_wakes_nobody_when_that_is_ov
     refused.ended()
 
     assert woken == []
+
+
+class Loop:
+    """Tries at once, and again after each pause, until it gets through."""
+
+    def __init__(self, trouble: Trouble, line: Line, clock: Clock) -> None:
+        self.trouble = trouble
+        self.tries: list[float] = []
+        self.through_at: float | None = None
+        self.due = clock.now
+        line.join(trouble, lambda: setattr(self, "due", clock.now))
+
+    def attempt(self, now: float, *, is_down: bool) -> None:
+        self.tries.append(now)
+        if is_down:
+            self.due = now + self.trouble.began(StorageUnavailable("connection refused"))
+            return
+        self.due, self.through_at = math.inf, now
+        self.trouble.ended()
+
+
+def lived_through(down_s: float) -> list[Loop]:
+    """Those of a supervisor after a time without a server, each in trouble of its own."""
+    clock, line, told = Clock(), Line(), Telemetry()
+    loops = [
+        Loop(Trouble(str(number), told, is_scout=number < 2), line, clock) for number in range(6)
+    ]
+    back_at = clock.now + down_s
+    while any(loop.through_at is None for loop in loops):
+        soonest = min(loops, key=lambda loop: loop.due)
+        clock.now = max(clock.now, soonest.due)
+        soonest.attempt(clock.now, is_down=clock.now < back_at)
+    return loops
+
+
+@pytest.mark.parametrize("down_s", [0.5, 3.0, 30.0, 33.3, 300.0])
+def test_d16_all_loops_are_back_within_a_second_however_long_a_server_was_down(
+    down_s: float,
+) -> None:
+    back_at = Clock().now + down_s
+
+    late = [
+        (loop.through_at or math.inf) - back_at for _ in range(20) for loop in lived_through(down_s)
+    ]
+
+    assert max(late) <= SCOUT_PAUSE_S
+
+
+def test_d16_a_supervisor_whose_server_is_down_asks_for_it_four_times_a_second() -> None:
+    """A fleet of a hundred must not storm a server that is starting."""
+    for _ in range(20):
+        tries = sorted(at for loop in lived_through(60.0) for at in loop.tries)
+        began = tries[0] + 10
+        late = [at for at in tries if began <= at < began + 40]
+        assert len(late) <= 4 * 40
 
 
 class Down(ModelStorage):

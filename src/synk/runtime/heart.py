@@ -69,7 +69,7 @@ class HeartLoop:
         self._on_return = on_return
         self._on_newer_schema: Callable[[int], None] | None = on_newer_schema
         self._on_lost = on_lost
-        self._trouble = Trouble("renewing the lease", facts)
+        self._trouble = Trouble("renewing the lease", facts, is_scout=True)
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._clock: tuple[float, float] | None = None

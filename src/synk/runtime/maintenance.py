@@ -63,7 +63,7 @@ class MaintenanceLoop:
         self._cleaner = cleaner
         self._on_staged = on_staged
         self._clock = clock
-        self._trouble = Trouble("maintenance", facts)
+        self._trouble = Trouble("maintenance", facts, is_scout=True)
         self._wake = threading.Event()
         self._stopping = False
         self._staging = Pace(STAGE_JOBS)

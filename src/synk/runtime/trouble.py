@@ -1,6 +1,9 @@
 """Trouble with the storage: told once when it begins and once when it ends, not once a try.
 
-What was wrong with the connection is over for all loops when it is over for one (`Line`).
+What was wrong with the connection is over for all loops when it is over for one (`Line`). Two of
+them try about once a second for the others, the heart on a connection of its own and maintenance on
+one of the pool; the others can therefore wait longer, so that a fleet does not storm a server that
+starts.
 
 And what is asked of it meanwhile: a statement that took too long is repeated with fewer jobs.
 """
@@ -23,6 +26,9 @@ PAUSE_S: Final = 0.2
 """The pause after the first failure, at the most; each later one is twice as long."""
 
 PAUSE_MAX_S: Final = 5.0
+
+SCOUT_PAUSE_S: Final = 1.0
+"""The longest pause of a loop that tries for the others too."""
 
 REDUCED_S: Final = 30.0
 """How long a batch stays small after one that was too large; then it may be twice as large."""
@@ -51,10 +57,17 @@ class Line:
 
 
 class Trouble:
-    """One loop's trouble with the storage: told when it begins and ends, with a back-off."""
+    """One loop's trouble with the storage: told when it begins and ends, with a back-off.
 
-    def __init__(self, loop: str, facts: Telemetry) -> None:
+    Args:
+        loop: whose it is.
+        facts: told of it.
+        is_scout: whether that loop never stops trying, and does so for the others too.
+    """
+
+    def __init__(self, loop: str, facts: Telemetry, *, is_scout: bool = False) -> None:
         self._loop = loop
+        self._is_scout = is_scout
         self._facts = facts
         self._since: float | None = None
         self._failures = 0
@@ -73,7 +86,8 @@ class Trouble:
             self._since = time.monotonic()
             self._facts.emit(telemetry.StorageTrouble(self._loop, str(error)))
         self.is_of_the_line = isinstance(error, StorageUnavailable)
-        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** min(self._failures, 10))
+        longest_s = SCOUT_PAUSE_S if self._is_scout else PAUSE_MAX_S
+        pause_s = min(longest_s, PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
         return spread(pause_s, 0.5)
 

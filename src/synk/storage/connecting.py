@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -17,9 +16,9 @@ import psycopg_pool
 
 from synk.errors import ConfigurationError
 from synk.storage import embedded, pool_log, project, recipes
-from synk.storage.borrowing import in_utf8
 from synk.storage.bounds import ANSWER_S, BoundedAsyncConnection, BoundedConnection, is_alive
 from synk.storage.cursors import PlainCursor
+from synk.storage.given import GivenPool
 from synk.storage.sessions import (
     CONNECT_S,
     check_dsn,
@@ -75,6 +74,7 @@ class Connector:
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._pool_pid = 0
+        self._lender: GivenPool | None = None
         self._seen: str | None = None
         """Where a connection of the given pool led to."""
 
@@ -156,40 +156,32 @@ class Connector:
     @contextmanager
     def connection(self) -> Generator[psycopg.Connection[Any]]:
         """Lends a connection of the pool."""
+        target = self._target
         with ExitStack() as lent:
-            yield self._lend_alive(lent)
+            if isinstance(target, str):
+                yield self._lend_alive(lent)
+            else:
+                yield lent.enter_context(self._given_pool(target).connection())
+
+    def _given_pool(self, pool: Pool) -> GivenPool:
+        if self._lender is None:
+            self._lender = GivenPool(pool, self._make, self.note)
+        return self._lender
 
     def _lend_alive(self, lent: ExitStack) -> psycopg.Connection[Any]:
-        deadline = time.monotonic() + CONNECT_S
-        pool, connection = self._lend(lent)
-        while not is_alive(connection):
+        connection = self._lend(lent)
+        if not is_alive(connection):
             lent.close()
-            if pool is not self._given:
-                self.drop_pool()
-                return self._lend(lent)[1]
-            if time.monotonic() > deadline:
-                raise psycopg_pool.PoolTimeout(f"{pool.name!r} has only dead connections")
-            # Given back, it is one less of those that died together.
-            pool, connection = self._lend(lent)
+            self._drop()
+            connection = self._lend(lent)
         return connection
 
-    def _lend(self, lent: ExitStack) -> tuple[Pool, psycopg.Connection[Any]]:
-        pool = self._opened_pool()
+    def _lend(self, lent: ExitStack) -> psycopg.Connection[Any]:
         try:
-            return pool, self._lent_by(pool, lent)
+            return lent.enter_context(self._opened_pool().connection(timeout=CONNECT_S))
         except psycopg_pool.PoolClosed:
-            if pool is self._given:
-                raise
             # Another thread has given it up since; that is no trouble of this one.
-            pool = self._opened_pool()
-            return pool, self._lent_by(pool, lent)
-
-    def _lent_by(self, pool: Pool, lent: ExitStack) -> psycopg.Connection[Any]:
-        connection = lent.enter_context(pool.connection(timeout=CONNECT_S))
-        if pool is self._given:
-            self.note(connection)
-            lent.enter_context(in_utf8(connection, of_pool=True))
-        return connection
+            return lent.enter_context(self._opened_pool().connection(timeout=CONNECT_S))
 
     @contextmanager
     def single(
@@ -228,8 +220,13 @@ class Connector:
         options = connect_options(conninfo, pooler=self.pooler)
         return BoundedAsyncConnection, conninfo, {"autocommit": True, **options}
 
-    def drop_pool(self) -> None:
-        """Gives up all connections of the pool: they lead to a server that is of no use."""
+    def drop_pool(self, error: BaseException) -> None:
+        """Gives up all connections of the pool: by *error* their server is of no use."""
+        if self._lender is not None:
+            self._lender.is_of_no_use(error)
+        self._drop()
+
+    def _drop(self) -> None:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._pool_pid == os.getpid():
@@ -244,9 +241,6 @@ class Connector:
             pool.close()
 
     def _opened_pool(self) -> Pool:
-        target = self._target
-        if not isinstance(target, str):
-            return target
         pool = self._pool
         if pool is not None and self._pool_pid == os.getpid():
             return pool
@@ -271,7 +265,6 @@ class Connector:
             open=False,
             name=pool_log.POOL,
         )
-        pool_log.be_silent_about_own()
         pool_log.be_silent_about_own()
         pool.open()
         # A pool still open when the interpreter ends joins its threads too late: Python 3.13 hangs

@@ -444,5 +444,5 @@ class PostgresStorage:
                 yield
             except (psycopg.Error, OutcomeUnknown) as error:
                 if isinstance(error, OutcomeUnknown) or is_of_no_use(error):
-                    self._connector.drop_pool()
+                    self._connector.drop_pool(error)
                 raise
