@@ -7,7 +7,8 @@ A fleet is upgraded without a stop by new code first: it works on the schema of 
 it too, beside supervisors of that version. Once all run it, the schema follows; a supervisor of the
 old version that is left then drains and ends. A migration keeps nobody waiting: see
 `synk.storage.patience`. What it asks for, of a table that may be large, is therefore short: a
-constraint is added NOT VALID, and the rows that are there are looked at by a migration after it.
+constraint is added NOT VALID, and the rows that are there are looked at by a migration after it. No
+migration builds an index on such a table: that would keep writers out for as long as it takes.
 
 Whose the schema is does not matter: what is there already and is not synk's is left alone, and what
 may not be done is told with the SQL that does it.
