@@ -117,7 +117,7 @@ from synk.config import EngineConfig
 from synk.core.messages import Request
 from synk.runtime import linux
 from synk.runtime.nursery import Ended, Loaded, Nursery, Started, preparation
-from synk.runtime.output import Passer
+from synk.runtime.passing import Passer
 from synk.runtime.process import WorkerProcess
 from synk.runtime.setup import QueueSetup, Setup
 

@@ -22,7 +22,7 @@ from synk.config import EngineConfig
 from synk.core import wire
 from synk.runtime import linux, packets
 from synk.runtime.nursery import Ended, Loaded, Nursery, Started, preparation
-from synk.runtime.output import Passer
+from synk.runtime.passing import Passer
 from synk.runtime.process import WorkerProcess
 from synk.runtime.setup import QueueSetup, Setup
 

@@ -181,3 +181,8 @@ class Slot:
     def head_number(self) -> int:
         """The number of the first job in flight."""
         return self.done + 1
+
+    def job_of(self, number: int) -> ClaimedJob | None:
+        """Returns the job in flight with this number, if there is one."""
+        place = number - self.head_number
+        return self.in_flight[place] if 0 <= place < len(self.in_flight) else None

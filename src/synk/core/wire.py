@@ -55,6 +55,8 @@ OUTPUT_READ: Final = 9
 begins a new pipe."""
 STACK_WANTED: Final = 10
 """Word, written by the supervisor: the job whose place in the code somebody wants to see."""
+PIPES_LEFT: Final = 11
+"""Word: how many pipes the worker has left to jobs that are over, by packets of `OUTPUT`."""
 
 RING_JOBS: Final = 1024
 """Jobs whose measures the ring holds: twice the most that may be at a worker."""

@@ -142,7 +142,7 @@ def _work(seat: Seat, setup: Setup, loaded: Loaded, forks: Forks) -> int:
     )
     forks.let_go = loop.let_go
     # After all that the jobs' modules and `on_worker_start` may have configured.
-    job_log.install(setup.log_level, lambda: loop.job)
+    job_log.install(setup.log_level, lambda: loop.job, writing.is_led_to)
     channel.send(wire.READY)
     status = loop.run()
     if status == 0:

@@ -7,6 +7,7 @@ events for the pool.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from dataclasses import replace
@@ -34,12 +35,13 @@ from synk.runtime.nursery import (
     Warned,
     preparation,
 )
-from synk.runtime.output import Passer
+from synk.runtime.passing import Passer
 from synk.runtime.process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from synk.claim import ClaimedJob
     from synk.config import EngineConfig
     from synk.core.messages import Event, Kill
     from synk.runtime.lookout import Lookout
@@ -61,6 +63,7 @@ class Crew:
         lookout: hears of them.
         tell: takes what happens to them, at once or in its turn.
         is_draining: says whether no more of them are wanted.
+        job_of: says which job a slot's process was given by a number.
 
     Raises:
         ConfigurationError: handlers live in a program that has no file.
@@ -74,6 +77,7 @@ class Crew:
         *,
         tell: Callable[[Event], None],
         is_draining: Callable[[], bool],
+        job_of: Callable[[int, int], ClaimedJob | None],
     ) -> None:
         self._config = config
         self._setup = setup
@@ -82,6 +86,7 @@ class Crew:
         self._prepare = preparation(needs_main=b"__main__" in setup.payload)
         self._tell = tell
         self._is_draining = is_draining
+        self._job_of = job_of
         self.processes: dict[int, WorkerProcess] = {}
         """Those at work, or about to be, by slot."""
         self._successors: dict[int, WorkerProcess] = {}
@@ -171,7 +176,7 @@ class Crew:
     def _requested(self, slot: int) -> WorkerProcess:
         nursery = self._nursery
         assert nursery is not None  # noqa: S101 - for the type checker
-        process = WorkerProcess(self._setup, self._passer)
+        process = WorkerProcess(self._setup, self._passer, functools.partial(self._job_of, slot))
         try:
             nursery.request(slot, process.descriptors)
         except OSError:

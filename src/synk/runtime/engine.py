@@ -114,6 +114,7 @@ class Engine:
             self._lookout,
             tell=self._handle,
             is_draining=lambda: pool.draining,
+            job_of=lambda slot, number: pool.slots[slot].job_of(number),
         )
         self._processes = self.crew.processes
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -151,12 +151,19 @@ class OutputEnd:
         """Has descriptors 1 and 2 lead here again; returns why a fresh process is needed, if so."""
         if any(getattr(stream, "closed", False) for stream in (sys.stdout, sys.stderr)):
             return "a job has closed stdout or stderr"
-        if any(_identity(fd) != self._pipe for fd in (1, 2)):
+        if not all(map(self.is_led_to, (1, 2))):
             self._lead_here()
         return None
 
+    def is_led_to(self, fd: int) -> bool:
+        """Whether what is written to *fd* comes here."""
+        return _identity(fd) == self._pipe
+
     def begin_anew(self, words: memoryview, channel: socket.socket, number: int) -> None:
-        """Leaves the pipe to job *number*, and begins another one for the next."""
+        """Leaves the pipe to job *number*, and begins another one for the next.
+
+        Number 0 is what comes before the first job.
+        """
         if not self.was_used(words):
             return
         # Not at a low number: a job may have closed 1 or 2, which get their own meaning back here.
@@ -169,6 +176,8 @@ class OutputEnd:
             self._pipe = _identity(self.fd)
             self._lead_here()
             packets.send_with(channel, wire.OUTPUT + msgspec.msgpack.encode(number), [reading])
+            # After it: who sees this finds the packet in the channel.
+            words[wire.PIPES_LEFT] += 1
         finally:
             os.close(reading)
             os.close(writing)

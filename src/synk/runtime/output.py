@@ -3,7 +3,7 @@
 Each worker's descriptors 1 and 2 lead into one pipe. When a job that wrote something is over, its
 worker begins a new pipe and sends the reading end along: whatever is in the old one belongs to that
 job and to no other, whoever wrote it, Python, a C library or a subprocess. The supervisor keeps the
-end of it for the job's record, and passes all of it on to its own stderr.
+end of it for the job's record, and passes all of it on to its own stderr, as `passing` says.
 
 Neither side ever waits for the other: a worker whose pipe is full waits, which is its own affair,
 and what the supervisor's stderr does not take in time is dropped, and counted.
@@ -13,13 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import sys
-import threading
-from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from synk import failure
+from synk.core import wire
+from synk.runtime.job_log import MARK
+from synk.runtime.overwritten import shown, written_over
+from synk.runtime.passing import Label, Strand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synk.claim import ClaimedJob
+    from synk.runtime.passing import Passer
 
 TAIL_BYTES: Final = 16 * 1024
 """Kept of a job's output."""
@@ -30,13 +36,10 @@ PIPE_BYTES: Final = 256 * 1024
 READ_BYTES_MAX: Final = 512 * 1024
 """Read at one look at most: a flood must not hold up the loop."""
 
-PENDING_BYTES_MAX: Final = 1024 * 1024
-"""Output that waits for the supervisor's own stderr at most."""
+_OLD_PIPES_MAX: Final = 8
+"""Pipes of finished jobs that something still writes to, which a worker may have at a time."""
 
 _F_SETPIPE_SZ: Final = 1031
-
-_ERASURE: Final = re.compile(r"\x1b\[[012]?K")
-"""Asks a terminal to erase the rest of a line, or all of it."""
 
 
 def widen(fd: int) -> None:
@@ -50,9 +53,12 @@ def widen(fd: int) -> None:
 class Pipe:
     """The reading end of one job's, or one worker's, output; it keeps the last 16 KiB."""
 
-    def __init__(self, fd: int, passed_on: Passer) -> None:
+    def __init__(self, fd: int, passer: Passer) -> None:
         self.fd = fd
-        self._passed_on = passed_on
+        self._passer = passer
+        self._strand = Strand()
+        self._read: list[bytes] = []
+        """What is to be passed on."""
         self._tail = bytearray()
         self.is_at_end = False
         """Whether nobody can write to it any more."""
@@ -73,104 +79,131 @@ class Pipe:
                 self.is_at_end = True
                 return
             read += len(part)
-            self._passed_on.put(part)
+            self._read.append(part)
             self._tail += part
             if b"\r" in part:
-                self._tail = _written_over(self._tail)
+                self._tail = written_over(self._tail)
             del self._tail[:-TAIL_BYTES]
+
+    def pass_on(self, label: Label | None) -> None:
+        """Passes on what was read, with the label of the job that wrote it, if it is known."""
+        for part in self._read:
+            self._passer.put(self._strand, part, label)
+        self._read.clear()
+
+    def end_line(self) -> None:
+        """Passes on the line that was begun, too: whoever did is over."""
+        self._passer.put(self._strand, b"", None)
 
     def tail(self) -> str:
         """Returns the last 16 KiB, from a whole character on, as text that can be stored.
 
         Of lines that were written over, as progress bars do, it has what a terminal shows.
         """
-        text = bytes(self._tail)
+        text = bytes(self._tail).replace(MARK, b"")
         if b"\r" in text:
-            text = b"\n".join(map(_shown, text.split(b"\n")))
+            text = b"\n".join(map(shown, text.split(b"\n")))
         while text and text[0] & 0xC0 == 0x80:
             text = text[1:]
         return failure.clean_text(text.decode(errors="replace"), TAIL_BYTES)
 
     def close(self) -> None:
         """Gives back the descriptor."""
+        self.pass_on(None)
+        self.end_line()
         os.close(self.fd)
 
 
-def _written_over(tail: bytearray) -> bytearray:
-    """Returns the tail without what its lines have been written over with since.
+class Outputs:
+    """What one worker's jobs write: the pipe of the present one, and those of jobs that are over.
 
-    The last line goes on: what is written after its last carriage return stays apart, since the
-    next part may continue it, in the middle of a character even.
+    Args:
+        fd: the reading end of the first pipe.
+        page: the words that are shared with the worker.
+        passer: where all of it goes.
+        job_of: says which job has a number, of those that the worker has and that are not over.
     """
-    *lines, last = tail.split(b"\n")
-    before, returned, current = last.rpartition(b"\r")
-    kept = [*map(_shown, lines), _shown(before) + returned + current]
-    return bytearray(b"\n".join(kept))
 
+    def __init__(
+        self, fd: int, page: memoryview, passer: Passer, job_of: Callable[[int], ClaimedJob | None]
+    ) -> None:
+        self._page = page
+        self._passer = passer
+        self._job_of = job_of
+        self._present = Pipe(fd, passer)
+        self._left: list[tuple[Pipe, Label | None]] = []
+        """Of jobs that are over, to which something still writes."""
+        self._count = 0
+        """How many pipes the worker has left to jobs that are over, as far as we have heard."""
+        self._tails: dict[int, str] = {}
+        """Of jobs that are over, until their reply is read."""
+        self._label: Label | None = None
 
-def _shown(line: bytes | bytearray) -> bytes:
-    """Returns what a terminal shows of a line that carriage returns have begun anew."""
-    if b"\r" not in line:
-        return bytes(line)
-    shown = ""
-    for text in line.decode(errors="surrogateescape").split("\r"):
-        # What a shorter text leaves of the longer one before it stays, unless it is erased.
-        rest = "" if _ERASURE.search(text) else shown[len(text) :]
-        shown = _ERASURE.sub("", text) + rest
-    return shown.encode(errors="surrogateescape")
+    @property
+    def pipes(self) -> list[Pipe]:
+        """Those that may bring more."""
+        pipes = (self._present, *(pipe for pipe, _ in self._left))
+        return [pipe for pipe in pipes if not pipe.is_at_end]
 
+    def read(self) -> None:
+        """Reads what there is. It must have been announced to the worker by then."""
+        page = self._page
+        # Else it is a job's that is over: `leave_to` reads it, and knows whose it is.
+        if page[wire.PIPES_LEFT] == self._count:
+            page[wire.OUTPUT_READ] = 1
+            self._present.drain()
+            # In this order: whoever wrote what was read, and is over since, has left the pipe
+            # before the next job began.
+            number, done = page[wire.RUNNING], page[wire.DONE]
+            if page[wire.PIPES_LEFT] == self._count:
+                self._present.pass_on(self._label_of(number) if number > done else None)
+        for pipe, label in list(self._left):
+            pipe.drain()
+            pipe.pass_on(label)
+            if pipe.is_at_end:
+                self._left.remove((pipe, label))
+                pipe.close()
 
-class Passer:
-    """Writes to stderr in a thread of its own, so that nobody else waits for it."""
+    def leave_to(self, number: int, fd: int) -> None:
+        """The pipe belongs to job *number*, which is over; the next one is *fd*."""
+        old, label = self._present, self._label_of(number)
+        self._count += 1
+        old.drain()
+        self._present = Pipe(fd, self._passer)
+        # Read once more: only with no writer left it is at its end.
+        old.drain()
+        old.pass_on(label)
+        if old.is_at_end:
+            old.close()
+        else:
+            old.end_line()
+            self._left.append((old, label))
+            if len(self._left) > _OLD_PIPES_MAX:
+                self._left.pop(0)[0].close()
+        if number:
+            self._tails[number] = old.tail()
 
-    def __init__(self) -> None:
-        # Where it was closed from the start, descriptor 2 is some other file by now.
-        self._fd = 2 if sys.stderr else None
-        self._parts: deque[bytes] = deque()
-        self._pending = 0
-        self._dropped = 0
-        self._arrived = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._stopping = False
+    def _label_of(self, number: int) -> Label | None:
+        job = self._job_of(number)
+        if job is None:
+            return None
+        if self._label is None or self._label.job is not job:
+            self._label = Label(job)
+        return self._label
 
-    def put(self, part: bytes) -> None:
-        """Takes output; returns at once. What does not fit is dropped."""
-        if self._pending + len(part) > PENDING_BYTES_MAX:
-            self._dropped += len(part)
-            return
-        self._pending += len(part)
-        self._parts.append(part)
-        if self._thread is None:
-            # Most supervisors' jobs write nothing: no thread for them.
-            self._thread = threading.Thread(target=self._run, name="synk-output", daemon=True)
-            self._thread.start()
-        self._arrived.set()
+    def pop(self, number: int) -> str:
+        """Returns the last of what job *number* wrote, which is over."""
+        return self._tails.pop(number, "")
 
-    def stop(self, timeout_s: float) -> None:
-        """Writes what is left, for at most *timeout_s* seconds."""
-        self._stopping = True
-        self._arrived.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+    def last(self) -> str:
+        """Returns the last of what the job wrote with which the worker died."""
+        # What it has said is heard by now, if it was not nonsense.
+        self._count = self._page[wire.PIPES_LEFT]
+        self.read()
+        # Of one that was killed between its last words and its end, or of one that ran.
+        return (self.pop(self._page[wire.RUNNING]) + self._present.tail())[-TAIL_BYTES:]
 
-    def _run(self) -> None:
-        while True:
-            self._arrived.wait()
-            self._arrived.clear()
-            while self._parts:
-                part = self._parts.popleft()
-                self._write(part)
-                self._pending -= len(part)
-                if self._dropped:
-                    dropped, self._dropped = self._dropped, 0
-                    self._write(f"synk: {dropped} bytes of jobs' output were dropped\n".encode())
-            if self._stopping:
-                return
-
-    def _write(self, part: bytes) -> None:
-        if self._fd is None:
-            return
-        # A closed stderr is no reason to stop anything.
-        with contextlib.suppress(OSError):
-            while part:
-                part = part[os.write(self._fd, part) :]
+    def close(self) -> None:
+        """Gives back all descriptors."""
+        for pipe in (self._present, *(pipe for pipe, _ in self._left)):
+            pipe.close()

@@ -23,23 +23,22 @@ from synk.core.messages import Exit, Report, Usage
 from synk.core.notes import Cell
 from synk.runtime import child, linux, loading, output, packets, work
 from synk.runtime.nursery import signal_name
+from synk.runtime.output import Outputs
 from synk.runtime.restore import STACK_SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from synk.claim import ClaimedJob
     from synk.core.messages import Reply, Request
     from synk.runtime.nursery import Ended
+    from synk.runtime.passing import Passer
     from synk.runtime.setup import Setup
 
 _STACK_BYTES_MAX: Final = 32 * 1024
 
 _STACKS_BYTES_MAX: Final = 128 * 1024
 """Read of the end of what a worker wrote as it died, which may be of a hundred threads."""
-
-_OLD_PIPES_MAX: Final = 8
-"""Pipes of finished jobs that something still writes to, which a worker may have at a time."""
 
 _MACHINERY: Final = (child.__file__, loading.__file__, work.__file__)
 
@@ -50,9 +49,15 @@ class WorkerProcess:
     Args:
         setup: what all workers are told.
         passer: where its jobs' output goes.
+        job_of: says which job has a number, of those that it was sent and that are not over.
     """
 
-    def __init__(self, setup: Setup, passer: output.Passer) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        passer: Passer,
+        job_of: Callable[[int], ClaimedJob | None] = lambda _: None,
+    ) -> None:
         self.channel, self._worker_channel = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
@@ -61,14 +66,13 @@ class WorkerProcess:
         output.widen(reading)
         self._setup = setup
         self._passer = passer
-        self.output = output.Pipe(reading, passer)
-        self._old_outputs: list[output.Pipe] = []
         self._page_fd = os.memfd_create("synk-page")
         os.ftruncate(self._page_fd, wire.PAGE_BYTES)
         # Stacks are written from here on. The offset is shared with the worker's descriptor.
         os.lseek(self._page_fd, wire.PAGE_BYTES, os.SEEK_SET)
         self._page_map = mmap.mmap(self._page_fd, wire.PAGE_BYTES)
         self._page = memoryview(self._page_map)[: wire.WORDS_BYTES].cast("Q")
+        self._output = Outputs(reading, self._page, passer, job_of)
         self._progress = Cell(self._page_map, wire.PROGRESS_AT, wire.PROGRESS_BYTES_MAX)
         self._checkpoint = Cell(self._page_map, wire.CHECKPOINT_AT, wire.CHECKPOINT_BYTES_MAX)
         # The same pipe opened once more: non-blocking here, while the worker's end blocks.
@@ -76,8 +80,6 @@ class WorkerProcess:
             f"/proc/self/fd/{self._permits_out}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         )
         self._outbox: deque[tuple[bytes, int]] = deque()
-        self._outputs: dict[int, str] = {}
-        """Of jobs that are over, until their reply is read."""
         self._sent = self._done = 0
         self._problem = ""
         self.is_garbled = False
@@ -220,10 +222,10 @@ class WorkerProcess:
                 number, reply = wire.decode_reply(packet)
                 if not self._done < number <= self._sent:
                     raise ValueError(f"a reply for job {number} of {self._sent}")
-                written = self._outputs.pop(number, "")
+                written = self._output.pop(number)
                 replies[number] = replace(reply, output=written) if written else reply
             case wire.OUTPUT:
-                self._outputs[msgspec.msgpack.decode(packet[1:], type=int)] = self._turn(fds)
+                self._output.leave_to(msgspec.msgpack.decode(packet[1:], type=int), fds[0])
             case wire.READY:
                 self.is_ready = True
             case wire.PROBLEM:
@@ -260,33 +262,12 @@ class WorkerProcess:
 
     def read_output(self) -> None:
         """Reads what jobs have written. It must have been announced to the worker by then."""
-        self._page[wire.OUTPUT_READ] = 1
-        self.output.drain()
-        for old in list(self._old_outputs):
-            old.drain()
-            if old.is_at_end:
-                self._old_outputs.remove(old)
-                old.close()
+        self._output.read()
 
     @property
     def outputs(self) -> list[output.Pipe]:
         """Pipes that may bring more. A report may close some, and bring another."""
-        return [pipe for pipe in (self.output, *self._old_outputs) if not pipe.is_at_end]
-
-    def _turn(self, fds: list[int]) -> str:
-        """The pipe belongs to a job that is over; the next one came with the news."""
-        old = self.output
-        old.drain()
-        self.output = output.Pipe(fds[0], self._passer)
-        # Read once more: only with no writer left it is at its end.
-        old.drain()
-        if old.is_at_end:
-            old.close()
-        else:
-            self._old_outputs.append(old)
-            if len(self._old_outputs) > _OLD_PIPES_MAX:
-                self._old_outputs.pop(0).close()
-        return old.tail()
+        return self._output.pipes
 
     # -- ending -----------------------------------------------------------------------------------
 
@@ -333,11 +314,8 @@ class WorkerProcess:
             ended: what the nursery says of it; None if it cannot say anything.
             problem: what else is known.
         """
-        self.read_output()
         code = None if ended is None else ended.code
         progress, checkpoint = _json(self._progress), _json(self._checkpoint)
-        # Of a job that was killed between its last words and its end, and of one that ran.
-        written = self._outputs.get(self._page[wire.RUNNING], "") + self.output.tail()
         return Exit(
             code=code,
             signal=signal_name(code),
@@ -347,7 +325,7 @@ class WorkerProcess:
             stack=failure.clean_text(self._stack(), _STACK_BYTES_MAX),
             problem=problem or self._problem,
             usage=Usage() if ended is None else self._usage_of_job(ended),
-            output=written[-output.TAIL_BYTES :],
+            output=self._output.last(),
             progress=progress,
             checkpoint=checkpoint,
         )
@@ -372,8 +350,7 @@ class WorkerProcess:
         self._page_map.close()
         self.channel.close()
         self._worker_channel.close()
-        for pipe in (self.output, *self._old_outputs):
-            pipe.close()
+        self._output.close()
         fds = (self._permits, self._permits_out, self._permits_back, self._page_fd)
         for fd in (*fds, self.pidfd, self._output_in):
             if fd >= 0:

@@ -126,6 +126,8 @@ class WorkerLoop:
     def run(self) -> int:
         """Returns the exit status: when the supervisor has closed the channel, or it must end."""
         try:
+            # What was written by `on_worker_start` is no job's.
+            self._output.begin_anew(self._page, self._channel, 0)
             return self._serve()
         except ConnectionError:
             return 0
