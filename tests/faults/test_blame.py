@@ -148,6 +148,88 @@ def test_d28_what_a_trigger_of_the_owner_raises_is_no_bad_job(
         synk.Client(storage=storage).insert("x", handlers.Noop())
 
 
+RULES = {
+    "a_check": """
+        ALTER TABLE synk.job ADD CONSTRAINT wrong CHECK (
+            1 / (strpos({column}::text, 'precious') = 0)::int > 0)""",
+    "a_check_by_a_function": """
+        CREATE FUNCTION wrong(text) RETURNS int IMMUTABLE LANGUAGE sql SET work_mem = '1MB' AS
+            $$ SELECT 1 / (strpos($1, 'precious') = 0)::int $$;
+        ALTER TABLE synk.job ADD CONSTRAINT wrong CHECK (wrong({column}::text) > 0)""",
+    "an_index": """
+        CREATE INDEX wrong ON synk.job ((1 / (strpos({column}::text, 'precious') = 0)::int))""",
+    "a_column": """
+        ALTER TABLE synk.job ADD wrong int GENERATED ALWAYS AS (
+            1 / ({column}::text <> '"precious"')::int) STORED""",
+}
+"""What an owner may do to the table without a trigger."""
+
+UNDO = """
+DROP INDEX IF EXISTS synk.wrong;
+ALTER TABLE synk.job DROP CONSTRAINT IF EXISTS wrong, DROP COLUMN IF EXISTS wrong;
+"""
+
+
+@pytest.fixture
+def own(server: servers.Server) -> Iterator[tuple[PostgresStorage, psycopg.Connection]]:
+    """A database of the test's own, which may be spoilt."""
+    with server.database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        storage = PostgresStorage(dsn)
+        yield storage, connection
+        storage.close()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_d28_what_the_owner_computes_of_a_result_takes_nothing_from_it(
+    own: tuple[PostgresStorage, psycopg.Connection], rule: str
+) -> None:
+    storage, admin = own
+    ids = [insert(storage) for _ in range(3)]
+    jobs = claim(storage, 3)
+    admin.execute(RULES[rule].format(column="result").encode())
+    outcomes = [
+        outcome_of(jobs[0], result="5"),
+        outcome_of(jobs[1], result='"precious"'),
+        outcome_of(jobs[2], output="a\0b"),
+    ]
+    with acknowledging(storage, outcomes) as (acks, facts):
+        facts.wait_for(telemetry.StorageTrouble)
+        wait_until(lambda: acks.unacknowledged == 1, what="the others to be stored")
+        admin.execute(UNDO.encode())
+        wait_until(lambda: not acks.unacknowledged, what="it to be stored")
+
+    assert [get(storage, job_id).state for job_id in ids] == [JobState.COMPLETED] * 3
+    assert get(storage, jobs[1].id).result == "precious"
+    # What is a value's own fault is told apart, also where others' functions refuse.
+    assert [fact.job_id for fact in facts.of(telemetry.OutcomeReduced)] == [jobs[2].id]
+
+
+def test_d28_a_function_in_another_language_is_the_owners_in_any_of_the_servers(
+    own: tuple[PostgresStorage, psycopg.Connection],
+) -> None:
+    storage, admin = own
+    admin.execute(RULES["a_check_by_a_function"].format(column="name").encode())
+
+    with pytest.raises(synk.StorageError, match="division by zero"):
+        synk.Client(storage=storage).insert("precious", handlers.Noop())
+
+
+def test_d28_an_answer_that_nobody_can_read_is_no_bad_value(
+    own: tuple[PostgresStorage, psycopg.Connection],
+) -> None:
+    storage, admin = own
+    job_id = insert(storage)
+    admin.execute("ALTER TYPE synk.job_state ADD VALUE 'paused'")
+    admin.execute("ALTER TABLE synk.job DISABLE TRIGGER USER")
+    admin.execute("UPDATE synk.job SET state = 'paused'")
+
+    with pytest.raises(synk.StorageError, match=r"cannot read what database .* 'paused'") as caught:
+        storage.get([job_id])
+
+    assert type(caught.value) is synk.StorageError
+    assert insert(storage) == job_id + 1
+
+
 def test_d28_a_rule_of_the_owners_for_the_jobs_themselves_is_the_callers_matter(
     storage: PostgresStorage, connection: psycopg.Connection
 ) -> None:

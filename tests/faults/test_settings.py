@@ -10,14 +10,17 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
 
 import handlers
 import synk
 from faults.facts import Facts
+from faults.test_poison_outcomes import acknowledging
 from servers import Server
-from supervising import ended, supervised
+from supervising import ended, supervised, wait_until
 from synk import JobState, telemetry
 from synk.storage.postgres import PostgresStorage
+from synk.testing.making import claim, insert, outcome_of
 
 HOSTILE = {
     "client_encoding": "'LATIN1'",
@@ -142,3 +145,32 @@ def test_d20_settings_in_the_dsn_take_the_place_of_synks_and_only_those(dsn: str
     storage.close()
 
     assert told == ["7s", "5MB", "50s", "ISO, MDY"]
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout", "transaction_timeout"])
+def test_d20_where_a_pools_sessions_give_up_soon_an_outcome_is_kept_and_tried_again(
+    dsn: str, connection: psycopg.Connection, setting: str
+) -> None:
+    if setting == "transaction_timeout" and connection.info.server_version < 170_000:
+        pytest.skip("this PostgreSQL has no transaction_timeout: it came with 17")
+    kwargs = {"options": f"-c {setting}=200ms"}
+    with (
+        psycopg.connect(dsn) as other,
+        ConnectionPool(dsn, kwargs=kwargs, min_size=1, open=True) as pool,
+    ):
+        storage = PostgresStorage(pool)
+        first, second = insert(storage), insert(storage)
+        jobs = claim(storage, 2)
+        other.execute("LOCK TABLE synk.job IN EXCLUSIVE MODE")
+        outcomes = [outcome_of(job, result='"precious"') for job in jobs]
+        with acknowledging(storage, outcomes) as (acks, facts):
+            facts.wait_for(telemetry.StorageTrouble, loop="acknowledging")
+            assert acks.unacknowledged == 2
+            with pytest.raises(synk.StorageConflict):
+                insert(storage)
+            other.rollback()
+            wait_until(lambda: not acks.unacknowledged, what="them to be stored")
+        rows = storage.get([first, second])
+
+    assert [row.result for row in rows] == ["precious"] * 2
+    assert facts.of(telemetry.OutcomeReduced) == []

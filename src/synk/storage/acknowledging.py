@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synk.claim import AckAnswer
-from synk.errors import InvalidJob, StorageConflict, StorageUnavailable
-from synk.storage.faults import is_over_a_limit
+from synk.errors import InvalidJob, StorageConflict, StorageError
+from synk.storage.faults import may_be_of_a_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,9 +30,12 @@ class Acknowledging:
         """See `Storage.update_job_state`."""
         try:
             applied = self._apply(outcomes)
-        except StorageUnavailable as error:
-            if is_over_a_limit(error):
-                self._check_values(outcomes)
+        except (StorageError, InvalidJob) as error:
+            if not may_be_of_a_value(error):
+                raise
+            self._check_values(outcomes)
+            if isinstance(error, InvalidJob):
+                raise StorageError(f"the fault of no outcome: {error}") from error
             raise
         if applied == len(outcomes):
             return [AckAnswer.APPLIED] * applied
@@ -62,14 +65,14 @@ class Acknowledging:
         return self.run(self.statements.account(self.owner, completed)) == len(completed)
 
     def _check_values(self, outcomes: Sequence[Outcome]) -> None:
-        """Tells a value that is over a limit of the server's from a server that is at one.
+        """Tells a value that is refused from a server that is at a limit, or others' functions.
 
         Raises:
             InvalidJob: one of the values is to blame, whatever else the server does.
         """
         try:
             self.run(self.statements.check_values(outcomes))
-        except StorageUnavailable as error:
-            if is_over_a_limit(error):
+        except StorageError as error:
+            if may_be_of_a_value(error):
                 raise InvalidJob("job", str(error), "the database refuses this value") from error
             raise

@@ -7,8 +7,8 @@ no state                more use                                  pool is droppe
 53, 54, 55, 57, 58, 25, no room, a limit, a broken file, a         StorageUnavailable
 XX                      sequence or server that is not ready
 23505 on the key        the sequence is behind its table           StorageUnavailable
-40, 55P03, 57014        rolled back, a lock not had in time, or    StorageConflict
-                        too slow
+40, 55P03, 57014,       rolled back, a lock not had in time, or    StorageConflict
+25P04                   too slow
 22, if no function of   a value is refused                         InvalidJob
 another's raised it
 23, on synk's jobs      a value breaks a rule of the table         InvalidJob
@@ -32,6 +32,7 @@ gets the error, but for an insert that may be repeated.
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -54,7 +55,7 @@ from synk.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-_CONFLICTS: Final = ("40", "55P03", "57014")
+_CONFLICTS: Final = ("40", "55P03", "57014", "25P04")
 _USELESS: Final = ("08", "57P", "25006")
 _UNANSWERED: Final = ("08", "57P01", "57P02", "40003")
 _PASSING: Final = ("53", "54", "55", "57", "58", "25", "XX")
@@ -62,6 +63,10 @@ _PASSING: Final = ("53", "54", "55", "57", "58", "25", "XX")
 
 _REFUSED_VALUES: Final = "22"
 _BROKEN_RULES: Final = "23"
+
+_OF_A_FUNCTION: Final = re.compile(r"""^[^:\uff1a'"]*(SQL|PL/)""", re.MULTILINE)
+"""A line of the server's, in whichever language, that names a function or its statement, in
+whichever language; not one that quotes a value: before the quote there is a colon."""
 
 _JOBS: Final = "job"
 _JOBS_KEY: Final = "job_pkey"
@@ -138,7 +143,7 @@ def _is_of_a_value(error: Exception, state: str) -> bool:
     if state.startswith(_BROKEN_RULES):
         return diag.table_name == _JOBS and not _is_behind(error)
     # What a function of the database's owner computes, in a trigger, says nothing of the value.
-    return state.startswith(_REFUSED_VALUES) and "PL/pgSQL" not in (diag.context or "")
+    return state.startswith(_REFUSED_VALUES) and not _OF_A_FUNCTION.search(diag.context or "")
 
 
 def _is_behind(error: Exception) -> bool:
@@ -215,9 +220,12 @@ def was_rolled_back(error: StorageConflict) -> bool:
     return isinstance(error.__cause__, (_pg.SerializationFailure, _pg.DeadlockDetected))
 
 
-def is_over_a_limit(error: StorageUnavailable) -> bool:
-    """Whether a limit of the server's was met (54): by what it has in all, or by one value."""
-    return str(getattr(error.__cause__, "sqlstate", None) or "").startswith("54")
+def may_be_of_a_value(error: StorageError | InvalidJob) -> bool:
+    """Whether a value was refused (22), or a limit of the server's was met (54).
+
+    Either may be the value's fault, or that of the server, or of somebody's function in it.
+    """
+    return str(getattr(error.__cause__, "sqlstate", None) or "").startswith(("22", "54"))
 
 
 def one_line(error: Exception) -> str:

@@ -144,7 +144,10 @@ class Statements:
 
     def check_values(self, outcomes: Sequence[Outcome]) -> Statement[None]:
         """Has the server read what the jobs of *outcomes* chose, and nothing else."""
-        names = ("results", "errors", "progress", "checkpoints", "outputs")
+        names = (
+            *("results", "errors", "progress", "checkpoints", "outputs"),
+            *("retry_at", "retry_in_s"),
+        )
         parameters: dict[str, object] = {
             name: [sending.RARE_COLUMNS[name](outcome) for outcome in outcomes] for name in names
         }
