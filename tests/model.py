@@ -113,6 +113,9 @@ class ModelHeart:
 class ModelStorage:
     """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
 
+    settled_at_once = 10_000
+    """Of those that wait for one job."""
+
     def __init__(self) -> None:
         self.now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
         self._lock = threading.RLock()
@@ -120,6 +123,8 @@ class ModelStorage:
         self._last_id = 0
         self._completed: set[int] = set()
         """What completed before it was removed."""
+        self._unsettled: set[int] = set()
+        """What ended with more that waited for it than was settled at once."""
         self._listeners: list[tuple[UUID, ModelAnnouncements]] = []
         self._clients: dict[UUID, ClientRow] = {}
         self._leases: dict[UUID, ModelLease] = {}
@@ -555,6 +560,18 @@ class ModelStorage:
                 if e.owner == owner and e.row.cancel_requested_at is not None
             ]
 
+    def settle(self, limit: int) -> int:
+        with self._call():
+            taken = sorted(self._unsettled)[:limit]
+            self._unsettled.difference_update(taken)
+            for job_id in taken:
+                entry = self._entries.get(job_id)
+                if job_id in self._completed or (entry and entry.row.state is JobState.COMPLETED):
+                    self._release_waiting(job_id)
+                elif entry is None or entry.row.state is JobState.CANCELLED:
+                    self._cancel_waiting([job_id])
+            return len(taken)
+
     def stage(self, limit: int) -> int:
         with self._call():
             due = [e for e in self._in_state(JobState.SCHEDULED) if e.row.scheduled_at <= self.now]
@@ -739,13 +756,16 @@ class ModelStorage:
         if reason:
             self._cancel_waiting([entry.row.id])
             return
-        for waiting in self._waiting_for(entry.row.id):
-            waiting.change(waiting_on=[id for id in waiting.row.waiting_on if id != entry.row.id])
+        self._release_waiting(entry.row.id)
+
+    def _release_waiting(self, ended: int) -> None:
+        for waiting in self._first_waiting_for(ended):
+            waiting.change(waiting_on=[id for id in waiting.row.waiting_on if id != ended])
             self._release_if_ready(waiting)
 
     def _cancel_waiting(self, ended: list[int]) -> None:
         while ended:
-            for entry in self._waiting_for(ended.pop()):
+            for entry in self._first_waiting_for(ended.pop()):
                 entry.held = False
                 entry.change(
                     state=JobState.CANCELLED,
@@ -755,8 +775,12 @@ class ModelStorage:
                 )
                 ended.append(entry.row.id)
 
-    def _waiting_for(self, job_id: int) -> list[Entry]:
-        return [e for e in self._in_state(JobState.PENDING) if job_id in e.row.waiting_on]
+    def _first_waiting_for(self, job_id: int) -> list[Entry]:
+        """Those that are settled at once; if there are more, `settle` goes on."""
+        waiting = [e for e in self._in_state(JobState.PENDING) if job_id in e.row.waiting_on]
+        if len(waiting) > self.settled_at_once:
+            self._unsettled.add(job_id)
+        return waiting[: self.settled_at_once]
 
 
 _MEASURES: Final = ("duration", "cpu_time", "system_time", "peak_rss_bytes", "pid")

@@ -19,7 +19,7 @@ from synk.testing.checking import History, Image, image_of
 
 EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
 ON_REQUEST = {"retry", "delete", "cleaner"}
-KEPT = ("_entries", "_clients", "_leases")
+KEPT = ("_entries", "_clients", "_leases", "_unsettled")
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ class Ledger:
                 assert age_s >= self._shortest_s(now), f"I20: it renewed its lease {age_s} s ago"
         elif method == "rescue":
             self.counts["rescued"] += len(answer or ())
+        elif method == "settle":
+            self.counts["settled later"] += answer or 0
         elif method == "cancel" and answer is Change.APPLIED:
             self._off.add(args[0])
         elif method == "retry":

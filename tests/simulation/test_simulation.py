@@ -99,6 +99,7 @@ def test_where_nothing_goes_wrong_nothing_is_refused_rescued_or_run_by_two() -> 
 
     assert counts["executions"] > 500
     assert counts["completed"], "no job has completed itself"
+    assert counts["settled later"]
     assert [name for name in RARE if counts[name]] == []
 
 

@@ -82,7 +82,9 @@ class World:
     ) -> None:
         self.chance = Random(seed)
         self.schedule = Schedule()
-        self.ledger = Ledger(self.schedule, make_storage(), TTL_S)
+        storage = make_storage()
+        storage.settled_at_once = 1
+        self.ledger = Ledger(self.schedule, storage, TTL_S)
         self.last: deque[str] = deque(maxlen=LAST_EVENTS)
         self.counts: Counter[str] = Counter()
         self.stood_still: list[StoodStill] = []

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 import synk
 from servers import Server
 from supervising import wait_until
+from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 
 
@@ -31,6 +33,8 @@ class Remove(synk.JobArgs, kind="remove"):
 
 
 KEYED = synk.InsertOptions(idempotency_key="the key")
+BEFORE = 15
+"""A version that compares no keys."""
 FIRST = Resize("a.jpg", more={"x": 1, "y": [1, 2]})
 
 
@@ -199,17 +203,20 @@ def test_a_key_is_free_once_its_job_is_deleted(client: synk.Client) -> None:
     assert client.insert("x", Remove("a.jpg"), KEYED) != job_id
 
 
-@pytest.fixture
-def old_dsn(server15: Server) -> Iterator[str]:
-    """A database on PostgreSQL 15 with the oldest schema that this code works on."""
-    with server15.database() as dsn:
-        yield dsn
-
-
-def test_a_key_of_before_is_compared_with_once_the_schema_is_upgraded(old_dsn: str) -> None:
-    with synk.Client(storage=PostgresStorage(old_dsn)) as client:
-        job_id = client.insert("x", FIRST, KEYED)
-        assert client.insert("x", Resize("b.jpg"), KEYED) == job_id
+def test_a_key_of_before_is_compared_with_once_the_schema_is_upgraded(server15: Server) -> None:
+    with (
+        server15.database(migrated=False) as old_dsn,
+        psycopg.connect(old_dsn, autocommit=True) as connection,
+        synk.Client(storage=PostgresStorage(old_dsn)) as client,
+    ):
+        migrate.apply(connection, up_to=BEFORE)
+        row = connection.execute(
+            "INSERT INTO synk.job (kind, name, args, idempotency_key)"
+            " VALUES (%s, 'x', %s, %s) RETURNING id",
+            (FIRST.kind, Jsonb(asdict(FIRST)), KEYED.idempotency_key),
+        ).fetchone()
+        assert row
         client.storage.migrate()
-        assert client.insert("x", FIRST, KEYED) == job_id
-        assert refused(lambda: client.insert("x", Resize("b.jpg"), KEYED)).job_id == job_id
+
+        assert client.insert("x", FIRST, KEYED) == row[0]
+        assert refused(lambda: client.insert("x", Resize("b.jpg"), KEYED)).job_id == row[0]

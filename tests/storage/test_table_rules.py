@@ -365,7 +365,7 @@ def test_what_a_transaction_noted_for_its_commit_does_not_stay(dsn: str, connect
         with producer.transaction(force_rollback=True):
             insert(producer, first)
 
-    assert connection.execute("SELECT count(*) FROM synk.link").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM synk.settling").fetchone() == (0,)
     assert counts_of(connection) == {"available": 1, "pending": 1}
 
 

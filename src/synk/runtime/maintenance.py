@@ -1,5 +1,7 @@
 """The thread that makes due jobs available, looks for cancel requests, rescues and cleans.
 
+It also goes on where a job has ended with more dependents than one transaction settles.
+
 Any number of supervisors do this at once, without a leader: each pass takes what it finds under row
 locks, and skips what another one has. However much there is of one kind of work, a pass does one
 batch of it, of a size that takes a moment, so that nothing waits for more than that.
@@ -37,6 +39,9 @@ STAGE_JOBS: Final = 1_000
 CLEAN_JOBS: Final = 2_000
 RESCUE_JOBS: Final = 500
 """Jobs in a batch at the most."""
+
+SETTLE_JOBS: Final = 100
+"""Jobs whose dependents are gone on with together: their number in all is bounded by the table."""
 
 
 class MaintenanceLoop:
@@ -118,6 +123,10 @@ class MaintenanceLoop:
         if fences := self._storage.cancel_requests(self._owner):
             self._engine.post(CancelRequested(fences))
         is_more = self._stage()
+        # However many each has left, one such batch takes a moment.
+        if self._storage.settle(SETTLE_JOBS):
+            self._on_staged()
+            is_more = True
         if now >= self._rescue_due:
             self._rescue_due = now + spread(self._look_s, 0.3)
             if self._rescue():

@@ -172,8 +172,9 @@ class Storage(Protocol):
         """Applies *outcomes*, each only if (id, attempt, *owner*, claim_seq) still runs the job.
 
         An outcome that ends a job for others (completed, cancelled) settles its dependents in the
-        same transaction. Safe to repeat: what was applied answers ``duplicate``. ``locked`` means
-        that another transaction holds the row, and the outcome must be offered again.
+        same transaction; of very many the first, and `settle` the others. Safe to repeat: what was
+        applied answers ``duplicate``. ``locked`` means that another transaction holds the row, or a
+        dependent of it, and the outcome must be offered again.
 
         A job that this attempt has completed in a transaction of its own (`Job.complete_tx`), and
         that nobody has begun anew since, stays as it is but for what its row lacks: duration, CPU
@@ -228,6 +229,15 @@ class Storage(Protocol):
 
     def stage(self, limit: int) -> int:
         """Makes up to *limit* due ``scheduled`` jobs available; returns how many."""
+        ...
+
+    def settle(self, limit: int) -> int:
+        """Goes on with up to *limit* jobs that ended with very many dependents; returns how many.
+
+        A transaction that ends jobs lets go, or cancels, some thousands of those that wait for them
+        at the most; what is left is done by later calls, as many again by each. While the answer is
+        not 0 there may be more.
+        """
         ...
 
     def cancel_requests(self, owner: UUID) -> list[Fence]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from synk.storage import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CHANGE: Final = re.compile(
     r"^\s*(CREATE|DROP)(?: OR REPLACE)?(?: UNLOGGED| UNIQUE)? (TABLE|TYPE|FUNCTION|INDEX)"
@@ -44,6 +47,27 @@ class Made:
 def made(schema: str, up_to: int) -> Made:
     """Returns what there is once the migrations up to that version have run."""
     found = Made()
+    for change, names, name in _changes(schema, found, 0, up_to):
+        if change == "DROP" and name in names:
+            names.remove(name)
+        elif change == "CREATE" and name not in names:
+            names.append(name)
+    return found
+
+
+def made_on_the_way(schema: str, after: int, up_to: int) -> Made:
+    """Returns what the migrations after one version make, up to another; kept or not."""
+    found = Made()
+    for change, names, name in _changes(schema, found, after + 1, up_to):
+        if change == "CREATE" and name not in names:
+            names.append(name)
+    return found.without(made(schema, after))
+
+
+def _changes(
+    schema: str, found: Made, first: int, last: int
+) -> Iterator[tuple[str, list[str], str]]:
+    """Gives each change in those versions, the list of *found* that it belongs to, and its name."""
     kinds = {
         "TABLE": found.tables,
         "TYPE": found.types,
@@ -51,17 +75,12 @@ def made(schema: str, up_to: int) -> Made:
         "INDEX": found.indexes,
     }
     for version, _, text in sql.migrations(schema):
-        for match in _CHANGE.finditer(text if version <= up_to else ""):
+        for match in _CHANGE.finditer(text if first <= version <= last else ""):
             change, kind, name, arguments = match.groups(default="")
             bare = name.rpartition(".")[2]
             if kind == "FUNCTION":
                 bare += f"({_types(arguments)})"
-            names = kinds[kind]
-            if change == "DROP" and bare in names:
-                names.remove(bare)
-            elif change == "CREATE" and bare not in names:
-                names.append(bare)
-    return found
+            yield change, kinds[kind], bare
 
 
 def _types(arguments: str) -> str:

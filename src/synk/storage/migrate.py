@@ -26,16 +26,16 @@ from psycopg.rows import tuple_row
 
 from synk.errors import ConfigurationError, SchemaMismatch, StorageError
 from synk.storage import roles, sql
-from synk.storage.made import Made, made
+from synk.storage.made import Made, made, made_on_the_way
 from synk.storage.patience import PATIENCE_S, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-LATEST: Final = 16
+LATEST: Final = 18
 """The schema version that this code works with."""
 
-OLDEST: Final = 13
+OLDEST: Final = 17
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]
@@ -156,7 +156,7 @@ def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: in
     if version < up_to:
         adopts = version == _NOTHING and is_of_go(connection, schema)
         _check_rights(connection, schema, changes=adopts or version > 0)
-        names = made(schema, up_to).without(made(schema, version))
+        names = made_on_the_way(schema, version, up_to)
         others = _others(connection, schema, names)
         if adopts:
             others = [name for name in others if name not in ("table job", "type job_state")]

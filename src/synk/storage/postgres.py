@@ -271,6 +271,10 @@ class PostgresStorage:
         """See `Storage.stage`."""
         return self._run(self.statements.stage(limit))
 
+    def settle(self, limit: int) -> int:
+        """See `Storage.settle`."""
+        return self._run(self.statements.settle(limit))
+
     def get(self, job_ids: Sequence[int]) -> list[JobRow]:
         """See `Storage.get`."""
         return self._run(self.statements.get(job_ids))

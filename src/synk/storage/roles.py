@@ -88,6 +88,8 @@ def foreign(place: Place, among: Iterable[str] = tuple(_ROLES)) -> str:
 
 def steps(place: Place, without: Sequence[str] = ()) -> list[Step]:
     """Returns what is to be done, in order, for the roles that are not in *without*."""
+    tables = made(place.schema, place.version).tables
+    ties, unsettled = ([name] if name in tables else [] for name in ("tie", "unsettled"))
     left_alone = {name.removeprefix(f"{place.schema}_") for name in without}
     found = [
         *(_make(place, name) for name in _ROLES),
@@ -95,13 +97,14 @@ def steps(place: Place, without: Sequence[str] = ()) -> list[Step]:
         *(_grant(place, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
         _insert(place),
         _member(place, "supervisor", ("producer", "viewer")),
-        *(_grant(place, "SELECT", table, "viewer") for table in ("job", "client")),
+        *(_grant(place, "SELECT", table, "viewer") for table in ("job", "client", *ties)),
         _grant(place, "SELECT, UPDATE, DELETE", "job", "supervisor"),
         *(
             _grant(place, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
             for table in ("client", "stack_question")
         ),
         _grant(place, "SELECT, UPDATE", "cleaned", "supervisor"),
+        *(_grant(place, "SELECT, UPDATE, DELETE", table, "supervisor") for table in unsettled),
         _give(place),
     ]
     return [step for step in found if not step.roles & left_alone]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from synk.storage import migrate, roles, sql
-from synk.storage.made import made
+from synk.storage.made import made_on_the_way
 from synk.storage.patience import LOCK_ID
 
 _HEAD: Final = """\
@@ -83,7 +83,7 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
     """Returns the script."""
     quoted = f'"{schema}"'
     base, *numbered = sql.migrations(schema)
-    names = made(schema, migrate.LATEST)
+    names = made_on_the_way(schema, -1, migrate.LATEST)
     parts = [
         _HEAD.format(
             schema=schema,

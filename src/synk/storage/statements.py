@@ -203,6 +203,9 @@ class Statements:
     def stage(self, limit: int) -> Statement[int]:
         return Statement(self._text("stage"), {"limit": limit}, reading.changed)
 
+    def settle(self, limit: int) -> Statement[int]:
+        return Statement(self._text("settle"), {"limit": limit}, reading.changed)
+
     def get(self, job_ids: Sequence[int]) -> Statement[list[JobRow]]:
         return Statement(self._text("get"), {"ids": list(job_ids)}, reading.job_rows, binary=True)
 

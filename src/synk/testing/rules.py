@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from synk.claim import AckAnswer, Fence
 from synk.errors import UnknownDependency
+from synk.insertion import InsertOptions
 from synk.row import CancelReason, Change, JobState
 from synk.testing.making import (
     CHAIN_LENGTH,
@@ -181,6 +182,37 @@ class RulesConformance:
         storage.update_job_state(OWNER, [outcome_of(job) for job in claim(storage)])
 
         assert state_of(storage, child) == JobState.AVAILABLE
+
+    def test_one_job_waits_for_the_last_of_many(self, storage: Storage) -> None:
+        parents = storage.insert([new_job() for _ in range(200)])
+        child = insert(storage, depends_on=tuple(reversed(parents)))
+        jobs = claim(storage, len(parents))
+        last = jobs.pop(70)
+
+        for first in range(0, len(jobs), 30):
+            outcomes = [outcome_of(job) for job in jobs[first : first + 30]]
+            storage.update_job_state(OWNER, outcomes)
+            assert state_of(storage, child) == JobState.PENDING
+
+        assert get(storage, child).waiting_on == [last.id]
+        acknowledge(storage, last)
+        assert state_of(storage, child) == JobState.AVAILABLE
+
+    def test_all_of_many_dependents_follow_one(self, storage: Storage) -> None:
+        """Those that are too many for the transaction of its end by `settle`."""
+        for end, state in (("complete", JobState.AVAILABLE), ("cancel", JobState.CANCELLED)):
+            parent = insert(storage)
+            options = InsertOptions(depends_on=(parent,))
+            children = storage.insert([new_job(kind="child", options=options) for _ in range(500)])
+            if end == "complete":
+                acknowledge(storage, claim(storage)[0])
+            else:
+                storage.cancel(parent)
+
+            while storage.settle(10):
+                pass
+
+            assert {row.state for row in storage.get(children)} == {state}
 
     def test_a_held_dependent_waits_for_both(self, storage: Storage) -> None:
         insert(storage)

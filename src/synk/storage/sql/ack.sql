@@ -36,17 +36,18 @@ WITH given AS MATERIALIZED (
      AND j.attempt = g.attempt AND j.claim_seq = g.claim_seq
     FOR NO KEY UPDATE OF j SKIP LOCKED
 ), dependent AS MATERIALIZED (
-    -- One look into job_waiting for all of them, and none where there are none.
-    SELECT d.id, d.waiting_on
-    FROM (SELECT array_agg(h.id) AS ids FROM held AS h WHERE h.has_dependents) AS ended
-    CROSS JOIN LATERAL (
-        SELECT j.id, j.waiting_on FROM synk.job AS j
-        WHERE j.waiting_on && ended.ids AND j.waiting_on <> '{}' AND j.state = 'pending'
+    -- Those of jobs that end now; no more than are settled with them (job_release, job_sweep).
+    SELECT d.dependency, d.id
+    FROM held AS h CROSS JOIN LATERAL (
+        SELECT t.dependency, j.id
+        FROM synk.tie AS t JOIN synk.job AS j ON j.id = t.dependent AND j.unmet > 0
+        WHERE t.dependency = h.id
         OFFSET 0
     ) AS d
-    WHERE ended.ids IS NOT NULL
+    WHERE h.has_dependents AND h.next_state IN ('completed', 'cancelled')
+    LIMIT 10000
 ), settled AS MATERIALIZED (
-    SELECT j.id FROM dependent AS d JOIN synk.job AS j ON j.id = d.id
+    SELECT j.id FROM (SELECT DISTINCT d.id FROM dependent AS d) AS d JOIN synk.job AS j ON j.id = d.id
     FOR NO KEY UPDATE OF j SKIP LOCKED
 )
 UPDATE synk.job AS j
@@ -77,5 +78,5 @@ SET state = h.next_state,
 FROM held AS h
 WHERE j.id = h.id
   AND h.id <> ALL (ARRAY(
-      SELECT unnest(d.waiting_on) FROM dependent AS d
+      SELECT d.dependency FROM dependent AS d
       WHERE d.id NOT IN (SELECT s.id FROM settled AS s)))

@@ -5,7 +5,7 @@ WITH target AS MATERIALIZED (
 ), changed AS (
     UPDATE synk.job AS j
     SET held = false,
-        state = CASE WHEN j.waiting_on <> '{}' THEN 'pending'
+        state = CASE WHEN j.unmet > 0 THEN 'pending'
                      WHEN j.scheduled_at > now() THEN 'scheduled'
                      ELSE 'available' END::synk.job_state
     FROM target AS t
