@@ -19,7 +19,7 @@ from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
 from synk.retry import POISON_CRASHES
-from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
+from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
 from synk.status import Backlog, Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
 from synk.storage.base import Hints
@@ -692,7 +692,7 @@ class ModelStorage:
         limit: int,
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
-    ) -> list[JobRow]:
+    ) -> JobList:
         with self._call():
             from_then = self.now - since if isinstance(since, dt.timedelta) else since
             rows = [
@@ -703,7 +703,7 @@ class ModelStorage:
                 and reason in (None, row.cancel_reason)
                 and (from_then is None or (row.finalized_at or row.created_at) >= from_then)
             ]
-            return rows[::-1][:limit]
+            return JobList(rows[::-1][:limit])
 
     def counts(self, queue: str | None = None) -> dict[JobState, int]:
         with self._call():

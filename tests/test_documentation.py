@@ -108,12 +108,13 @@ def tree_of(item: Any) -> ast.AST:
     return ast.parse(textwrap.dedent(inspect.getsource(item)))
 
 
-def elsewhere(doc: str) -> Any:
-    """The function that a docstring sends its reader to."""
+def elsewhere(doc: str, cls: type | None) -> Any:
+    """The function that a docstring of a class sends its reader to."""
     if not (found := ELSEWHERE.match(doc)):
         return None
-    owner: Any = next((each for each in classes() if each.__name__ == found[1]), synk)
-    return getattr(owner, found[2])
+    if found[1] is not None:
+        cls = next(each for each in classes() if each.__name__ == found[1])
+    return getattr(cls or synk, found[2])
 
 
 def parameters_of(function: Any) -> list[str]:
@@ -195,10 +196,10 @@ def test_no_string_follows_a_field_where_help_does_not_look() -> None:
 
 def test_help_names_every_parameter_of_a_public_function() -> None:
     unsaid: dict[str, set[str]] = {}
-    for name, function, _ in functions():
+    for name, function, cls in functions():
         doc = inspect.getdoc(function) or ""
         expected = set(parameters_of(function))
-        if (other := elsewhere(doc)) is not None:
+        if (other := elsewhere(doc, cls)) is not None:
             expected -= set(parameters_of(other))
         if missing := {each for each in expected if not is_said(each, doc)}:
             unsaid[name] = missing
@@ -219,7 +220,7 @@ def test_help_names_every_parameter_of_a_public_constructor() -> None:
 def test_help_names_every_error_of_a_public_function() -> None:
     unsaid: dict[str, set[str]] = {}
     for name, function, cls in functions():
-        other = elsewhere(inspect.getdoc(function) or "")
+        other = elsewhere(inspect.getdoc(function) or "", cls)
         documented = told("Raises", function) | (told("Raises", other) if other else set())
         if missing := unsaid_errors(function, cls, documented):
             unsaid[name] = missing

@@ -6,9 +6,12 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from synk.failure import AttemptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -200,6 +203,22 @@ class JobRow:
     output: str
     progress: Progress | None
     checkpoint: Json
+
+
+class JobList(list[JobRow]):
+    """Rows that `Storage.jobs` has found.
+
+    Args:
+        rows: the rows, the newest first.
+
+    Attributes:
+        searched: how many jobs were looked at, the newest or those that ended last, where there are
+            more that may match; None, the default: none was left out.
+    """
+
+    def __init__(self, rows: Iterable[JobRow], searched: int | None = None) -> None:
+        super().__init__(rows)
+        self.searched = searched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

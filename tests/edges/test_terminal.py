@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import handlers
@@ -190,6 +191,22 @@ def test_a_since_that_makes_no_sense_is_one_line(since: str, dsn: str) -> None:
 
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert f"--since={since!r}: must be an age" in done.stderr
+
+
+def test_a_search_in_more_jobs_than_are_looked_at_says_so(
+    dsn: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (kind, name, state, finalized_at) SELECT 'k', 'x', 'completed', now()"
+        " FROM generate_series(1, 100001)"
+    )
+
+    found = run("jobs", "--kind", "other", dsn=dsn)
+    since = run("jobs", "--kind", "other", "--since", "1h", "--state", "completed", dsn=dsn)
+
+    assert (found.returncode, found.stdout) == (0, "no jobs\n")
+    assert found.stderr.startswith("synk: looked at the last 100,000 jobs only; --since looks at")
+    assert (since.stdout, since.stderr) == ("no jobs\n", "")
 
 
 def test_stats_in_json_have_what_there_is(client: synk.Client, dsn: str) -> None:

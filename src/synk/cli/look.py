@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from synk.client import Client
-    from synk.row import JobRow, KindSummary
+    from synk.row import JobList, JobRow, KindSummary
 
 
 _WIDE: Final = 10_000
@@ -86,8 +86,7 @@ def add_to(app: typer.Typer) -> None:
             typer.echo(json.dumps([as_dict(row) for row in rows[:limit]], indent=2))
         else:
             _print_table(rows[:limit])
-        if len(rows) > limit:
-            typer.echo(f"synk: there are more than these {limit}: see --limit", err=True)
+        _tell_of_more(rows, limit)
 
     @app.command()
     def job(
@@ -184,6 +183,17 @@ def time_or_age(text: str) -> dt.datetime | dt.timedelta:
         raise ConfigurationError("--since", text, problem) from None
     # A time without a zone is that of who asks.
     return when.astimezone()
+
+
+def _tell_of_more(rows: JobList, limit: int) -> None:
+    if len(rows) > limit:
+        typer.echo(f"synk: there are more than these {limit}: see --limit", err=True)
+    elif rows.searched is not None:
+        typer.echo(
+            f"synk: looked at the last {rows.searched:,} jobs only; --since looks at all that have "
+            "ended since",
+            err=True,
+        )
 
 
 def _print_table(rows: list[JobRow]) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
     from synk.insertion import NewJob
-    from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
+    from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
         Beat,
@@ -211,11 +211,12 @@ class Storage(Protocol):
         limit: int,
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
-    ) -> list[JobRow]:
+    ) -> JobList:
         """Returns up to *limit* rows, newest first, of this *state*, *queue* and *kind*; None: any.
 
         Of jobs in a final state those that ended last. *reason* asks for cancelled ones; *since*, a
-        time or an age, for those that have ended since, or else were inserted since.
+        time or an age, for those that have ended since, or else were inserted since. It may give up
+        where too many do not match, and then says so.
         """
         ...
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
     from synk.insertion import NewJob
-    from synk.row import CancelReason, Change, JobRow, JobState, KindSummary
+    from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
     from synk.status import (
         Backlog,
         ClientRow,
@@ -288,7 +288,7 @@ class PostgresStorage:
         limit: int = 50,
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
-    ) -> list[JobRow]:
+    ) -> JobList:
         """See `Storage.jobs`."""
         return self._run(
             self.statements.jobs(

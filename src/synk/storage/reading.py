@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 import msgspec
 
 from synk.failure import AttemptError
-from synk.row import CancelReason, JobRow, JobState, KindSummary, Priority, Progress
+from synk.row import CancelReason, JobList, JobRow, JobState, KindSummary, Priority, Progress
 from synk.status import Backlog, ClientRow, RecentError, SlotStatus
 
 if TYPE_CHECKING:
@@ -47,8 +47,14 @@ def hidden(role: str, tables: list[str] | None, *, from_readers: bool) -> str:
 
 
 def job_rows(rows: Rows, _: int) -> list[JobRow]:
-    """Returns the jobs of get.sql and jobs.sql."""
+    """Returns the jobs of get.sql."""
     return [_job_row(row) for row in rows]
+
+
+def job_list(rows: Rows, searched: int) -> JobList:
+    """Returns the jobs of a listing, whose last column marks the one behind what was looked at."""
+    found = [_job_row(row) for row in rows if not row[-1]]
+    return JobList(found, searched if len(found) < len(rows) else None)
 
 
 def _job_row(row: tuple[Any, ...]) -> JobRow:

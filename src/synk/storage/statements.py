@@ -14,7 +14,7 @@ import msgspec
 
 from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.retry import POISON_CRASHES
-from synk.row import CancelReason, Change, JobRow, JobState, KindSummary, Priority
+from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary, Priority
 from synk.status import (
     BACKLOG_COUNTED,
     Backlog,
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from synk.status import ClientStatus, JobNotes
     from synk.storage.reading import Rows
 
+JOBS_SEARCHED: Final = 100_000
+"""How many jobs a listing looks at for those that match, where no time bounds it."""
+
 _BEGINNING: Final[Mark] = (float("-inf"), 0)
-_ANY_BYTES: Final = 2**62
+_ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
 T = TypeVar("T")
@@ -131,7 +134,7 @@ class Statements:
             "client_id": client_id_of(owner),
             "marks_at": [at for at, _ in marks],
             "marks_id": [job_id for _, job_id in marks],
-            "bytes_max": _ANY_BYTES if bytes_max is None else bytes_max,
+            "bytes_max": _ANY_NUMBER if bytes_max is None else bytes_max,
         }
         return Statement(self._text("claim"), parameters, read, binary=True)
 
@@ -218,10 +221,15 @@ class Statements:
         limit: int,
         reason: CancelReason | None,
         since: dt.datetime | dt.timedelta | None,
-    ) -> Statement[list[JobRow]]:
+    ) -> Statement[JobList]:
         if reason is not None and state is None:
             state = JobState.CANCELLED
         is_age = isinstance(since, dt.timedelta)
+        is_bounded = since is None or state is None
+        searched = JOBS_SEARCHED if is_bounded else _ANY_NUMBER
+        form = "jobs" if since is None else "jobs_since"
+        if state is not None:
+            form = "jobs_ended" if state.is_final or reason is not None else "jobs_unfinished"
         parameters: dict[str, object] = {
             "state": None if state is None else state.value,
             "queue": queue,
@@ -229,11 +237,15 @@ class Statements:
             "limit": limit,
             "since": None if is_age else since,
             "age": since if is_age else None,
+            "reason": None if reason is None else reason.value,
+            "searched": searched,
         }
-        if state is None or (not state.is_final and reason is None):
-            return Statement(self._text("jobs"), parameters, reading.job_rows, binary=True)
-        parameters["reason"] = None if reason is None else reason.value
-        return Statement(self._text("jobs_ended"), parameters, reading.job_rows, binary=True)
+        return Statement(
+            self._text(form),
+            parameters,
+            lambda rows, _: reading.job_list(rows, searched),
+            binary=True,
+        )
 
     def counts(self, queue: str | None) -> Statement[dict[JobState, int]]:
         return Statement(

@@ -1,13 +1,20 @@
--- Jobs by state, queue, kind and time, the newest first; a filter that is NULL lets everything through.
+-- Jobs in any state, the newest first. Only so many are looked at; the one behind the last of them, if it
+-- comes to that, says that there are more.
 -- include: job_columns
-FROM synk.job AS j
+, found.n > %(searched)s
+FROM (
+    SELECT f.id, f.n
+    FROM (
+        SELECT e.id, e.queue, e.kind, row_number() OVER (ORDER BY e.id DESC) AS n
+        FROM synk.job AS e
+        ORDER BY e.id DESC
+        LIMIT %(searched)s + 1
+    ) AS f
+    WHERE f.n > %(searched)s OR
+-- include: job_filters
+    ORDER BY f.n
+    LIMIT %(limit)s
+) AS found
+JOIN synk.job AS j ON j.id = found.id
 LEFT JOIN synk.client AS c ON c.id = coalesce(j.owner, j.acked_by)
-WHERE (%(state)s::synk.job_state IS NULL OR j.state = %(state)s::synk.job_state)
-  AND (%(queue)s::text IS NULL OR j.queue = %(queue)s::text)
-  AND (%(kind)s::text IS NULL OR j.kind = %(kind)s::text)
-  AND (%(since)s::timestamptz IS NULL
-       OR coalesce(j.finalized_at, j.created_at) >= %(since)s::timestamptz)
-  AND (%(age)s::interval IS NULL
-       OR coalesce(j.finalized_at, j.created_at) >= now() - %(age)s::interval)
 ORDER BY j.id DESC
-LIMIT %(limit)s

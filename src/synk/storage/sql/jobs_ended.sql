@@ -1,16 +1,22 @@
--- Jobs that ended in a state, those that ended last, listed with the newest first. By job_final, so
--- that only what ended since then is looked at.
+-- Jobs that ended in a state, those that ended last, listed with the newest first. By job_final, so that
+-- only what ended since then is looked at; without a time only so many, as in jobs.sql.
 -- include: job_columns
+, found.n > %(searched)s
 FROM (
-    SELECT f.id
-    FROM synk.job AS f
-    WHERE f.state = %(state)s::synk.job_state
-      AND f.finalized_at >= coalesce(%(since)s::timestamptz, now() - %(age)s::interval, '-infinity')
-      AND (%(reason)s::synk.cancel_reason IS NULL
-           OR f.cancel_reason = %(reason)s::synk.cancel_reason)
-      AND (%(queue)s::text IS NULL OR f.queue = %(queue)s::text)
-      AND (%(kind)s::text IS NULL OR f.kind = %(kind)s::text)
-    ORDER BY f.finalized_at DESC
+    SELECT f.id, f.n
+    FROM (
+        SELECT e.id, e.queue, e.kind, e.cancel_reason,
+               row_number() OVER (ORDER BY e.finalized_at DESC) AS n
+        FROM synk.job AS e
+        WHERE e.state = %(state)s::synk.job_state
+          AND e.finalized_at >= coalesce(%(since)s::timestamptz, now() - %(age)s::interval, '-infinity')
+        ORDER BY e.finalized_at DESC
+        LIMIT %(searched)s + 1
+    ) AS f
+    WHERE f.n > %(searched)s OR (
+        %(reason)s::synk.cancel_reason IS NULL OR f.cancel_reason = %(reason)s::synk.cancel_reason) AND
+-- include: job_filters
+    ORDER BY f.n
     LIMIT %(limit)s
 ) AS found
 JOIN synk.job AS j ON j.id = found.id

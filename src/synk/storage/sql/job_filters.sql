@@ -1,0 +1,2 @@
+(%(queue)s::text IS NULL OR f.queue = %(queue)s::text)
+AND (%(kind)s::text IS NULL OR f.kind = %(kind)s::text)
