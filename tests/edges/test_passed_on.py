@@ -92,7 +92,7 @@ def told(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         ) as process,
     ):
         try:
-            wait_until(lambda: b"hook" in (folder / "log").read_bytes())
+            wait_until(lambda: (folder / "log").read_bytes().count(b"hook") == 2)
             yield Told(client, dsn, folder / "log")
         finally:
             process.send_signal(signal.SIGTERM)
