@@ -36,6 +36,10 @@ there: those that polars has as soon as it is imported are its allocator's, and 
 _DIES: Final = re.compile(r"polars|rayon|tokio|duckdb|gomp|onnxruntime|grpc|tensorflow")
 """Such as are known not to, though something in them (an allocator) wants to be told of a fork."""
 
+_STARTS_FOR_OTHERS: Final = re.compile(
+    r"(libc|libpthread|ld-|ld-musl|libpython|libstdc\+\+|libc\+\+)[-.\w]*so"
+)
+
 _SHARES_EVENTS: Final = ("[eventpoll]", "inotify", "[io_uring]", "[fanotify]")
 _HARMLESS_DEVICES: Final = re.compile(r"/dev/(null|zero|full|u?random|tty|pts/\d+|console)$")
 _STACK_BYTES: Final = 64 * 1024
@@ -70,8 +74,11 @@ class Leftovers:
         os.waitpid(pid, 0)
         whose = {_whose(thread) for thread in _native_threads() - self._threads}
         self._threads |= _native_threads()
+        own_name = _name_of(os.getpid())
         for library, name in sorted(whose):
-            said = f"{library or 'a native library'} (a thread named {name!r})"
+            said = library or "a native library"
+            if name != own_name:
+                said += f" (a thread named {name!r})"
             if _SURVIVES.search(os.path.basename(library)) or _SURVIVES.search(name):  # noqa: PTH119 - a text
                 continue
             if _DIES.search(f"{library} {name}") or (library and not _is_told_of_forks(library)):
@@ -227,9 +234,7 @@ def _native_threads() -> set[int]:
 
 def _whose(thread: int) -> tuple[str, str]:
     """Returns the library that a thread began in, if that can be seen, and the thread's name."""
-    name = ""
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm") as file:  # noqa: PTH123 - one read
-        name = file.read().strip()
+    name = _name_of(thread)
     try:
         stack = _stack_of(thread)
     except (OSError, ValueError, IndexError):
@@ -242,6 +247,13 @@ def _whose(thread: int) -> tuple[str, str]:
             if begin <= address < end:
                 return library, name
     return "", name
+
+
+def _name_of(thread: int) -> str:
+    """Returns a thread's name: that of what started it, if it was given none."""
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm") as file:  # noqa: PTH123 - one read
+        return file.read().strip()
+    return ""
 
 
 def _stack_of(thread: int) -> bytes:
@@ -265,14 +277,14 @@ def _maps() -> list[str]:
 
 
 def _code() -> list[tuple[int, int, str]]:
-    """Returns where the code of libraries is, but the C library's."""
+    """Returns where the code of libraries is, but of those that start threads for others."""
     found: list[tuple[int, int, str]] = []
     for line in _maps():
         parts = line.split(maxsplit=5)
         if len(parts) < 6 or "x" not in parts[1] or ".so" not in parts[5]:
             continue
         path = parts[5].strip()
-        if re.match(r"(libc|libpthread|ld-|ld-musl|libpython)[-.\w]*so", os.path.basename(path)):  # noqa: PTH119 - a text
+        if _STARTS_FOR_OTHERS.match(os.path.basename(path)):  # noqa: PTH119 - a text
             continue
         begin, _, end = parts[0].partition("-")
         found.append((int(begin, 16), int(end, 16), path))
