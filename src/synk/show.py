@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -31,6 +32,9 @@ STYLES: Final[Mapping[JobState, str]] = {
     JobState.CANCELLED: "red",
 }
 _SHOWN_ARGS: Final = 60
+_WIDE: Final = 10_000
+"""Columns where there is no terminal: no line of a traceback is broken there."""
+
 _WIDE_ENOUGH: Final = 120
 """Columns of a terminal that has room for all that is known of a job."""
 
@@ -47,6 +51,24 @@ def duration(value: dt.timedelta | float | None) -> str:
             number = seconds / size
             return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
     return f"{seconds * 1e6:.0f} µs"
+
+
+def put(console: Console, shown: RenderableType) -> None:
+    """Prints something; where the output is no terminal, without blanks that only fill a line.
+
+    Args:
+        console: where to print it; one that is no terminal cuts no line then.
+        shown: what to print.
+    """
+    if console.is_terminal:
+        console.print(shown)
+        return
+    wide = Console(width=_WIDE, file=io.StringIO(), color_system=None)
+    with wide.capture() as captured:
+        wide.print(shown)
+    lines = captured.get().removesuffix("\n").split("\n")
+    console.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+    console.file.flush()
 
 
 def plain(text: str) -> Text:

@@ -86,6 +86,8 @@ def test_all_files_and_all_planted_jobs_end_as_they_should(dsn: str, folder: Pat
     assert max(sizes) == 256 * 1024
     assert left_alone is not None
     assert left_alone.state is synk.JobState.AVAILABLE
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
+    assert max(map(len, out.splitlines())) < 200
     for shown in ("p50", "p95", "CPU", "KeyError: 'price'", "SIGSEGV", "synk jobs --queue demo-"):
         assert shown in out
 

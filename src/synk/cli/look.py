@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import io
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from synk.client import Client
     from synk.row import JobList, JobRow, KindSummary
 
-
-_WIDE: Final = 10_000
-"""Columns where there is no terminal: no line of a traceback is broken there."""
 
 _LOOKED_FOR: Final = dt.timedelta(minutes=1)
 """Supervisors that were not seen for longer are not of interest."""
@@ -144,17 +140,9 @@ def console() -> Console:
 
 def put(shown: RenderableType) -> None:
     """Prints something; where the output is no terminal, without blanks that only fill a line."""
-    terminal = console()
-    if terminal.is_terminal:
-        terminal.print(shown)
-        return
-    from rich.console import Console  # noqa: PLC0415 - as above
+    from synk import show  # noqa: PLC0415 - as above
 
-    wide = Console(width=_WIDE, file=io.StringIO())
-    with wide.capture() as captured:
-        wide.print(shown)
-    lines = captured.get().removesuffix("\n").split("\n")
-    typer.echo("\n".join(line.rstrip() for line in lines))
+    show.put(console(), shown)
 
 
 def _nobody_serves(client: Client, row: JobRow) -> str:

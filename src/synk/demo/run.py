@@ -125,20 +125,20 @@ class Demo:
         kinds = self._client.storage.summary(self._queue)
         cpu_s = sum(each.cpu_time.total_seconds() for each in kinds)
         workers = self._client.engine.processes
-        self._console.print(show.summary_table(kinds))
+        show.put(self._console, show.summary_table(kinds))
         self._console.print(
             f"\n{sum(each.completed + each.cancelled for each in kinds):,} jobs in "
             f"{show.duration(seconds)} on {workers} worker processes, which spent "
             f"{cpu_s / seconds / workers:.0%} of that time on the CPU in jobs"
         )
-        self._console.print(Rule("the planted jobs", style="dim"))
+        self._draw_line("the planted jobs")
         planted = self._client.storage.jobs(
             state=None, queue=self._queue, kind="planted", limit=len(PLANTED)
         )
         problems = self._problems(planted)
         for row in reversed(planted):
             self._show_planted(row)
-        self._console.print(Rule(style="dim"))
+        self._draw_line()
         for problem in problems:
             self._console.print(f"[red]not as it should be:[/red] {problem}")
         if not problems:
@@ -150,7 +150,12 @@ class Demo:
         title = Text(f"{row.name}: ", style="bold").append_text(show.state(row))
         self._console.print(title)
         for record in row.errors:
-            self._console.print(show.error(record, lines=_TRACE_LINES))
+            show.put(self._console, show.error(record, lines=_TRACE_LINES))
+
+    def _draw_line(self, title: str = "") -> None:
+        # As wide as a terminal; where there is none, nothing says how wide that would be.
+        is_wide = self._console.is_terminal
+        self._console.print(Rule(title, style="dim") if is_wide else Text(title))
 
     def _problems(self, planted: list[JobRow]) -> list[str]:
         found = [
