@@ -20,7 +20,7 @@ from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDepend
 from synk.failure import AttemptError, Cause
 from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
-from synk.status import Backlog, Beat, ClientRow, Lease, Rescued
+from synk.status import KINDS_TOLD, Backlog, Beat, ClientRow, Lease, Rescued, UnknownKind
 from synk.storage import migrate
 from synk.storage.base import Hints
 from synk.storage.reading import progress_of
@@ -398,6 +398,7 @@ class ModelStorage:
                 seen_at=self.now,
                 stopped_at=None,
                 unseen=dt.timedelta(0),
+                kinds=None if status.kinds is None else list(status.kinds),
             )
             self._leases[status.id] = ModelLease(ttl, self.now + ttl)
 
@@ -502,6 +503,26 @@ class ModelStorage:
                 if row.seen_at > self.now - within
             ]
             return sorted(rows, key=lambda row: (row.stopped_at is not None, row.started_at))
+
+    def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
+        with self._call():
+            living = [
+                self._clients[owner]
+                for owner, each in self._leases.items()
+                if each.until > self.now
+            ]
+            found: dict[tuple[str, str], list[int]] = {}
+            for row in (entry.row for entry in self._in_state(JobState.AVAILABLE)):
+                serving = [each.kinds for each in living if row.queue in each.queues]
+                is_known = any(kinds is None or row.kind in kinds for kinds in serving)
+                if serving and not is_known and (queues is None or row.queue in queues):
+                    found.setdefault((row.queue, row.kind), []).append(row.id)
+            unknown = [
+                UnknownKind(queue=queue, kind=kind, count=len(ids), is_more=False, job_id=min(ids))
+                for (queue, kind), ids in found.items()
+            ]
+            unknown.sort(key=lambda each: (-each.count, each.queue, each.kind))
+            return unknown[:KINDS_TOLD]
 
     def backlog(self) -> Backlog:
         with self._call():

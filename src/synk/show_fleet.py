@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.row import Progress
-    from synk.status import Backlog, ClientRow, RecentError, SlotStatus
+    from synk.status import Backlog, ClientRow, RecentError, SlotStatus, UnknownKind
 
 _ERRORS_SHOWN: Final = 5
 _ERRORS_AT_LEAST: Final = 2
+_KINDS_SHOWN: Final = 3
 _QUEUES_AT_LEAST: Final = 4
 _BAR: Final = 8
 _NUMBER: Final = {"job": 6, "pid": 5, "for": 6, "memory": 6, "ago": 6, "CPU": 4}
@@ -36,6 +37,7 @@ class Fleet:
     database: str
     clients: Sequence[ClientRow]
     backlog: Backlog
+    unknown: Sequence[UnknownKind] = ()
 
 
 def fleet(seen: Fleet, *, height: int | None = None) -> RenderableType:
@@ -49,6 +51,7 @@ def fleet(seen: Fleet, *, height: int | None = None) -> RenderableType:
     room = _room(seen, running, len(lost), len(errors), height)
     gap = [Text()] if room.gaps else []
     parts: list[RenderableType] = [_title(seen, running), *gap, _queues(seen, running, room.queues)]
+    parts += _unknown(seen.unknown, room.kinds)
     left = room.busy
     for client in running:
         busy = [slot for slot in client.slots if slot.job_id is not None]
@@ -66,6 +69,7 @@ class _Room:
     """How many lines each part may have."""
 
     queues: int
+    kinds: int
     busy: int
     errors: int
     gaps: bool
@@ -77,17 +81,20 @@ def _room(
     queues = len(_names(seen, running))
     busy = sum(slot.job_id is not None for client in running for slot in client.slots)
     errors = min(errors, _ERRORS_SHOWN)
+    kinds = min(len(seen.unknown), _KINDS_SHOWN)
     if height is None:
-        return _Room(queues, busy, errors, gaps=True)
+        return _Room(queues, kinds, busy, errors, gaps=True)
     # The title, headings, and of each supervisor its own line, a heading and the idle ones.
     fixed = 2 + 1 + 3 * len(running) + lost + (2 if errors else 0)
+    # A line more for the kinds that are only counted.
+    fixed += kinds + (len(seen.unknown) > kinds)
     gaps = 2 + len(running)
     # The last line stays free for the cursor.
     height -= 1
     if fixed + gaps + queues + busy + errors <= height:
-        return _Room(queues, busy, errors, gaps=True)
+        return _Room(queues, kinds, busy, errors, gaps=True)
     queues, errors = min(queues, _QUEUES_AT_LEAST), min(errors, _ERRORS_AT_LEAST)
-    return _Room(queues, max(1, height - fixed - queues - 1 - errors), errors, gaps=False)
+    return _Room(queues, kinds, max(1, height - fixed - queues - 1 - errors), errors, gaps=False)
 
 
 def _title(seen: Fleet, running: Sequence[ClientRow]) -> Text:
@@ -124,6 +131,13 @@ def _queues(seen: Fleet, running: Sequence[ClientRow], shown: int) -> Renderable
     if len(names) <= shown:
         return table
     return Group(table, Text(f"and {_plural(len(names) - shown, 'queue')} more", style="dim"))
+
+
+def _unknown(kinds: Sequence[UnknownKind], shown: int) -> Iterable[RenderableType]:
+    for each in kinds[:shown]:
+        yield Text(str(each), style="red", no_wrap=True, overflow="ellipsis")
+    if len(kinds) > shown:
+        yield Text(f"nor {_plural(len(kinds) - shown, 'kind')} more", style="red")
 
 
 def _client(client: ClientRow) -> Text:

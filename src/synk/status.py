@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 BACKLOG_COUNTED: Final = 100_000
 """How far jobs that wait are counted: beyond that the number says nothing new, and costs time."""
 
+KINDS_LOOKED_FOR: Final = 1_000
+"""How many waiting jobs at the front of a queue, of each priority, are looked at for kinds that no
+supervisor knows."""
+
+KINDS_TOLD: Final = 100
+"""How many such kinds are told at a time."""
+
 ALIVE_S: Final = 15.0
 """A supervisor that was not seen for longer than this is not taken to run."""
 
@@ -27,6 +34,14 @@ def client_id_of(owner: UUID) -> str:
     from ulid import ULID  # noqa: PLC0415 - loads only where a database is used
 
     return str(ULID.from_uuid(owner))
+
+
+def nobody_knows(kind: str, queue: str) -> str:
+    """Says that nobody runs jobs of *kind* in *queue*, on one line that can be printed."""
+    kind, queue = (
+        "".join(each if each.isprintable() else "\ufffd" for each in name) for name in (kind, queue)
+    )
+    return f"no supervisor knows kind {kind} in queue {queue}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +104,29 @@ class Backlog:
     available: dict[str, int]
     running: dict[str, int]
     scheduled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownKind:
+    """A kind of jobs that wait in a queue, and that no supervisor of that queue has a worker for.
+
+    Attributes:
+        queue: the queue.
+        kind: the kind.
+        count: how many of them were found at the front of the queue.
+        is_more: whether the look ended there, so that there may be more of them.
+        job_id: the first of them.
+    """
+
+    queue: str
+    kind: str
+    count: int
+    is_more: bool
+    job_id: int
+
+    def __str__(self) -> str:
+        waiting = f"{self.count:,}{'+' if self.is_more else ''} job{'' if self.count == 1 else 's'}"
+        return f"{nobody_knows(self.kind, self.queue)}: {waiting} since job {self.job_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +205,7 @@ class ClientStatus:
         slots: what each worker process does.
         errors: the last attempts that failed; at most 5.
         stopped: whether this is its last word.
+        kinds: the kinds that it has workers for; None: it does not say.
     """
 
     id: UUID
@@ -178,6 +217,7 @@ class ClientStatus:
     slots: Sequence[SlotStatus] = ()
     errors: Sequence[RecentError] = ()
     stopped: bool = False
+    kinds: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +237,7 @@ class ClientRow:
         unseen: how long ago it was seen, by the storage's clock.
         slots: what each worker process did then.
         errors: the last attempts that had failed then; at most 5.
+        kinds: the kinds that it has workers for; None: it did not say.
     """
 
     id: UUID
@@ -211,6 +252,7 @@ class ClientRow:
     unseen: dt.timedelta
     slots: list[SlotStatus] = field(default_factory=list[SlotStatus])
     errors: list[RecentError] = field(default_factory=list[RecentError])
+    kinds: list[str] | None = None
 
     @property
     def runs(self) -> bool:

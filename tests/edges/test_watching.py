@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,8 @@ import handlers
 import synk
 from edges.test_commands import run
 from supervising import ended, supervised, wait_until
+
+AN_HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -98,6 +101,40 @@ def test_job_says_that_no_supervisor_serves_its_queue(client: synk.Client, dsn: 
 
     assert "no supervisor serves queue nobodys" in run("job", str(unserved), dsn=dsn).stdout
     assert "no supervisor" not in run("job", str(served), dsn=dsn).stdout
+
+
+def test_job_and_top_say_that_no_supervisor_knows_its_kind(client: synk.Client, dsn: str) -> None:
+    known = client.insert("x", handlers.Noop(), synk.InsertOptions(pending=True))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO synk.job (kind, name, scheduled_at) VALUES ('misspelt', 'x', DEFAULT),"
+            " ('misspelt', 'x', DEFAULT), ('later', 'x', now() + interval '1 day')"
+        )
+        ids = [id for (id,) in connection.execute("SELECT id FROM synk.job ORDER BY id").fetchall()]
+    first, _, later = ids[1:]
+
+    said = "no supervisor knows kind misspelt in queue default"
+    assert f"waits         {said}\n" in run("job", str(first), dsn=dsn).stdout
+    assert "no supervisor knows kind later" in run("job", str(later), dsn=dsn).stdout
+    assert "no supervisor" not in run("job", str(known), dsn=dsn).stdout
+    shown = run("top", "--once", dsn=dsn).stdout.splitlines()
+    assert [line for line in shown if "knows" in line] == [f"{said}: 2 jobs since job {first}"]
+
+
+def test_top_counts_the_unknown_kinds_that_it_has_no_room_for(
+    client: synk.Client, dsn: str
+) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO synk.job (kind, name) SELECT 'kind ' || n % 9, 'x'"
+            " FROM generate_series(1, 5000) AS n"
+        )
+    wait_until(lambda: client.storage.clients(AN_HOUR)[0].kinds)
+
+    shown = run("top", "--once", dsn=dsn).stdout
+
+    assert len(re.findall(r"knows kind kind \d in queue default: \d+\+ jobs", shown)) == 3
+    assert "\nnor 6 kinds more\n" in shown
 
 
 def test_x14_control_characters_of_a_row_do_not_reach_the_terminal(dsn: str) -> None:

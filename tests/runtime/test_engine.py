@@ -105,6 +105,56 @@ def test_p7_a_kind_without_worker_is_left_for_others(client: synk.Client, connec
     assert (row.state, row.attempt) == (JobState.AVAILABLE, 0)
 
 
+def test_p7_a_kind_that_nobody_knows_is_told_of_in_the_log(
+    dsn: str, connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (kind, name) SELECT 'misspelt', 'x' FROM generate_series(1, 3)"
+    )
+    with supervised(dsn) as client:
+        wait_until(lambda: "misspelt" in caplog.text)
+        ended(client, client.insert("noop", handlers.Noop()))
+
+    (told,) = [record for record in caplog.records if "misspelt" in record.getMessage()]
+    assert told.levelname == "WARNING"
+    assert told.getMessage() == (
+        "no supervisor knows kind misspelt in queue default: 3 jobs since job 1; add its worker to "
+        "the client that serves the queue (workers=[...]) and start that anew, or cancel them"
+    )
+
+
+def test_p7_thousands_that_nobody_knows_keep_no_other_job_waiting(
+    dsn: str, connection, tmp_path: Path
+) -> None:
+    """They are the most urgent, and the oldest: each claim meets them first."""
+    connection.execute(
+        "INSERT INTO synk.job (kind, name, priority) SELECT 'foreign', 'x', 1 + n % 4"
+        " FROM generate_series(1, 8000) AS n"
+    )
+    queues = {name: synk.QueueConfig() for name in ("default", "other")}
+    log = tmp_path / "log"
+    with supervised(dsn, queues=queues) as client:
+        ids = [
+            client.insert(
+                "x",
+                handlers.Write(str(log), str(n)),
+                synk.InsertOptions(
+                    queue=("default", "other")[n % 2], priority=synk.Priority(1 + n % 4)
+                ),
+            )
+            for n in range(200)
+        ]
+        waits = [
+            row.attempted_at - row.scheduled_at
+            for row in (ended(client, job_id) for job_id in ids)
+            if row.attempted_at is not None
+        ]
+        assert client.storage.counts() == {JobState.AVAILABLE: 8000, JobState.COMPLETED: 200}
+
+    assert sorted(map(int, log.read_text().split())) == list(range(200))
+    assert max(waits) < timedelta(seconds=10)
+
+
 def test_an_exception_comes_back_with_its_remote_frames_cause_and_notes(
     client: synk.Client,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -13,13 +13,15 @@ from uuid import UUID
 import pytest
 
 from model import ModelStorage
+from synk import telemetry
 from synk.claim import Fence
 from synk.config import CleanerConfig
 from synk.errors import StorageConflict
 from synk.row import JobState
 from synk.runtime.maintenance import CLEAN_JOBS, MaintenanceLoop
 from synk.runtime.pace import BATCH_S, Pace
-from synk.telemetry import Telemetry
+from synk.status import UnknownKind
+from synk.testing.making import AN_HOUR, insert, status_of
 
 OWNER = uuid.UUID(int=1)
 
@@ -54,29 +56,34 @@ class Endless(ModelStorage):
         return []
 
 
-def loop_on(storage: Endless) -> MaintenanceLoop:
-    """One that has to clean."""
+def loop_on(
+    storage: ModelStorage,
+    subscriber: Callable[[telemetry.Fact], None] = lambda _: None,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> MaintenanceLoop:
     engine: Any = None
-    loop = MaintenanceLoop(
+    facts = telemetry.Telemetry()
+    facts.subscribe(subscriber)
+    return MaintenanceLoop(
         storage,
         engine,
         OWNER,
-        Telemetry(),
+        facts,
         stage_s=0.5,
         lease_ttl_s=1.0,
+        queues=["default"],
         cleaner=CleanerConfig(),
         on_staged=lambda: None,
-        clock=lambda: storage.seconds,
+        clock=clock,
     )
-    loop._clean_due = 0.0
-    return loop
 
 
 @pytest.mark.parametrize("row_s", [0.0, 0.0001, 0.001, 0.004])
 def test_nothing_waits_while_very_many_jobs_are_cleaned_and_become_due(row_s: float) -> None:
     """Neither for many rows nor for slow ones."""
     storage = Endless(row_s)
-    loop = loop_on(storage)
+    loop = loop_on(storage, clock=lambda: storage.seconds)
+    loop._clean_due = 0.0
 
     for _ in range(50):
         assert loop._pass(storage.seconds), "there is more to do at once"
@@ -137,3 +144,39 @@ def test_a_batch_that_the_storage_gives_up_on_is_repeated_with_fewer_jobs() -> N
     while not any(what == "clean" for what, _ in storage.asked):
         with suppress(StorageConflict):
             loop._pass(storage.seconds)
+
+
+def test_a_kind_that_nobody_knows_is_told_once() -> None:
+    storage, told = ModelStorage(), list[telemetry.Fact]()
+    storage.register_client(status_of(OWNER, kinds=("known",)), AN_HOUR)
+    loop = loop_on(storage, told.append)
+    for kind in ("x", "known", "x", "y"):
+        insert(storage, kind=kind)
+
+    for second in range(20):
+        loop._look_for_unknown_kinds(second)
+        insert(storage, kind="x")
+
+    assert [str(fact).partition(";")[0] for fact in told] == [
+        "no supervisor knows kind x in queue default: 2 jobs since job 1",
+        "no supervisor knows kind y in queue default: 1 job since job 4",
+    ]
+
+
+def test_a_look_for_unknown_kinds_that_takes_long_comes_rarely() -> None:
+    class Slow(ModelStorage):
+        seconds = looks = 0
+
+        def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
+            self.looks += 1
+            self.seconds += 1
+            return []
+
+    storage = Slow()
+    loop = loop_on(storage, clock=lambda: storage.seconds)
+
+    for _ in range(3_000):
+        storage.seconds += 1
+        loop._pass(storage.seconds)
+
+    assert 5 < storage.looks < 50

@@ -170,6 +170,7 @@ class Node:
             facts,
             stage_s=MAINTAIN_S,
             lease_ttl_s=TTL_S,
+            queues=["default"],
             cleaner=None,
             on_staged=self._on_staged,
             clock=self.clock,

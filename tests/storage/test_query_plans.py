@@ -131,6 +131,17 @@ def test_cancel_requests_are_found_by_their_index(loaded: psycopg.Connection) ->
     assert indexes(plan)
 
 
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+def test_kinds_that_nobody_knows_are_looked_for_at_the_front_of_each_queue(
+    loaded: psycopg.Connection, mode: str
+) -> None:
+    plan = plan_of(loaded, STATEMENTS.unknown_kinds(["default"]), mode)
+
+    assert indexes(plan) == {"job_claim"}
+    assert len(re.findall(r'"Relation Name": "job"', plan)) == 1
+    assert '"Node Type": "Bitmap' not in plan
+
+
 # -- what they cost -------------------------------------------------------------------------------
 
 COUNT = 100

@@ -20,6 +20,7 @@ from synk.cli.options import (
 from synk.errors import ConfigurationError
 from synk.failure import AttemptError
 from synk.row import CancelReason, JobState
+from synk.status import nobody_knows
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -146,14 +147,17 @@ def put(shown: RenderableType) -> None:
 
 
 def _nobody_serves(client: Client, row: JobRow) -> str:
-    """Says that a job waits in a queue that no supervisor serves, if so."""
+    """Says that no supervisor serves a waiting job's queue, or knows its kind, if so."""
     if row.state.is_final or row.state is JobState.RUNNING:
         return ""
     living = [each for each in client.storage.clients(_LOOKED_FOR) if each.runs]
-    if any(row.queue in each.queues for each in living):
+    serving = [each for each in living if row.queue in each.queues]
+    if not serving:
+        queue = "".join(each if each.isprintable() else "\ufffd" for each in row.queue)
+        return f"no supervisor serves queue {queue}"
+    if any(each.kinds is None or row.kind in each.kinds for each in serving):
         return ""
-    queue = "".join(each if each.isprintable() else "\ufffd" for each in row.queue)
-    return f"no supervisor serves queue {queue}"
+    return nobody_knows(row.kind, row.queue)
 
 
 def time_or_age(text: str) -> dt.datetime | dt.timedelta:

@@ -111,5 +111,6 @@ def _picture(client: Client, height: int | None = None) -> RenderableType:
         database=storage.describe() if isinstance(storage, PostgresStorage) else repr(storage),
         clients=storage.clients(_SHOWN_FOR),
         backlog=storage.backlog(),
+        unknown=storage.unknown_kinds(),
     )
     return show_fleet.fleet(seen, height=height)

@@ -25,7 +25,7 @@ from synk.status import client_id_of
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from synk.config import CleanerConfig
@@ -43,6 +43,12 @@ RESCUE_JOBS: Final = 500
 SETTLE_JOBS: Final = 100
 """Jobs whose dependents are gone on with together: their number in all is bounded by the table."""
 
+_LOOK_SHARE: Final = 200
+"""A look for unknown kinds takes no more than this part of the time."""
+
+KINDS_TOLD_MAX: Final = 1_000
+"""Kinds that are told of: whoever makes more of them has heard of it."""
+
 
 class MaintenanceLoop:
     """Does what nobody waits for, one pass after the other."""
@@ -56,6 +62,7 @@ class MaintenanceLoop:
         *,
         stage_s: float,
         lease_ttl_s: float,
+        queues: Sequence[str],
         cleaner: CleanerConfig | None,
         on_staged: Callable[[], None],
         clock: Callable[[], float] = boottime,
@@ -79,6 +86,9 @@ class MaintenanceLoop:
         """How often the others' leases are looked at: as often as they are renewed, so that a dead
         one's jobs are offered again after its lease and two such intervals."""
         self._rescue_due = 0.0
+        self._queues = queues
+        self._kinds_due = 0.0
+        self._kinds_told: set[tuple[str, str]] = set()
         self._clean_due = clock() + self._first_clean_s()
         self._to_clean: deque[tuple[JobState, dt.timedelta]] = deque()
         """What is left to do of a cleaning that is under way."""
@@ -132,6 +142,8 @@ class MaintenanceLoop:
             if self._rescue():
                 self._rescue_due = now
                 is_more = True
+        if now >= self._kinds_due:
+            self._look_for_unknown_kinds(now)
         if now >= self._clean_due and not self._to_clean and self._cleaner is not None:
             self._clean_due = now + self._cleaner.clean_interval.total_seconds()
             self._to_clean = deque(self._cleaner.by_status.items())
@@ -169,6 +181,17 @@ class MaintenanceLoop:
             return len(rescued)
 
         return self._batch(self._rescuing, rescue) if owners else False
+
+    def _look_for_unknown_kinds(self, now: float) -> None:
+        """Tells once of each kind that waits and that no supervisor has a worker for."""
+        unknown = self._storage.unknown_kinds(self._queues)
+        took_s = self._clock() - now
+        self._kinds_due = now + spread(max(self._look_s, _LOOK_SHARE * took_s), 0.3)
+        for each in unknown:
+            name = (each.queue, each.kind)
+            if name not in self._kinds_told and len(self._kinds_told) < KINDS_TOLD_MAX:
+                self._kinds_told.add(name)
+                self._facts.emit(telemetry.KindUnknown(each))
 
     def _clean(self) -> bool:
         """Removes a batch of what is old; returns whether something is left to be looked at."""

@@ -93,7 +93,7 @@ class Supervisor:
         self._given_back = 0
         """Jobs that went back without having begun, and were not told of yet."""
         self._was_fenced = False
-        self._status = _status(owner, engine, queues)
+        self._status = _status(owner, engine, queues, registry)
         self._lease = OwnLease(engine.lease_ttl_s)
         self.pool = _pool(engine, queues, registry)
         self._acks = AckLoop(storage, owner, facts)
@@ -138,6 +138,7 @@ class Supervisor:
             facts,
             stage_s=STAGE_S,
             lease_ttl_s=engine.lease_ttl_s,
+            queues=tuple(queues),
             cleaner=cleaner,
             on_staged=self._claims.look_now,
         )
@@ -336,7 +337,9 @@ def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Reg
     )
 
 
-def _status(owner: UUID, engine: EngineConfig, queues: Mapping[str, QueueConfig]) -> ClientStatus:
+def _status(
+    owner: UUID, engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry
+) -> ClientStatus:
     return ClientStatus(
         id=owner,
         host=socket.gethostname(),
@@ -344,6 +347,7 @@ def _status(owner: UUID, engine: EngineConfig, queues: Mapping[str, QueueConfig]
         version=metadata.version("synk"),
         processes=engine.processes,
         queues=tuple(queues),
+        kinds=tuple(registry.kinds),
     )
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         JobNotes,
         Lease,
         Rescued,
+        UnknownKind,
     )
 
 
@@ -297,6 +298,15 @@ class Storage(Protocol):
 
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
         """Returns the supervisors that were seen in the time *within*, those that run first."""
+        ...
+
+    def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
+        """Returns kinds of waiting jobs that no living supervisor of their queue has a worker for.
+
+        At most `KINDS_TOLD`, the most frequent first, of *queues* or of all. A storage may look at
+        the front of each queue only, where they gather. Nothing is said of a queue that nobody
+        serves, nor of one that somebody serves who did not say which kinds he knows.
+        """
         ...
 
     def backlog(self) -> Backlog:

@@ -32,7 +32,7 @@ from synk.storage.patience import PATIENCE_S, Patient
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-LATEST: Final = 18
+LATEST: Final = 19
 """The schema version that this code works with."""
 
 OLDEST: Final = 17

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         JobNotes,
         Lease,
         Rescued,
+        UnknownKind,
     )
     from synk.storage.statements import Statement
 
@@ -315,6 +316,10 @@ class PostgresStorage:
     def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
         """See `Storage.register_client`."""
         self._run(self.statements.register_client(status, ttl))
+        if status.kinds is not None:
+            # The schema of the version before has no place for them.
+            with suppress(SchemaMismatch):
+                self._run(self.statements.tell_kinds(status))
 
     @contextmanager
     def heart(self, owner: UUID) -> Generator[PostgresHeart]:
@@ -349,6 +354,10 @@ class PostgresStorage:
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
         """See `Storage.clients`."""
         return self._run(self.statements.clients(within))
+
+    def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
+        """See `Storage.unknown_kinds`."""
+        return self._run(self.statements.unknown_kinds(queues))
 
     def backlog(self) -> Backlog:
         """See `Storage.backlog`."""

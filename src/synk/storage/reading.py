@@ -10,7 +10,7 @@ import msgspec
 
 from synk.failure import AttemptError
 from synk.row import CancelReason, JobList, JobRow, JobState, KindSummary, Priority, Progress
-from synk.status import Backlog, ClientRow, RecentError, SlotStatus
+from synk.status import Backlog, ClientRow, RecentError, SlotStatus, UnknownKind
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -150,7 +150,23 @@ def client_row(row: tuple[Any, ...]) -> ClientRow:
         unseen=dt.timedelta(seconds=row[11]),
         slots=_records(row[9], list[SlotStatus]),
         errors=_records(row[10], list[RecentError]),
+        kinds=_known_kinds(row[12]),
     )
+
+
+def _known_kinds(text: str | None) -> list[str] | None:
+    try:
+        return msgspec.json.decode(text or "null", type=list[str] | None)
+    except msgspec.DecodeError:
+        return None
+
+
+def unknown_kinds(rows: Rows, _: int) -> list[UnknownKind]:
+    """Returns what unknown_kinds.sql found."""
+    return [
+        UnknownKind(queue=queue, kind=kind, count=count, is_more=is_more, job_id=job_id)
+        for queue, kind, count, is_more, job_id in rows
+    ]
 
 
 def _records(text: str, kind: type[list[T]]) -> list[T]:

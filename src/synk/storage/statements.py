@@ -17,6 +17,8 @@ from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary, Priority
 from synk.status import (
     BACKLOG_COUNTED,
+    KINDS_LOOKED_FOR,
+    KINDS_TOLD,
     Backlog,
     Beat,
     ClientRow,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from synk.claim import Mark, Outcome
     from synk.insertion import NewJob
-    from synk.status import ClientStatus, JobNotes
+    from synk.status import ClientStatus, JobNotes, UnknownKind
     from synk.storage.reading import Rows
 
 JOBS_SEARCHED: Final = 100_000
@@ -286,6 +288,18 @@ class Statements:
             "ttl": ttl,
         }
         return Statement(self._text("register_client"), parameters, lambda _rows, _: None)
+
+    def tell_kinds(self, status: ClientStatus) -> Statement[None]:
+        parameters: dict[str, object] = {"id": status.id, "kinds": list(status.kinds or ())}
+        return Statement(self._text("tell_kinds"), parameters, lambda _rows, _: None)
+
+    def unknown_kinds(self, queues: Sequence[str] | None) -> Statement[list[UnknownKind]]:
+        parameters: dict[str, object] = {
+            "queues": None if queues is None else list(queues),
+            "limit": KINDS_LOOKED_FOR,
+            "kinds_max": KINDS_TOLD,
+        }
+        return Statement(self._text("unknown_kinds"), parameters, reading.unknown_kinds)
 
     def heartbeat(self, owner: UUID) -> Statement[Beat | None]:
         return Statement(

@@ -24,6 +24,7 @@ from synk.telemetry.jobs import (
 )
 from synk.telemetry.supervisors import (
     DrainTooLong,
+    KindUnknown,
     LeaseBack,
     LeaseGone,
     LeaseOver,
@@ -53,6 +54,7 @@ __all__ = [
     "JobsGivenBack",
     "JobsReconciled",
     "JobsRescued",
+    "KindUnknown",
     "LeaseBack",
     "LeaseGone",
     "LeaseOver",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from synk.telemetry.fact import Fact
+
+if TYPE_CHECKING:
+    from synk.status import UnknownKind
 
 
 class SupervisorStarted(Fact):
@@ -165,6 +169,28 @@ class SupervisorLost(Fact, level=logging.WARNING):
 
     def __str__(self) -> str:
         return f"supervisor {self.owner} is declared dead: its lease ran out"
+
+
+class KindUnknown(Fact, level=logging.WARNING):
+    """Jobs wait in a queue whose supervisors have no worker for their kind; told once a kind.
+
+    Attributes:
+        unknown: the kind, its queue, and which jobs wait.
+    """
+
+    unknown: UnknownKind
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The kind, its queue, and the first of the jobs."""
+        unknown = self.unknown
+        return {"kind": unknown.kind, "queue": unknown.queue, "job_id": unknown.job_id}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.unknown}; add its worker to the client that serves the queue (workers=[...]) "
+            "and start that anew, or cancel them"
+        )
 
 
 class StorageClockStepped(Fact, level=logging.WARNING):

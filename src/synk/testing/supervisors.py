@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from synk.claim import AckAnswer, Fence
 from synk.failure import Cause
 from synk.row import CancelReason, JobState
-from synk.status import JobNotes, Lease, RecentError, SlotStatus
+from synk.status import JobNotes, Lease, RecentError, SlotStatus, UnknownKind
 from synk.storage.statements import client_id_of
 from synk.testing.making import (
     AN_HOUR,
@@ -307,3 +307,53 @@ class SupervisorConformance:
         assert backlog.available == {"default": 1, "b": 1}
         assert backlog.running == {"default": 1}
         assert backlog.scheduled == 1
+
+    # -- kinds that nobody knows ------------------------------------------------------------------
+
+    def test_a_kind_that_waits_and_that_no_supervisor_of_its_queue_knows_is_found(
+        self, storage: Storage
+    ) -> None:
+        storage.register_client(status_of(OWNER, kinds=("a", "b")), AN_HOUR)
+        storage.register_client(status_of(OTHER, queues=("slow",), kinds=("c",)), AN_HOUR)
+        ids = [insert(storage, kind=kind) for kind in ("a", "x", "c", "x", "a")]
+        slow = [insert(storage, queue="slow", kind=kind) for kind in ("a", "c", "x")]
+
+        found = storage.unknown_kinds()
+
+        assert found == [
+            UnknownKind(queue="default", kind="x", count=2, is_more=False, job_id=ids[1]),
+            UnknownKind(queue="default", kind="c", count=1, is_more=False, job_id=ids[2]),
+            UnknownKind(queue="slow", kind="x", count=1, is_more=False, job_id=slow[2]),
+        ]
+        assert storage.unknown_kinds(["slow"]) == found[2:]
+        assert storage.unknown_kinds(["nobodys"]) == []
+        (of_other,) = [row for row in storage.clients(AN_HOUR) if row.id == OTHER]
+        assert of_other.kinds == ["c"]
+
+    def test_nothing_is_said_of_kinds_where_nobody_serves_or_one_does_not_say_what_it_knows(
+        self, storage: Storage
+    ) -> None:
+        insert(storage, kind="x")
+        nobody = storage.unknown_kinds()
+        storage.register_client(status_of(OWNER, kinds=("a",)), AN_HOUR)
+        one = storage.unknown_kinds()
+        storage.register_client(status_of(OTHER), AN_HOUR)
+        two = storage.unknown_kinds()
+        storage.report_client(status_of(OTHER, stopped=True))
+        again = storage.unknown_kinds()
+        storage.report_client(status_of(OWNER, stopped=True))
+
+        assert [len(each) for each in (nobody, one, two, again)] == [0, 1, 0, 1]
+        assert storage.unknown_kinds() == []
+
+    def test_only_a_kind_that_could_run_now_is_said_to_be_unknown(self, storage: Storage) -> None:
+        insert(storage, kind="kind")
+        claim(storage)
+        storage.report_client(status_of(OWNER, stopped=True))
+        storage.register_client(status_of(OTHER, kinds=()), AN_HOUR)
+        insert(storage, kind="later", scheduled_at=FUTURE)
+        insert(storage, kind="held", pending=True)
+        storage.cancel(insert(storage, kind="cancelled"))
+        job_id = insert(storage, kind="now")
+
+        assert [each.job_id for each in storage.unknown_kinds()] == [job_id]

@@ -1,0 +1,31 @@
+-- Kinds of waiting jobs that no living supervisor of their queue has a worker for, the most frequent
+-- first. Of a queue that nobody serves, or somebody who does not say what he knows, nothing is said.
+--
+-- Nobody claims such jobs, so that they come to the front of their queue by and by: only that is looked
+-- at, of each priority. However much waits, it costs the same.
+WITH living AS MATERIALIZED (
+    -- By the row's JSON: the schema of the version before has no such column.
+    SELECT c.queues, to_jsonb(c) -> 'kinds' AS kinds FROM synk.client AS c
+    WHERE c.lease_until > now() AND c.stopped_at IS NULL AND c.dead_at IS NULL
+), served AS MATERIALIZED (
+    SELECT q.queue FROM living AS l CROSS JOIN unnest(l.queues) AS q (queue)
+    WHERE %(queues)s::text[] IS NULL OR q.queue = ANY (%(queues)s::text[])
+    GROUP BY q.queue
+    HAVING bool_and(coalesce(jsonb_typeof(l.kinds) = 'array', false))
+)
+SELECT s.queue, w.kind, count(*), bool_or(w.is_cut), min(w.id)
+FROM served AS s
+CROSS JOIN generate_series(1, 4) AS p (priority)
+CROSS JOIN LATERAL (
+    SELECT front.id, front.kind, count(*) OVER () >= %(limit)s AS is_cut
+    FROM (
+        SELECT j.id, j.kind FROM synk.job AS j
+        WHERE j.state = 'available' AND j.queue = s.queue AND j.priority = p.priority
+        ORDER BY j.scheduled_at, j.id
+        LIMIT %(limit)s
+    ) AS front
+) AS w
+WHERE NOT EXISTS (SELECT FROM living AS l WHERE s.queue = ANY (l.queues) AND l.kinds ? w.kind)
+GROUP BY s.queue, w.kind
+ORDER BY count(*) DESC, s.queue, w.kind
+LIMIT %(kinds_max)s
