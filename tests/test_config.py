@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import synk
+from model import ModelStorage
 from synk import cpus
 from synk.config import EngineConfig
 
@@ -71,6 +72,13 @@ def test_retentions_below_a_day_are_kept_exactly() -> None:
 def test_fork_and_no_processes_are_refused(options: Any) -> None:
     with pytest.raises(synk.ConfigurationError):
         EngineConfig(**options)
+
+
+@pytest.mark.parametrize("value", [0, -1, (16 << 20) - 1, 2**63, 3e7, True, None, "64MB"])
+def test_what_is_no_number_of_bytes_to_hold_is_refused(value: Any) -> None:
+    with pytest.raises(synk.ConfigurationError, match=r"max_held_bytes=.*from 16 MiB on"):
+        synk.Client(storage=ModelStorage(), max_held_bytes=value)
+    assert synk.Client(storage=ModelStorage()).engine.max_held_bytes == 64 << 20
 
 
 def affinity() -> int:

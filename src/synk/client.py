@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ulid import ULID
 
 from synk import cpus
-from synk.config import CleanerConfig, EngineConfig, QueueConfig, seconds_of
+from synk.config import HELD_BYTES, CleanerConfig, EngineConfig, QueueConfig, seconds_of
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.insert_wait import InsertWait
 from synk.insertion import check_id, check_label
@@ -83,6 +83,10 @@ class Client:
         lease_ttl: for how long this client owns its jobs after the last word of it: after a crash
             others run them then. 30 s by default, from 6 s to 1 hour. What cannot be renewed in
             time is killed here first.
+        max_held_bytes: how many bytes the claimed jobs that wait for a worker may weigh together,
+            by their arguments, and how many the outcomes that wait to be stored, by their results
+            and records; 64 MiB each by default, from 16 MiB on. Beyond that nothing more is
+            claimed; one claim asks for a quarter of it at most.
         no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
             bit (sudo, ping).
         rlimits: limits of each worker process, as ``{"NOFILE": 4096, "AS": 8 << 30}``.
@@ -121,6 +125,7 @@ class Client:
         max_worker_rss: int | None = None,
         cancel_grace: dt.timedelta = dt.timedelta(seconds=5),
         lease_ttl: dt.timedelta = dt.timedelta(seconds=30),
+        max_held_bytes: int = HELD_BYTES,
         no_new_privileges: bool = True,
         rlimits: Mapping[str, int] | None = None,
         insert_wait: dt.timedelta = dt.timedelta(0),
@@ -145,6 +150,7 @@ class Client:
             max_worker_rss=max_worker_rss,
             cancel_grace_s=seconds_of("cancel_grace", cancel_grace),
             lease_ttl_s=seconds_of("lease_ttl", lease_ttl),
+            max_held_bytes=max_held_bytes,
             no_new_privileges=no_new_privileges,
             rlimits=dict(rlimits or {}),
         )

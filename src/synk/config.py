@@ -23,6 +23,10 @@ _DAY: Final = dt.timedelta(days=1)
 
 _MIB: Final = 1024 * 1024
 
+HELD_BYTES: Final = 64 * _MIB
+_HELD_MIB_MIN: Final = 16
+"""As many small jobs as may be at hand weigh nearly that, and are counted by their number only."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueConfig:
@@ -137,6 +141,8 @@ class EngineConfig:
             3600; 5 by default.
         lease_ttl_s: seconds after the last renewal of a supervisor's lease, after which others take
             its jobs, 6 to 3600; 30 by default.
+        max_held_bytes: bytes that claimed jobs may weigh which wait for a worker, and outcomes that
+            wait to be stored, from 16 MiB on; 64 MiB each by default.
         no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
             bit; True by default.
         rlimits: limits of each worker process by name, such as ``NOFILE`` or ``AS``, see
@@ -157,6 +163,7 @@ class EngineConfig:
     max_worker_rss: int | None = None
     cancel_grace_s: float = 5.0
     lease_ttl_s: float = 30.0
+    max_held_bytes: int = HELD_BYTES
     no_new_privileges: bool = True
     rlimits: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -186,6 +193,7 @@ class EngineConfig:
             raise ConfigurationError("max_jobs", self.max_jobs, "must be a whole number from 1 on")
         if self.max_worker_rss is not None:
             check_bytes("max_worker_rss", self.max_worker_rss)
+        check_bytes("max_held_bytes", self.max_held_bytes, least_mib=_HELD_MIB_MIN)
         if self.on_worker_start is not None and not callable(self.on_worker_start):
             raise ConfigurationError("on_worker_start", self.on_worker_start, "must be a function")
 
@@ -200,14 +208,16 @@ def _checked_cpus(cpus: object) -> frozenset[int]:
     return checked
 
 
-def check_bytes(field_name: str, value: object) -> int:
+def check_bytes(field_name: str, value: object, *, least_mib: int = 1) -> int:
     """Returns *value* if it is a number of bytes.
 
     Raises:
-        ConfigurationError: it is not a whole number from one mebibyte on.
+        ConfigurationError: it is not a whole number from *least_mib* mebibytes on.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not _MIB <= value < 2**63:
-        raise ConfigurationError(field_name, value, "must be a number of bytes, from 1 MiB on")
+    least = least_mib * _MIB
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        problem = f"must be a number of bytes, from {least_mib} MiB on"
+        raise ConfigurationError(field_name, value, problem)
     return value
 
 

@@ -7,10 +7,12 @@ from msgspec import structs
 
 from core.world import World, job
 from synk.claim import ClaimedJob
-from synk.core.burden import CLAIM_BYTES, HELD_BYTES, Weights, may_be_cut
+from synk.config import HELD_BYTES
+from synk.core.burden import CLAIMS_A_HOLD, Weights, may_be_cut
 from synk.core.demand import QueueLimits
 
 MIB = 1024 * 1024
+CLAIM_BYTES = HELD_BYTES // CLAIMS_A_HOLD
 LIMITS = QueueLimits(max_workers=100, timeout_s=10.0)
 
 
@@ -112,3 +114,10 @@ def test_so_many_are_asked_for_as_a_claim_may_weigh() -> None:
 def test_a_claim_that_may_have_been_cut_is_followed_by_another() -> None:
     assert may_be_cut(CLAIM_BYTES // 8, CLAIM_BYTES)
     assert not may_be_cut(CLAIM_BYTES // 9, CLAIM_BYTES)
+
+
+def test_how_much_may_wait_is_a_setting() -> None:
+    world = World(slots=2, held_bytes=20 * MIB)
+    world.all_ready()
+    world.claim(*(large(number) for number in range(1, 23)))
+    assert world.pool.rooms() == {"default": 0}, "of 22, one is first at each worker"

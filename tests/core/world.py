@@ -11,6 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from synk.claim import ClaimedJob, Fence
+from synk.config import HELD_BYTES
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 from synk.core.lateness import Wear
@@ -97,9 +98,10 @@ class World:
         slots: int = 2,
         queues: dict[str, QueueLimits] | None = None,
         wear: Wear | None = None,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self.queues = queues or {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
-        self.pool = Pool(slots=slots, queues=self.queues, wear=wear)
+        self.pool = Pool(slots=slots, queues=self.queues, wear=wear, held_bytes=held_bytes)
         self.asked: list[tuple[int, int, m.Request]] = []
         self.now = 100.0
         self.workers: dict[int, FakeWorker] = {}

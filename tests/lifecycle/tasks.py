@@ -45,6 +45,11 @@ class Doer(synk.Worker[Task]):
     def rest(self, task: Task) -> None:
         time.sleep(task.seconds)
 
+    def tell(self, task: Task) -> str:
+        """Leaves much behind."""
+        time.sleep(task.seconds)
+        return "r" * 60_000
+
     def fail(self, task: Task) -> None:
         raise RuntimeError("as asked")
 

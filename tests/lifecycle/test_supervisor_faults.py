@@ -23,7 +23,7 @@ from supervising import (
     wait_until,
 )
 from synk import Cause, JobState, telemetry
-from synk.runtime import acks
+from synk.runtime import unstored
 
 ONCE = synk.InsertOptions(max_retries=0)
 
@@ -50,7 +50,7 @@ def test_s5_a_blocked_loop_kills_late_and_says_where_it_was(dsn: str, tmp_path: 
     assert f"killed after {row.duration.total_seconds():.1f} s" in row.errors[-1].error
 
 
-CAREFUL = f"from synk.runtime import acks\nacks.UNSTORED_MAX = 200\n{SCRIPT}"
+CAREFUL = f"from synk.runtime import unstored\nunstored.UNSTORED_MAX = 200\n{SCRIPT}"
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE 'no space left' USING ERRCODE = 'disk_full'; END $$;
@@ -90,7 +90,7 @@ def test_s8_a_supervisor_that_dies_with_outcomes_in_hand_costs_a_bounded_number_
 def test_s8_claims_go_on_once_outcomes_are_stored_again(
     dsn: str, connection: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acks, "UNSTORED_MAX", 100)
+    monkeypatch.setattr(unstored, "UNSTORED_MAX", 100)
     connection.execute(REFUSE)
     log = tmp_path / "log"
     with supervised(dsn, workers=tasks.WORKERS) as client:
@@ -103,3 +103,27 @@ def test_s8_claims_go_on_once_outcomes_are_stored_again(
 
         wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 600})
     assert len(tasks.notes(log, "done")) == 600
+
+
+def test_s8_outcomes_that_wait_are_bounded_by_what_they_weigh(
+    dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Of 16 MiB, where all of the results are 54 MB; none of them is lost."""
+    connection.execute(REFUSE)
+    log = tmp_path / "log"
+    job = ("x", tasks.Task(how="tell", log=str(log)))
+    with supervised(dsn, workers=tasks.WORKERS, max_held_bytes=16 << 20) as client:
+        client.insert_many([job] * 900)
+        wait_until(lambda: len(tasks.notes(log, "done")) > 100)
+        wait_until(steady(lambda: len(tasks.notes(log, "done"))))
+        done = len(tasks.notes(log, "done"))
+
+        connection.execute("DROP TRIGGER refuse ON synk.job")
+
+        wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 900})
+    found = connection.execute(
+        "SELECT count(*) FROM synk.job WHERE attempt = 1 AND length(result::text) > 60000"
+    ).fetchone()
+    assert found == (900,)
+    assert len(tasks.notes(log, "done")) == 900
+    assert done * 60_000 < 2 * (16 << 20)

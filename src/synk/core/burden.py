@@ -1,9 +1,9 @@
 """What claimed jobs weigh: their arguments, and what earlier attempts left to them.
 
 Most weigh next to nothing, and are bounded by their number. The large ones are counted in bytes, so
-that no supervisor dies of its own claims: those that wait, here or at a worker, have `HELD_BYTES`
-together, and one claim asks for `CLAIM_BYTES` at most. Queues have equal shares, so that the large
-jobs of one keep none of another from being claimed.
+that no supervisor dies of its own claims: those that wait, here or at a worker, have a limit, and
+one claim asks for a quarter of it at most. Queues have equal shares, so that the large jobs of one
+keep none of another from being claimed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob
     from synk.core.slot import Slot
 
-HELD_BYTES: Final = 64 * 1024 * 1024
-"""What the jobs that wait may weigh together; the last one claimed may exceed it."""
-
-CLAIM_BYTES: Final = HELD_BYTES // 4
-"""What one claim may bring. While it is read it takes twice its weight."""
+CLAIMS_A_HOLD: Final = 4
+"""So many claims bring what may wait together. While one is read it takes twice its weight."""
 
 LARGE_BYTES: Final = 4096
 """Jobs up to this weight are not counted: the largest number of them that may be at hand weighs
-less than what `HELD_BYTES` allows."""
+less than the least that may wait."""
 
 _FORGOTTEN: Final = 0.5
 """Of what jobs weighed, with each claim that brought lighter ones."""
@@ -41,11 +38,12 @@ class Burden:
     Args:
         slots: its workers.
         queues: the names of the queues that share its memory.
+        held_bytes: what the jobs that wait may weigh together; the last one may exceed it.
     """
 
-    def __init__(self, slots: Sequence[Slot], queues: Collection[str]) -> None:
+    def __init__(self, slots: Sequence[Slot], queues: Collection[str], held_bytes: int) -> None:
         self._slots = slots
-        self._share = HELD_BYTES // max(1, len(queues))
+        self._share = held_bytes // max(1, len(queues))
         self._large: dict[int, tuple[str, int]] = {}
         """By the job's id: its queue and its weight."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never
 
+from synk.config import HELD_BYTES
 from synk.core import lateness, wire
 from synk.core.backlog import Backlog
 from synk.core.burden import Burden
@@ -91,6 +92,7 @@ class Pool:
         queues: Mapping[str, QueueLimits],
         wear: Wear | None = None,
         limited: Container[str] | None = None,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self._wear = wear or Wear()
         self.slots = [Slot(number, self._wear.jobs_max) for number in range(slots)]
@@ -100,7 +102,7 @@ class Pool:
         self._ledger = Ledger(self.queues, self.estimates, limited)
         self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates, limited)
         self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
-        self._burden = Burden(self.slots, self.queues)
+        self._burden = Burden(self.slots, self.queues, held_bytes)
         self.draining = False
         self.fenced = False
         """The lease is not renewed: nothing runs, and nothing is given out."""

@@ -20,15 +20,17 @@ from msgspec import structs
 
 from synk import telemetry
 from synk.claim import AckAnswer, Outcome
+from synk.config import HELD_BYTES
 from synk.core.ownership import fence_of
 from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
 from synk.retry import Ended, Verdict, judge
 from synk.row import JobState
 from synk.runtime.trouble import BatchLimit, Trouble
+from synk.runtime.unstored import Unstored, weight_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
     from synk.claim import Fence
@@ -52,10 +54,6 @@ BUSY_LINGER_S: Final = 0.05
 far less. The longer time holds where jobs wait and no worker is idle: what depends on an outcome
 then could hardly begin sooner."""
 
-UNSTORED_MAX: Final = 10_000
-"""With so many outcomes that wait to be stored no more jobs are claimed: they would all run again
-if this process died now."""
-
 ACCEPTED_WEIGHT: Final = 10_000
 """Accepted outcomes that are remembered: what a server that fails over may have lost. One with
 texts counts once more for each kilobyte."""
@@ -66,8 +64,6 @@ LOCKED_PAUSE_S: Final = 0.05
 _CHOSEN: Final = ("output", "progress", "checkpoint", "retry_at", "result", "error")
 """What of an outcome is the job's own, the least first."""
 
-_NO_TEXTS: Final = (None, None, None, None)
-
 _OWN_END: Final = "the job had completed by complete_tx() before, and stays completed"
 
 T = TypeVar("T")
@@ -76,7 +72,9 @@ T = TypeVar("T")
 class AckLoop:
     """Stores outcomes of one owner's claims."""
 
-    def __init__(self, storage: Storage, owner: UUID, facts: Telemetry) -> None:
+    def __init__(
+        self, storage: Storage, owner: UUID, facts: Telemetry, *, held_bytes: int = HELD_BYTES
+    ) -> None:
         self._storage = storage
         self._owner = owner
         self._facts = facts
@@ -86,6 +84,7 @@ class AckLoop:
         self._outcomes: deque[Outcome] = deque()
         self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
         self._accepted_weight = 0
+        self._unstored = Unstored(held_bytes)
         self._arrived = threading.Event()
         self._try_now = threading.Event()
         self._give_up_at: float | None = None
@@ -100,11 +99,15 @@ class AckLoop:
             len(settle.successes) + len(settle.ended) for settle in settled
         )
 
-    @property
-    def is_full(self) -> bool:
-        """Whether so many outcomes wait that no more jobs should be begun."""
+    def room(self, at_hand: Callable[[], int]) -> int:
+        """Returns how many more jobs may be claimed, for what waits to be stored; 0 or less: none.
+
+        Args:
+            at_hand: says how many jobs are claimed and not over.
+        """
         # Cheap, since it is asked all the time: what arrived during a statement counts as few.
-        return len(self._outcomes) + len(self._settled) >= UNSTORED_MAX
+        waiting = len(self._outcomes) + len(self._settled)
+        return self._unstored.room(waiting, at_hand() if self._unstored.expects_texts else 0)
 
     # -- for other threads ------------------------------------------------------------------------
 
@@ -114,11 +117,13 @@ class AckLoop:
 
     def settle(self, settle: Settle) -> None:
         """Takes what is over; returns at once."""
+        self._unstored.arrived(settle)
         self._settled.append(settle)
         self._arrived.set()
 
     def offer(self, outcomes: Sequence[Outcome]) -> None:
         """Takes outcomes that are judged already; returns at once."""
+        self._unstored.offered(outcomes)
         self._outcomes.extend(outcomes)
         self._arrived.set()
 
@@ -176,14 +181,17 @@ class AckLoop:
                 )
                 for job, measure, pid in settle.successes
             )
+            judged: list[Outcome] = []
             for ended in settle.ended:
                 outcome = judge(ended, random.random())  # noqa: S311 - jitter
+                judged.append(outcome)
                 self._outcomes.append(outcome)
                 if ended.error is not None:
                     reason = outcome.cancel_reason or ""
                     self._facts.emit(telemetry.AttemptEnded(ended, outcome.state.value, reason))
             if self._facts.wants_successes:
                 self._tell_successes(settle)
+            self._unstored.judged(settle, judged)
             self._settled.popleft()
 
     def _tell_successes(self, settle: Settle) -> None:
@@ -203,7 +211,7 @@ class AckLoop:
 
     def _acknowledge_some(self) -> float:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
-        count = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes))))
+        count, weight = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes))))
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
@@ -211,18 +219,21 @@ class AckLoop:
         again, pause_s = self._acknowledge(batch)
         # They leave their place only now: what is not stored must never be missing from `pending`.
         self._outcomes.extend(again)
+        self._unstored.offered(again)
         for _ in range(count):
             self._outcomes.popleft()
+        self._unstored.left(count, weight)
         return pause_s
 
-    def _light(self, count: int) -> int:
-        """Returns how many of the first *count* outcomes are not too heavy together."""
+    def _light(self, count: int) -> tuple[int, int]:
+        """Returns how many of the first *count* are not too heavy together, and what they weigh."""
         weight = 0
         for place in range(count):
-            weight += _weight(self._outcomes[place])
-            if weight > ACK_WEIGHT:
-                return max(1, place)
-        return count
+            more = weight_of(self._outcomes[place])
+            if place and weight + more > ACK_WEIGHT:
+                return place, weight
+            weight += more
+        return count, weight
 
     def _acknowledge(self, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
         """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
@@ -296,7 +307,7 @@ class AckLoop:
     def _remember(self, batch: Sequence[Outcome]) -> None:
         if not batch:
             return
-        weight = sum(map(_weight, batch))
+        weight = sum(map(weight_of, batch))
         self._accepted.append((weight, batch))
         self._accepted_weight += weight
         while self._accepted_weight - self._accepted[0][0] >= ACCEPTED_WEIGHT:
@@ -321,13 +332,6 @@ def _accepted(batch: Sequence[Outcome], answers: Sequence[AckAnswer]) -> Sequenc
         for outcome, answer in zip(batch, answers, strict=True)
         if answer is not AckAnswer.COMPLETED
     ]
-
-
-def _weight(outcome: Outcome) -> int:
-    texts = (outcome.result, outcome.error, outcome.output, outcome.checkpoint)
-    if texts == _NO_TEXTS:
-        return 1
-    return 1 + sum(len(text) for text in texts if text is not None) // 1000
 
 
 def _copied(values: deque[T]) -> tuple[T, ...]:

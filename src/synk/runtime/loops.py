@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
-from synk.core.burden import CLAIM_BYTES, Weights, may_be_cut
+from synk.config import HELD_BYTES
+from synk.core.burden import CLAIMS_A_HOLD, Weights, may_be_cut
 from synk.core.marks import END, Marks
 from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
@@ -69,6 +70,8 @@ class ClaimLoop:
         queues: Mapping[str, QueueConfig],
         kinds: list[str],
         facts: Telemetry,
+        *,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self._storage = storage
         self._engine = engine
@@ -84,6 +87,7 @@ class ClaimLoop:
         self._demand: dict[str, int] = {}
         self._rooms: dict[str, int] = {}
         self._weights = Weights(queues)
+        self._claim_bytes = held_bytes // CLAIMS_A_HOLD
         self._due = dict.fromkeys(queues, 0.0)
         self._urgent: dict[str, Urgent] = {}
         self._urgent_due = dict.fromkeys(queues, 0.0)
@@ -224,7 +228,7 @@ class ClaimLoop:
             self._due[queue] = began + spread(self._fetch_s[queue] * (1 + rests), 0.2)
             self._look_for_urgent_later(queue, began)
             after = self._marks.of(queue, began)
-            bytes_max = max(1, min(CLAIM_BYTES, self._rooms.get(queue, CLAIM_BYTES)))
+            bytes_max = max(1, min(self._claim_bytes, self._rooms.get(queue, self._claim_bytes)))
             limit = min(limit, self._weights.most(queue, bytes_max))
         jobs, pause_s = self._asked(queue, limit, after, bytes_max)
         if not pause_s:
@@ -262,7 +266,9 @@ class ClaimLoop:
             self._look_for_urgent_later(queue, began)
             after = self._marks.of(queue, began)
         passed_over = {int(priority): END for priority in Priority if priority >= urgent.above}
-        jobs, pause_s = self._asked(queue, urgent.count, {**after, **passed_over}, CLAIM_BYTES)
+        jobs, pause_s = self._asked(
+            queue, urgent.count, {**after, **passed_over}, self._claim_bytes
+        )
         if pause_s or len(jobs) >= urgent.count:
             with self._condition:
                 self._urgent_due[queue] = self._urgent_rests[queue]

@@ -96,7 +96,7 @@ class Supervisor:
         self._status = _status(owner, engine, queues, registry)
         self._lease = OwnLease(engine.lease_ttl_s)
         self.pool = _pool(engine, queues, registry)
-        self._acks = AckLoop(storage, owner, facts)
+        self._acks = AckLoop(storage, owner, facts, held_bytes=engine.max_held_bytes)
         self._engine = Engine(
             self.pool,
             engine,
@@ -111,7 +111,14 @@ class Supervisor:
         self._engine.crew.warn = lambda text: facts.emit(telemetry.WorkersDoubted(text))
         self._engine.crew.tell_unready = lambda text: facts.emit(telemetry.WorkerNotReady(text))
         self._claims = ClaimLoop(
-            storage, self._engine, self._acks, owner, queues, registry.kinds, facts
+            storage,
+            self._engine,
+            self._acks,
+            owner,
+            queues,
+            registry.kinds,
+            facts,
+            held_bytes=engine.max_held_bytes,
         )
         self._heart = HeartLoop(
             storage,
@@ -281,9 +288,13 @@ class Supervisor:
         self._tell_given_back()
         self._acks.is_busy = self.pool.is_crowded
         # Asked again at the latest when the loop is asked for its next sign of life.
-        demand = {} if self._acks.is_full else self.pool.demand()
-        urgent = {} if self._acks.is_full else self.pool.urgent()
+        room = self._acks.room(self._count_at_hand)
+        demand = {name: min(n, room) for name, n in self.pool.demand().items()} if room > 0 else {}
+        urgent = self.pool.urgent() if room > 0 else {}
         self._claims.set_demand(demand, urgent, self.pool.claims, self.pool.rooms())
+
+    def _count_at_hand(self) -> int:
+        return self.pool.backlog.count + sum(len(slot.in_flight) for slot in self.pool.slots)
 
     def _on_hints(self, hints: Hints | None) -> None:
         """Wakes up only who is meant: all of them would be in each other's way."""
@@ -334,6 +345,7 @@ def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Reg
             cancel_grace_s=engine.cancel_grace_s,
         ),
         limited=registry.limited_kinds,
+        held_bytes=engine.max_held_bytes,
     )
 
 
