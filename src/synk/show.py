@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from synk.row import JobState
+from synk.status import BACKLOG_COUNTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rich.console import RenderableType
 
@@ -251,33 +252,53 @@ def _account(record: AttemptError) -> Iterable[str]:
         yield f"pid {record.pid}" + (f" on {record.host}" if record.host else "")
 
 
-def summary_table(kinds: Iterable[KindSummary]) -> Table:
-    """Returns a line a kind: how many, and how long they took."""
+def summary_table(kinds: Iterable[KindSummary], *, width: int | None = None) -> Table:
+    """Returns a line a kind: how many, and how long they took.
+
+    Args:
+        kinds: what the jobs of each kind took.
+        width: as in `job_table`.
+    """
+    columns: dict[str, Callable[[KindSummary], str]] = {
+        "completed": lambda each: f"{each.completed:,}",
+        "cancelled": lambda each: f"{each.cancelled:,}",
+        "unfinished": lambda each: f"{each.unfinished:,}",
+        "failed attempts": lambda each: f"{each.errors:,}",
+        "p50": lambda each: duration(each.duration_p50),
+        "p95": lambda each: duration(each.duration_p95),
+        "max": lambda each: duration(each.duration_max),
+        "CPU": lambda each: duration(each.cpu_time),
+        "peak memory": lambda each: size(each.peak_rss_bytes),
+    }
+    if width is not None and width < _WIDE_ENOUGH:
+        for heading in ("p95", "CPU", "peak memory"):
+            del columns[heading]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ("kind", "completed", "cancelled", "unfinished", "failed attempts", "p50", "p95")
-    for heading in (*headings, "max", "CPU", "peak memory"):
-        is_name = heading == "kind"
-        table.add_column(
-            heading,
-            justify="left" if is_name else "right",
-            no_wrap=is_name,
-            overflow="ellipsis",
-            min_width=None if is_name else max(map(len, heading.split())),
-        )
+    table.add_column("kind", no_wrap=True, overflow="ellipsis")
+    for heading in columns:
+        # Whole numbers; of a kind the beginning says something too.
+        least = max(map(len, (*heading.split(), "230 ms")))
+        table.add_column(heading, justify="right", min_width=least)
     for each in kinds:
-        table.add_row(
-            plain(each.kind),
-            f"{each.completed:,}",
-            f"{each.cancelled:,}",
-            f"{each.unfinished:,}",
-            f"{each.errors:,}",
-            duration(each.duration_p50),
-            duration(each.duration_p95),
-            duration(each.duration_max),
-            duration(each.cpu_time),
-            size(each.peak_rss_bytes),
-        )
+        table.add_row(plain(each.kind), *(cell(each) for cell in columns.values()))
     return table
+
+
+def queue_table(queues: Mapping[str, Mapping[str, int]]) -> Table:
+    """Returns a line a queue: how many jobs of it may begin, and how many run."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("queue", overflow="ellipsis", no_wrap=True)
+    for heading in ("available", "running"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, numbers in queues.items():
+        waiting, runs = numbers["available"], numbers["running"]
+        table.add_row(plain(name), counted(waiting), f"{runs:,}")
+    return table
+
+
+def counted(number: int) -> str:
+    """Returns a number of jobs, which are counted up to `BACKLOG_COUNTED`."""
+    return f"{number:,}+" if number >= BACKLOG_COUNTED else f"{number:,}"
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -10,8 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from synk.show import duration, plain, size
-from synk.status import BACKLOG_COUNTED, client_id_of
+from synk.show import counted, duration, plain, size
+from synk.status import client_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,7 +102,7 @@ def _title(seen: Fleet, running: Sequence[ClientRow]) -> Text:
     busy = sum(slot.job_id is not None for client in running for slot in client.slots)
     title = Text("synk top  ", style="bold").append(seen.database, style="dim")
     title.append(f"\n{_plural(len(running), 'supervisor')}, {busy} of {workers} workers busy, ")
-    title.append(f"{_counted(seen.backlog.scheduled)} scheduled")
+    title.append(f"{counted(seen.backlog.scheduled)} scheduled")
     return title
 
 
@@ -124,7 +124,7 @@ def _queues(seen: Fleet, running: Sequence[ClientRow], shown: int) -> Renderable
         count = served.count(name)
         table.add_row(
             plain(name),
-            _counted(seen.backlog.available.get(name, 0)),
+            counted(seen.backlog.available.get(name, 0)),
             f"{seen.backlog.running.get(name, 0):,}",
             Text(_plural(count, "supervisor") if count else "nobody", style="" if count else "red"),
         )
@@ -230,10 +230,6 @@ def _table(*headings: str) -> Table:
             min_width=len(name) if name == heading else max(len(name), _NUMBER.get(name, 0)),
         )
     return table
-
-
-def _counted(number: int) -> str:
-    return f"{number:,}+" if number >= BACKLOG_COUNTED else f"{number:,}"
 
 
 def _plural(number: int, noun: str) -> str:

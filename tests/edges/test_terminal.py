@@ -146,6 +146,22 @@ def test_states_are_whole_words_at_80_columns(client: synk.Client, dsn: str) -> 
     assert {"available", "pending"} <= set(words)
 
 
+def test_numbers_of_stats_are_whole_at_80_columns(dsn: str, connection: psycopg.Connection) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (kind, name, state, finalized_at, duration_us, peak_rss_bytes)"
+        " SELECT 'send_invoice_email', 'x', 'completed', now(), 234567, 123456789"
+        " FROM generate_series(1, 12345)"
+    )
+    with Terminal(dsn, "stats") as terminal:
+        assert terminal.wait() == 0
+        lines = terminal.screen.splitlines()
+
+    assert lines[2].split() == [
+        "send_invoice_email", "12,345", "0", "0", "0", "235", "ms", "235", "ms"
+    ]  # fmt: skip
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+
+
 def test_a_traceback_is_not_padded_where_there_is_no_terminal(dsn: str) -> None:
     with supervised(dsn, processes=1) as client:
         (job_id,) = failed_jobs(client, 1)
@@ -210,13 +226,24 @@ def test_a_search_in_more_jobs_than_are_looked_at_says_so(
 
 
 def test_stats_in_json_have_what_there_is(client: synk.Client, dsn: str) -> None:
-    client.insert("x", handlers.Noop())
+    client.insert("x", handlers.Noop(), synk.InsertOptions(pending=True))
+    client.insert("x", handlers.Noop(), synk.InsertOptions(queue="slow"))
+    client.insert("x", handlers.Noop(), synk.InsertOptions(queue="slow"))
 
-    (record,) = json.loads(run("stats", "--json", dsn=dsn).stdout)
-    table = run("stats", dsn=dsn).stdout
+    record = json.loads(run("stats", "--json", dsn=dsn).stdout)
+    of_default = json.loads(run("stats", "--json", "--queue", "default", dsn=dsn).stdout)
+    shown = run("stats", dsn=dsn).stdout
 
-    assert (record["kind"], record["unfinished"], record["duration_p50"]) == ("noop", 1, None)
-    assert "unfinished" in table
+    (kind,) = record["kinds"]
+    assert (kind["kind"], kind["unfinished"], kind["duration_p50"]) == ("noop", 3, None)
+    assert record["states"] == dict.fromkeys(synk.JobState, 0) | {"available": 2, "pending": 1}
+    assert record["queues"] == {"slow": {"available": 2, "running": 0}}
+    assert (of_default["states"]["available"], of_default["queues"]) == (0, {})
+    lines = shown.splitlines()
+    assert lines[1].split()[:4] == ["noop", "0", "0", "3"]
+    assert lines[2:] == [
+        "", "2 available  1 pending", "", "queue  available  running", "slow           2        0",
+    ]  # fmt: skip
 
 
 def test_the_version_is_told_without_a_database() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from synk import __version__
-from synk.cli import change, dsn, look, operate, watch
+from synk.cli import change, dsn, look, operate, stats, watch
 from synk.cli.options import DSN_VARIABLE
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
 
@@ -28,6 +28,7 @@ operate.add_to(app)
 dsn.add_to(app)
 look.add_to(app)
 watch.add_to(app)
+stats.add_to(app)
 change.add_to(app)
 
 

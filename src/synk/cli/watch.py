@@ -1,18 +1,16 @@
-"""``synk top``, ``stack`` and ``stats``: what runs now, where it is, and what jobs take."""
+"""``synk top`` and ``synk stack``: what runs now, and where it is."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from synk.cli.keys import Keys
-from synk.cli.look import as_dict, console, put
+from synk.cli.look import console, put
 from synk.cli.options import (
     DEFAULT_SCHEMA,
-    JsonOption,
     SchemaOption,
     StorageOption,
     client_of,
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.client import Client
-    from synk.row import KindSummary
 
 _SHOWN_FOR: Final = dt.timedelta(minutes=10)
 """A supervisor that has vanished is shown for this long; so are the errors of one that stopped."""
@@ -72,34 +69,7 @@ def add_to(app: typer.Typer) -> None:
             raise typer.Exit(1)
         typer.echo(text.rstrip("\n"))
 
-    @app.command()
-    def stats(
-        *,
-        queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-        as_json: JsonOption = False,
-        storage: StorageOption = None,
-        schema: SchemaOption = DEFAULT_SCHEMA,
-    ) -> None:
-        """Show how many jobs of each kind there are, and what they take.
-
-        In JSON times are seconds and memory is bytes.
-        """
-        with client_of(storage, schema) as client:
-            tell_of_hidden(client)
-            _print_summary(client.storage.summary(queue), as_json=as_json)
-
-    _ = (top, stack, stats)
-
-
-def _print_summary(kinds: list[KindSummary], *, as_json: bool) -> None:
-    from synk import show  # noqa: PLC0415 - as above
-
-    if as_json:
-        typer.echo(json.dumps([as_dict(each) for each in kinds], indent=2))
-    elif kinds:
-        put(show.summary_table(kinds))
-    else:
-        typer.echo("no jobs")
+    _ = (top, stack)
 
 
 def _picture(client: Client, height: int | None = None) -> RenderableType:

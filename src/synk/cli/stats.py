@@ -1,0 +1,99 @@
+"""``synk stats``: how many jobs there are, and what they take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synk.cli.look import as_dict, console, put
+from synk.cli.options import (
+    DEFAULT_SCHEMA,
+    JsonOption,
+    SchemaOption,
+    StorageOption,
+    client_of,
+    tell_of_hidden,
+)
+from synk.row import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from synk.row import KindSummary
+    from synk.storage.base import Storage
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def stats(
+        *,
+        queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
+        as_json: JsonOption = False,
+        storage: StorageOption = None,
+        schema: SchemaOption = DEFAULT_SCHEMA,
+    ) -> None:
+        """Show how many jobs there are by kind, state and queue, and what they take.
+
+        In JSON times are seconds and memory is bytes.
+        """
+        with client_of(storage, schema) as client:
+            tell_of_hidden(client)
+            seen = _stats(client.storage, queue)
+        if as_json:
+            typer.echo(json.dumps(_as_record(seen), indent=2))
+        elif seen.kinds:
+            _print_stats(seen)
+        else:
+            typer.echo("no jobs")
+
+    _ = stats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stats:
+    """What ``synk stats`` shows; of queues how many jobs may begin and how many run."""
+
+    kinds: list[KindSummary]
+    states: Mapping[JobState, int]
+    queues: Mapping[str, Mapping[str, int]]
+
+
+def _stats(storage: Storage, queue: str | None) -> _Stats:
+    backlog = storage.backlog()
+    waiting, runs = backlog.available, backlog.running
+    return _Stats(
+        kinds=storage.summary(queue),
+        states=storage.counts(queue),
+        queues={
+            name: {"available": waiting.get(name, 0), "running": runs.get(name, 0)}
+            for name in sorted(waiting.keys() | runs.keys())
+            if queue in (None, name)
+        },
+    )
+
+
+def _as_record(seen: _Stats) -> dict[str, Any]:
+    return {
+        "kinds": [as_dict(each) for each in seen.kinds],
+        "states": {state.value: seen.states.get(state, 0) for state in JobState},
+        "queues": seen.queues,
+    }
+
+
+def _print_stats(seen: _Stats) -> None:
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    from synk import show  # noqa: PLC0415 - as above
+
+    terminal = console()
+    width = terminal.width if terminal.is_terminal else None
+    put(show.summary_table(seen.kinds, width=width))
+    put(Text("\n").append_text(show.counts(seen.states)))
+    if seen.queues:
+        put(Text())
+        put(show.queue_table(seen.queues))
