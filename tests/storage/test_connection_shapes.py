@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 import handlers
 import synk
+from own_ends import completes_itself
 from servers import Server
 from storage.shapes import EVERYTHING, SHAPES, Subclass
 from supervising import TESTS, ended, supervised
@@ -216,6 +217,39 @@ def test_what_the_caller_sent_before_in_a_pipeline_fails_as_the_callers(
     assert [row.name for row in client.storage.jobs()] == ["kept"]
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("encoding", ["utf8", "latin1"])
+def test_a_pipeline_goes_on_after_a_failure(
+    client: synk.Client, dsn: str, autocommit: bool, encoding: str
+) -> None:
+    unknown = synk.InsertOptions(depends_on=(10**9,))
+    with (
+        psycopg.connect(dsn, autocommit=autocommit, client_encoding=encoding) as connection,
+        connection.pipeline(),
+    ):
+        before = connection.info.encoding
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / %s", (0,)).fetchone()
+        if not autocommit:
+            with pytest.raises(synk.ConfigurationError, match="roll it back first"):
+                client.insert_tx(connection, "x", handlers.Noop())
+            connection.rollback()
+        with pytest.raises(synk.UnknownDependency):
+            client.insert_tx(connection, "x", handlers.Noop(), unknown)
+        connection.rollback()
+        with connection.transaction():
+            client.insert_tx(connection, NAME, handlers.Noop())
+            with pytest.raises(synk.UnknownDependency):
+                client.insert_many(
+                    [("x", handlers.Noop())] * MANY + [("x", handlers.Noop(), unknown)],
+                    connection=connection,
+                )
+            client.insert_tx(connection, NAME, handlers.Noop())
+        assert connection.info.encoding == before
+
+    assert [row.name for row in client.storage.jobs()] == [NAME, NAME]
+
+
 def test_an_awaited_pipeline_does_the_same(client: synk.Client, dsn: str) -> None:
     async def use() -> list[int]:
         async with (
@@ -279,6 +313,36 @@ def test_a_class_of_the_users_own_and_a_transaction_in_two_phases(
     assert client.storage.counts() == {JobState.AVAILABLE: 1}
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_connection_whose_server_went_away_is_told_from_one_that_was_closed(
+    client: synk.Client, connection: psycopg.Connection, dsn: str, autocommit: bool
+) -> None:
+    with psycopg.connect(dsn, autocommit=autocommit) as lost:
+        lost.execute("SELECT 1")
+        connection.execute("SELECT pg_terminate_backend(%s)", (lost.info.backend_pid,))
+        # What is committed by itself may have been stored.
+        kind = synk.OutcomeUnknown if autocommit else synk.StorageUnavailable
+        with pytest.raises(synk.StorageUnavailable) as caught:
+            client.insert_tx(lost, "x", handlers.Noop())
+        assert type(caught.value) is kind
+        with pytest.raises(synk.StorageUnavailable, match="is broken"):
+            client.insert_tx(lost, "x", handlers.Noop())
+    with psycopg.connect(dsn) as closed:
+        pass
+    with pytest.raises(synk.ConfigurationError, match="is closed"):
+        client.insert_tx(closed, "x", handlers.Noop())
+
+
+def test_a_job_completes_through_a_cursor_of_any_kind(storage: PostgresStorage, dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        cursors: list[Any] = [psycopg.Cursor, psycopg.ClientCursor, psycopg.RawCursor]
+        for make in cursors:
+            job = claimed(storage)
+            job.complete_tx(make(connection), {"said": NAME})
+            connection.commit()
+            assert storage.get([job.id])[0].result == {"said": NAME}
+
+
 def test_trouble_names_the_callers_database(client: synk.Client, server: Server) -> None:
     with (
         server.database(migrated=False) as other,
@@ -302,6 +366,9 @@ def odd_pool(server: Server) -> Iterator[ConnectionPool[Any]]:
 
 class TestAPoolOfEveryShapeAtOnce(StorageConformance):
     """The contract, through the oddest pool that there is."""
+
+    def completes_itself(self, *args: Any) -> bool:
+        return completes_itself(*args)
 
     @pytest.fixture
     def storage(self, server: Server, odd_pool: ConnectionPool[Any]) -> PostgresStorage:

@@ -62,7 +62,8 @@ def synced(connection: psycopg.Connection[Any]) -> Generator[None]:
     """
     with ExitStack() as back:
         if connection.pgconn.pipeline_status:
-            back.enter_context(connection.pipeline())
+            # Itself it does so only where something is on its way, not where something has failed.
+            back.enter_context(connection.pipeline()).sync()
         yield
 
 
@@ -139,7 +140,7 @@ async def synced_awaited(connection: psycopg.AsyncConnection[Any]) -> AsyncGener
     """See `synced`."""
     async with AsyncExitStack() as back:
         if connection.pgconn.pipeline_status:
-            await back.enter_async_context(connection.pipeline())
+            await (await back.enter_async_context(connection.pipeline())).sync()
         yield
 
 

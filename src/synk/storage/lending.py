@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from synk.errors import ConfigurationError
+from synk.errors import ConfigurationError, StorageUnavailable
 
 _SYNC: Final = (
     "must be a psycopg.Connection, or a session or connection of SQLAlchemy or Django on one"
@@ -24,6 +24,7 @@ def connection_of(given: Any) -> psycopg.Connection[Any]:
 
     Raises:
         ConfigurationError: there is none, or it is closed.
+        StorageUnavailable: it is broken.
     """
     found = given
     if is_awaited(given):
@@ -40,6 +41,7 @@ async def async_connection_of(given: Any) -> psycopg.AsyncConnection[Any]:
 
     Raises:
         ConfigurationError: there is none, or it is closed.
+        StorageUnavailable: it is broken.
     """
     found = given
     if is_sqlalchemys(given) and is_awaited(given):
@@ -103,6 +105,8 @@ def _of_django(given: Any) -> object:
 def _checked(given: Any, found: Any, kind: Any, problem: str) -> Any:
     if not isinstance(found, kind):
         raise ConfigurationError("connection", given, problem + _hint(given, found))
+    if found.broken:
+        raise StorageUnavailable(f"the given connection is broken: {found!r}")
     if found.closed:
         raise ConfigurationError("connection", given, "is closed")
     return found
