@@ -98,7 +98,8 @@ class AsyncClient:
         waiting = InsertWait(jobs, wait_s)
         while True:
             try:
-                return await self.storage.insert(jobs)
+                with waiting.trying():
+                    return await self.storage.insert(jobs)
             except StorageUnavailable as error:
                 pause_s = waiting.pause_s(error)
                 if pause_s is None:

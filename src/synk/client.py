@@ -196,8 +196,8 @@ class Client:
             name: what people read in lists; not unique, 1 to 127 characters.
             args: an instance of a `JobArgs` dataclass, a msgspec Struct or a pydantic model.
             options: when, in which queue, after what; see `InsertOptions`.
-            wait: how long to wait, with a back-off, for a database that cannot be reached; None:
-                the client's `insert_wait`. The last try may take another 10 s to fail.
+            wait: how long to wait in all, with a back-off, for a database that cannot be reached;
+                None: the client's `insert_wait`. What was sent by then is waited for.
 
         Raises:
             ConfigurationError: *wait* is no timedelta, or below zero.
@@ -273,7 +273,8 @@ class Client:
         waiting = InsertWait(jobs, wait_s)
         while True:
             try:
-                return self.storage.insert(jobs)
+                with waiting.trying():
+                    return self.storage.insert(jobs)
             except StorageUnavailable as error:
                 pause_s = waiting.pause_s(error)
                 if pause_s is None:

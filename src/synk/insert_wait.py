@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import random
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from synk.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from synk.errors import StorageUnavailable
     from synk.insertion import NewJob
@@ -22,13 +24,22 @@ _PAUSE_MAX_S: Final = 2.0
 
 _log = logging.getLogger("synk")
 
+_until: ContextVar[float | None] = ContextVar("until", default=None)
+"""When the wait of the insert ends that is under way here, by the monotonic clock."""
+
+
+def left_s(most_s: float) -> float:
+    """Returns how many seconds a connection may take: *most_s*, or what is left of a wait."""
+    until = _until.get()
+    return most_s if until is None else max(0.0, min(most_s, until - time.monotonic()))
+
 
 class InsertWait:
     """The wait of one insert.
 
     Args:
         jobs: what is inserted.
-        wait_s: how many seconds it may wait from now on; a try that has begun is not broken off.
+        wait_s: how many seconds it may wait from now on; what was sent by then is waited for.
     """
 
     def __init__(self, jobs: Sequence[NewJob], wait_s: float) -> None:
@@ -51,6 +62,15 @@ class InsertWait:
         self._failures += 1
         # By chance, so that not all producers come back in one instant.
         return min(left_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+
+    @contextmanager
+    def trying(self) -> Generator[None]:
+        """Has a try wait for a connection no longer than there is left."""
+        before = _until.set(self._until)
+        try:
+            yield
+        finally:
+            _until.reset(before)
 
     @property
     def _is_repeatable(self) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import handlers
 import synk
+from supervising import DEADLINE_S
 from synk.storage.postgres import PostgresStorage
 from synk.testing.proxy import Proxy
 
@@ -173,3 +175,52 @@ def test_a_wrong_value_is_not_waited_with(proxy: Proxy, waiting: Waiting) -> Non
         with pytest.raises(synk.InvalidJob):
             client.insert("", handlers.Noop())
     assert not waiting.began.is_set()
+
+
+SHORT = dt.timedelta(seconds=0.5)
+
+
+@pytest.mark.parametrize("was_used", [False, True])
+@pytest.mark.parametrize("hosts", [1, 3])
+def test_d1_no_try_to_connect_takes_longer_than_there_is_left_of_the_wait(
+    proxy: Proxy, was_used: bool, hosts: int
+) -> None:
+    """A network that takes connections and passes nothing on, where each may take ten minutes."""
+    given = conninfo_to_dict(proxy.dsn)
+    places = {name: ",".join([str(given[name])] * hosts) for name in ("host", "port")}
+    patient = make_conninfo(proxy.dsn, connect_timeout=600, **places)
+    with synk.Client(storage=PostgresStorage(patient), insert_wait=SHORT) as client:
+        if was_used:
+            client.insert("x", handlers.Noop())
+            proxy.stand_still()
+            proxy.reset()
+        proxy.stand_still()
+
+        inserting = [threading.Thread(target=refused, args=(client,)) for _ in range(3)]
+        for thread in inserting:
+            thread.start()
+        for thread in inserting:
+            thread.join(DEADLINE_S)
+        assert not any(thread.is_alive() for thread in inserting)
+        proxy.flow()
+
+
+def refused(client: synk.Client) -> None:
+    with pytest.raises(synk.StorageUnavailable):
+        client.insert("x", handlers.Noop())
+
+
+def test_d1_no_try_of_an_asyncio_client_to_connect_takes_longer_either(proxy: Proxy) -> None:
+    patient = make_conninfo(proxy.dsn, connect_timeout=600)
+
+    async def use() -> None:
+        storage = PostgresStorage(patient)
+        async with synk.AsyncClient(storage=storage, insert_wait=SHORT) as client:
+            proxy.stand_still()
+            for _ in range(2):
+                with pytest.raises(synk.StorageUnavailable):
+                    await client.insert("x", handlers.Noop())
+            proxy.flow()
+            await client.insert("x", handlers.Noop(), wait=WAIT)
+
+    asyncio.run(asyncio.wait_for(use(), DEADLINE_S))

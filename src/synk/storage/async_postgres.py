@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ import psycopg
 import psycopg_pool
 
 from synk.errors import OutcomeUnknown, StorageConflict
+from synk.insert_wait import left_s
 from synk.storage import pool_log
 from synk.storage.borrowing import UTF8, encoding_of, in_utf8_awaited, lent_awaited
 from synk.storage.bounds import is_alive
@@ -172,6 +174,17 @@ class AsyncPostgresStorage:
                 raise
 
     async def _lend(self) -> tuple[AsyncPool, psycopg.AsyncConnection[Any]]:
+        """Lends a connection that is alive, in what is left of an insert's wait."""
+        seconds = left_s(math.inf)
+        if seconds == math.inf:
+            return await self._lend_alive()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._lend_alive()
+        except TimeoutError:
+            raise psycopg_pool.PoolTimeout(f"none within {seconds:.1f} s") from None
+
+    async def _lend_alive(self) -> tuple[AsyncPool, psycopg.AsyncConnection[Any]]:
         deadline = time.monotonic() + CONNECT_S
         pool, connection = await self._taken()
         while not is_alive(connection):

@@ -5,14 +5,18 @@ Each gives up on an answer that does not come in time, and is closed then.
 
 from __future__ import annotations
 
+import math
 import select
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
 
+from synk.insert_wait import left_s
+
 if TYPE_CHECKING:
-    from psycopg.abc import PQGen
+    from psycopg.abc import PQGen, PQGenConn
 
 RV = TypeVar("RV")
 
@@ -27,6 +31,11 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection that does not wait for an answer for ever."""
 
     answer_s: float = ANSWER_S
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        """See `psycopg.Connection._connect_gen`, which has two seconds a host at the least."""
+        return _in_time(super()._connect_gen(conninfo), time.monotonic() + left_s(math.inf))
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """See `psycopg.Connection.wait`.
@@ -74,6 +83,24 @@ def bound(connection: psycopg.Connection[Any], answer_s: float) -> None:
             raise _given_up(connection, answer_s) from None
 
     setattr(connection, "wait", wait)  # noqa: B010 - to a type checker it is a method of the class
+
+
+def _in_time(steps: PQGenConn[RV], ends_at: float) -> PQGenConn[RV]:
+    """Does the steps of connecting until then.
+
+    Raises:
+        psycopg.errors.ConnectionTimeout: that was too short.
+    """
+    ready: Any = None
+    while True:
+        if time.monotonic() >= ends_at:
+            steps.close()
+            raise psycopg.errors.ConnectionTimeout("no connection in the time that was left for it")
+        try:
+            step = steps.send(ready)
+        except StopIteration as end:
+            return end.value
+        ready = yield step
 
 
 def _given_up(connection: psycopg.BaseConnection[Any], seconds: float) -> psycopg.OperationalError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg_pool
 
 from synk.errors import ConfigurationError
+from synk.insert_wait import left_s
 from synk.storage import embedded, pool_log, project, recipes
 from synk.storage.bounds import ANSWER_S, BoundedAsyncConnection, BoundedConnection, is_alive
 from synk.storage.cursors import PlainCursor
@@ -71,6 +72,7 @@ class Connector:
         self._served: tuple[int | None, str] = (None, "")
         """The embedded server's process, and what leads to the project's database on it."""
         self.pooler = pooler
+        self._opening = threading.Lock()
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._pool_pid = 0
@@ -178,10 +180,10 @@ class Connector:
 
     def _lend(self, lent: ExitStack) -> psycopg.Connection[Any]:
         try:
-            return lent.enter_context(self._opened_pool().connection(timeout=CONNECT_S))
+            return lent.enter_context(self._opened_pool().connection(timeout=left_s(CONNECT_S)))
         except psycopg_pool.PoolClosed:
             # Another thread has given it up since; that is no trouble of this one.
-            return lent.enter_context(self._opened_pool().connection(timeout=CONNECT_S))
+            return lent.enter_context(self._opened_pool().connection(timeout=left_s(CONNECT_S)))
 
     @contextmanager
     def single(
@@ -244,11 +246,17 @@ class Connector:
         pool = self._pool
         if pool is not None and self._pool_pid == os.getpid():
             return pool
-        with self._lock:
-            if self._pool is None or self._pool_pid != os.getpid():
-                self._pool = self._open_pool()
-                self._pool_pid = os.getpid()
-            return self._pool
+        if not self._opening.acquire(timeout=left_s(threading.TIMEOUT_MAX)):
+            raise psycopg_pool.PoolTimeout("another thread still waits for a connection")
+        try:
+            pool = self._pool
+            if pool is None or self._pool_pid != os.getpid():
+                pool = self._open_pool()
+                with self._lock:
+                    self._pool, self._pool_pid = pool, os.getpid()
+            return pool
+        finally:
+            self._opening.release()
 
     def _open_pool(self) -> Pool:
         # A first connection by hand: the pool retries in the background, and would report a wrong

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg_pool
 
+from synk.insert_wait import left_s
 from synk.storage.borrowing import in_utf8
 from synk.storage.bounds import is_alive
 from synk.storage.sessions import CONNECT_S
@@ -54,7 +55,7 @@ class GivenPool:
     @contextmanager
     def connection(self) -> Generator[psycopg.Connection[Any]]:
         """Lends a connection that is alive, as far as is known."""
-        deadline = time.monotonic() + CONNECT_S
+        deadline = time.monotonic() + left_s(CONNECT_S)
         with ExitStack() as lent:
             connection = self._lend(lent)
             while connection is not None and not is_alive(connection):
@@ -74,7 +75,7 @@ class GivenPool:
 
     def _lend(self, lent: ExitStack) -> psycopg.Connection[Any] | None:
         """Lends a connection of the pool; None if it has none because they were dead."""
-        timeout_s = _BROKEN_S if self._is_broken else CONNECT_S
+        timeout_s = left_s(_BROKEN_S if self._is_broken else CONNECT_S)
         try:
             return lent.enter_context(self._pool.connection(timeout=timeout_s))
         except psycopg_pool.PoolTimeout:
