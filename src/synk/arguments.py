@@ -7,7 +7,6 @@ type: a list where it says list, if a tuple was given; plain JSON where it names
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import json
@@ -21,6 +20,7 @@ import msgspec
 
 from synk.errors import InvalidJob
 from synk.insertion import ARGS_BYTES_MAX, JobArgs, check_label
+from synk.ordered import field_names, ordered
 from synk.plain import holds_nul, simpler
 from synk.returned import difference, found_at
 
@@ -51,7 +51,7 @@ class _Form:
         self.kind = kind_of(args_type)
         self.dump = _dumper_of(args_type)
         self.decode = decoder_of(args_type)
-        names = _field_names(args_type)
+        names = field_names(args_type)
         self.values: Callable[[Any], Any] = attrgetter(*names) if names else type
         types = [f"{name}.__class__" for name in names]
         self.types: Callable[[Any], Any] = attrgetter(*types) if names else type
@@ -102,8 +102,12 @@ def _form_of(args: object) -> _Form:
     return form
 
 
-def encode_args(args: object) -> tuple[str, str]:
+def encode_args(args: object, *, in_order: bool = False) -> tuple[str, str]:
     """Returns the kind and the JSON text of a job's arguments.
+
+    Args:
+        args: the arguments.
+        in_order: whether sets are written in one order, the same in each process.
 
     Raises:
         InvalidJob: they have no kind, are not JSON (NaN, an open file, ...), hold a NUL character,
@@ -111,7 +115,7 @@ def encode_args(args: object) -> tuple[str, str]:
     """
     form = _forms.get(type(args)) or _form_of(args)
     try:
-        text = form.dump(args)
+        text = form.dump(ordered(args) if in_order else args)
     except Exception as error:  # noqa: BLE001 - a value's own methods can raise anything
         raise InvalidJob("args", args, f"is not JSON: {_shown(error, str)}") from None
     if text[:1] != "{":
@@ -182,16 +186,6 @@ def _dumper_of(args_type: Any) -> Callable[[Any], str]:
     # By the names that are read back; without computed fields, which nobody reads.
     by_alias = not _reads_names(args_type.model_validate_json)
     return lambda args: args.model_dump_json(by_alias=by_alias, round_trip=True, warnings=False)
-
-
-def _field_names(args_type: Any) -> list[str]:
-    if hasattr(args_type, "model_fields"):
-        return list(args_type.model_fields)
-    if hasattr(args_type, "__struct_fields__"):
-        return list(args_type.__struct_fields__)
-    if dataclasses.is_dataclass(args_type):
-        return [field.name for field in dataclasses.fields(args_type)]
-    return [each.name for each in getattr(args_type, "__attrs_attrs__", ())]
 
 
 def _scalars_of(args_type: Any, names: list[str]) -> tuple[type, ...] | type | None:

@@ -31,8 +31,9 @@ def new_job(name: str, args: Any, options: InsertOptions | None) -> NewJob:
     check_label("name", name)
     if options is not None and not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidJob("options", options, "must be InsertOptions")
-    kind, text = encode_args(args)
-    return NewJob(name=name, kind=kind, args=text, options=options or _DEFAULT_OPTIONS)
+    options = options or _DEFAULT_OPTIONS
+    kind, text = encode_args(args, in_order=options.idempotency_key is not None)
+    return NewJob(name=name, kind=kind, args=text, options=options)
 
 
 def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:

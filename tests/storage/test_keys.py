@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -78,6 +81,65 @@ def test_the_same_arguments_in_another_order_or_form_are_the_same_job(
     assert client.insert("another name", again, KEYED) == job_id
     other_options = synk.InsertOptions(idempotency_key="the key", queue="slow", max_retries=0)
     assert client.insert("x", again, other_options) == job_id
+
+
+SETS = """
+import dataclasses, enum, os, typing
+import msgspec, pydantic, synk
+
+class Color(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+    BLUE = "blue"
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    name: str
+
+@dataclasses.dataclass
+class Plain(synk.JobArgs, kind="plain"):
+    names: set[str]
+    tags: dict[str, list[frozenset[Tag]]]
+
+class Struct(msgspec.Struct, rename="camel", omit_defaults=True):
+    kind: typing.ClassVar[str] = "struct"
+    the_colors: set[Color]
+    more: Plain | None = None
+
+class Inner(pydantic.BaseModel):
+    colors: frozenset[Color]
+
+class Model(pydantic.BaseModel):
+    model_config = {"extra": "allow"}
+    kind: typing.ClassVar[str] = "model"
+    names: set[str] = pydantic.Field(alias="theNames")
+    inner: list[Inner]
+
+names = {f"name {n}" for n in range(20)}
+plain = Plain(names, {"x": [frozenset(map(Tag, names))]})
+given = [
+    plain,
+    Struct(set(Color), plain),
+    Model(theNames=names, inner=[Inner(colors=frozenset(Color))], other={"a", "b", "c"}),
+]
+client = synk.Client(storage=synk.PostgresStorage())
+for args in given:
+    print(client.insert("x", args, synk.InsertOptions(idempotency_key=args.kind)))
+"""
+
+
+def test_sets_are_the_same_arguments_in_each_process(client: synk.Client, dsn: str) -> None:
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", SETS],
+            env={**os.environ, "PYTHONHASHSEED": seed, "SYNK_DATABASE_URL": dsn},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in "123"
+    }  # fmt: skip
+
+    assert len(said) == 1
+    assert client.storage.counts() == {synk.JobState.AVAILABLE: 3}
 
 
 def test_of_many_with_keys_one_that_differs_stores_none(client: synk.Client) -> None:
