@@ -139,7 +139,7 @@ class Bench:
         took = time.perf_counter() - began
         self._part.seconds += took
         self._part.longest_s = max(self._part.longest_s, took)
-        self._part.wal_bytes += value(self._watching, INSERTED) - written
+        self._part.wal_bytes += int(value(self._watching, INSERTED) - written)
 
     def _insert(self, count: int, depends_on: tuple[int, ...] = ()) -> list[int]:
         options = InsertOptions(depends_on=depends_on)
@@ -166,7 +166,7 @@ class Bench:
 
     def _settle(self) -> None:
         while value(self._watching, "SELECT count(*) FROM synk.unsettled"):
-            self._timed(lambda: self._storage.settle(100))
+            self._timed(lambda: self._storage.settle(2_000))
 
     def _check(self, ids: list[int], state: JobState) -> None:
         found = self._watching.execute(

@@ -29,8 +29,8 @@ from tying import check, complete, dependents, ties, value
 if TYPE_CHECKING:
     from synk.storage.postgres import PostgresStorage
 
-AT_ONCE: Final = 10_000
-"""As many dependents as one transaction settles."""
+AT_ONCE: Final = 10_001
+"""As many dependents as the transaction settles that ends one job."""
 
 BEYOND: Final = 200
 
@@ -166,7 +166,7 @@ def test_a_supervisor_goes_on_with_those_that_were_too_many(
 def test_a_chain_of_any_length_is_cancelled_as_a_whole(
     connection: psycopg.Connection, storage: PostgresStorage
 ) -> None:
-    length = AT_ONCE // 2 + BEYOND
+    length = AT_ONCE // 3 + BEYOND
     connection.execute(
         "INSERT INTO synk.job (id, kind, name, depends_on)"
         " SELECT n, 'k', 'x', CASE WHEN n > 1 THEN ARRAY[n - 1] ELSE '{}' END"
@@ -245,6 +245,21 @@ def test_a_retried_dependent_is_let_go_by_what_it_waits_for_and_nothing_else(
     check(connection)
     acknowledge(storage, claim(storage, kinds=["other"])[0])
     assert state_of(storage, last) is JobState.AVAILABLE
+
+
+def test_a_statement_of_ones_own_that_ends_more_than_that_lets_the_dependent_go(
+    connection: psycopg.Connection, storage: PostgresStorage
+) -> None:
+    """What it may settle grows with what it ends."""
+    ids = storage.insert([new_job()] * (AT_ONCE + BEYOND))
+    connection.execute(
+        "INSERT INTO synk.job (kind, name, depends_on) VALUES ('k', 'x', %s)", (ids,)
+    )
+
+    connection.execute("UPDATE synk.job SET state = 'completed' WHERE state = 'available'")
+
+    assert storage.counts() == {JobState.COMPLETED: len(ids), JobState.AVAILABLE: 1}
+    check_unsettled(connection, [])
 
 
 @pytest.mark.parametrize("removal", ["TRUNCATE synk.job", "DELETE FROM synk.job"])

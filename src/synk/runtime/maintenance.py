@@ -40,7 +40,7 @@ CLEAN_JOBS: Final = 2_000
 RESCUE_JOBS: Final = 500
 """Jobs in a batch at the most."""
 
-SETTLE_JOBS: Final = 100
+SETTLE_JOBS: Final = 2_000
 """Jobs whose dependents are gone on with together: their number in all is bounded by the table."""
 
 _LOOK_SHARE: Final = 200

@@ -45,7 +45,7 @@ WITH given AS MATERIALIZED (
         OFFSET 0
     ) AS d
     WHERE h.has_dependents AND h.next_state IN ('completed', 'cancelled')
-    LIMIT 10000
+    LIMIT 11000
 ), settled AS MATERIALIZED (
     SELECT j.id FROM (SELECT DISTINCT d.id FROM dependent AS d) AS d JOIN synk.job AS j ON j.id = d.id
     FOR NO KEY UPDATE OF j SKIP LOCKED
