@@ -238,6 +238,27 @@ def test_other_drivers_are_refused_with_what_works(
     assert client.storage.counts() == {JobState.COMPLETED: 1, JobState.AVAILABLE: 1}
 
 
+def test_another_database_is_refused_by_its_drivers_name(client: synk.Client, dsn: str) -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with (
+        engine.connect() as lent,
+        pytest.raises(synk.ConfigurationError, match=r"its driver is sqlite3$"),
+    ):
+        client.insert_tx(lent, "x", handlers.Noop())
+    engine.dispose()
+
+    async def use() -> None:
+        engine = sqlalchemy.create_engine(url(dsn))
+        async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as awaited:
+            with psycopg.connect(dsn) as own, Session(engine) as session:
+                for given in (own, session):
+                    with pytest.raises(synk.ConfigurationError, match=r"this one is for Client$"):
+                        await awaited.insert_tx(given, "x", handlers.Noop())
+        engine.dispose()
+
+    asyncio.run(use())
+
+
 def asyncpg_options(dsn: str) -> dict[str, Any]:
     given: dict[str, Any] = conninfo_to_dict(dsn)
     return {

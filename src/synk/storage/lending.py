@@ -104,7 +104,7 @@ def _of_django(given: Any) -> object:
 
 def _checked(given: Any, found: Any, kind: Any, problem: str) -> Any:
     if not isinstance(found, kind):
-        raise ConfigurationError("connection", given, problem + _hint(given, found))
+        raise ConfigurationError("connection", given, problem + _hint(given, found, kind))
     if found.broken:
         raise StorageUnavailable(f"the given connection is broken: {found!r}")
     if found.closed:
@@ -126,24 +126,27 @@ def check_usable(given: object, connection: psycopg.BaseConnection[Any]) -> None
         raise ConfigurationError("connection", given, "its transactions are read-only")
 
 
-def _hint(given: Any, found: Any) -> str:
-    driver = next((name for name in _OTHER_DRIVERS if _is_of(name, found)), None)
-    if driver is not None:
+def _hint(given: Any, found: Any, kind: type[Any]) -> str:
+    driver = type(found).__module__.split(".")[0]
+    if driver in _OTHER_DRIVERS:
         hint = (
-            f"; its driver is {driver}, with which a statement "  # noqa: S608 - words for people
-            "of yours stores a job: "
-            "INSERT INTO synk.job (name, kind, args) VALUES (...)"
+            f"its driver is {driver}, with which a statement "  # noqa: S608 - words for people
+            "of yours stores a job: INSERT INTO synk.job (name, kind, args) VALUES (...)"
         )
     elif isinstance(given, (psycopg.Cursor, psycopg.AsyncCursor)):
-        hint = "; give cursor.connection"
+        hint = "give cursor.connection"
     elif hasattr(given, "getconn"):
-        hint = "; write `with pool.connection() as connection:` and give that"
+        hint = "write `with pool.connection() as connection:` and give that"
     elif hasattr(given, "begin") and hasattr(given, "dispose"):
-        hint = "; write `with engine.begin() as connection:` and give that"
-    elif is_awaited(given):
-        hint = "; this one is for AsyncClient"
-    elif isinstance(found, psycopg.Connection) or hasattr(given, "connection"):
-        hint = "; this one is for Client"
+        hint = "write `with engine.begin() as connection:` and give that"
+    elif kind is psycopg.Connection and is_awaited(given):
+        hint = "this one is for AsyncClient"
+    elif kind is psycopg.AsyncConnection and (
+        isinstance(given, psycopg.Connection) or hasattr(given, "connection")
+    ):
+        hint = "this one is for Client"
+    elif found is not given:
+        hint = f"its driver is {driver}"
     else:
-        hint = ""
-    return hint
+        return ""
+    return f"; {hint}"
