@@ -11,19 +11,22 @@ import os
 import sys
 import termios
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from synk.attempt import Attempt
 from synk.core import wire
-from synk.core.messages import Reply, Request
+from synk.core.messages import Request
 from synk.core.notes import Cell
 from synk.runtime import linux, packets
 from synk.runtime.output import widen
 
 if TYPE_CHECKING:
     import socket
+
+    from synk.core.messages import Reply
 
 _NO_BYTES: Final = b"\0\0\0\0"
 
@@ -106,11 +109,8 @@ class WatchedAttempt(Attempt):
         """Returns *reply* with the notes of the job."""
         if not self.is_used:
             return reply
-        return Reply(
-            result=reply.result,
-            error=reply.error,
-            retry_at=reply.retry_at,
-            cancelled=reply.cancelled,
+        return replace(
+            reply,
             progress=None if self.progress is None else self.progress.decode(),
             checkpoint=None if self.checkpoint is None else self.checkpoint.decode(),
         )
@@ -126,6 +126,8 @@ class OutputEnd:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._pipe = _identity(fd)
+        self._left = 0
+        """Pipes that were left to jobs that are over."""
         self._lead_here()
         linux.line_buffer_stdio()
         for stream in (sys.stdout, sys.stderr):
@@ -177,7 +179,8 @@ class OutputEnd:
             self._lead_here()
             packets.send_with(channel, wire.OUTPUT + msgspec.msgpack.encode(number), [reading])
             # After it: who sees this finds the packet in the channel.
-            words[wire.PIPES_LEFT] += 1
+            self._left += 1
+            words[wire.PIPES_LEFT] = self._left
         finally:
             os.close(reading)
             os.close(writing)
