@@ -242,7 +242,9 @@ class Job(Generic[T]):
 
         Raises:
             LeaseLost: the job is not this attempt's any more: roll back, somebody else does it.
-            InvalidValue: the result is not JSON, or too large.
+            InvalidValue: the result is not JSON, or over 64 KiB of it; nothing was stored. Where a
+                handler does not catch it, your transaction is yours to roll back, and the job has
+                failed for good: a repeat would only fail again.
             ConfigurationError: there is no such connection, or its transaction has failed before.
         """
         completion = self._completion(result)

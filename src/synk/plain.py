@@ -5,7 +5,8 @@ given                                           becomes
 None, bool, int, float, str and subclasses      themselves; a float that is not finite: null
 dict and other mappings                         an object; keys become text as in `json`
 list, tuple, set, deque, range and the like     a list
-dataclass, msgspec Struct, attrs, pydantic      an object with their fields
+dataclass, msgspec Struct, attrs, pydantic      an object with their fields; of attrs without those
+                                                whose name begins with an underscore
 Enum                                            its value
 datetime, date, time, timedelta                 text by ISO 8601
 UUID, Decimal, Path                             text
@@ -16,13 +17,15 @@ pandas' NA and NaT                              null
 any other number (Fraction, ...)                an int or a float
 
 Nothing else can be stored: not a lock, a generator, a function, an open file. Nor can a text with a
-NUL character or a lone surrogate, which PostgreSQL refuses. No library is imported for this.
+NUL character or a lone surrogate, which PostgreSQL refuses, a time before the year 1 or after 9999,
+and a data frame with two columns of one name. No library is imported for this.
 """
 
 from __future__ import annotations
 
 import collections
 import datetime as dt
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence, ValuesView
@@ -173,11 +176,14 @@ def _of_collection(value: Any) -> Any:
 def _of_library(value: Any) -> Any:
     kind = cast("Any", type(value))
     if hasattr(kind, "model_dump"):
-        return value.model_dump(mode="json")
+        return _of_model(value)
     if hasattr(kind, "__fspath__"):
         path = kind.__fspath__(value)
         return path if isinstance(path, str) else path.decode()
     if hasattr(kind, "to_dict") and hasattr(value, "columns"):
+        _check_size(value)
+        if len(set(value.columns)) < len(value.columns):
+            raise TypeError(f"a {kind.__qualname__} with two columns of one name cannot be stored")
         # pandas asks how.
         return value.to_dicts() if hasattr(kind, "to_dicts") else value.to_dict("records")
     for method in ("tolist", "to_list"):
@@ -186,17 +192,52 @@ def _of_library(value: Any) -> Any:
     return _NOT_MINE
 
 
+def _of_model(value: Any) -> Any:
+    try:
+        return value.model_dump(mode="json")
+    except Exception:
+        serializer = getattr(cast("Any", type(value)), "__pydantic_serializer__", None)
+        if serializer is None:
+            raise
+        # It holds what pydantic itself does not know.
+        return serializer.to_python(value, mode="json", by_alias=False, fallback=simpler)
+
+
+def _check_size(value: Any) -> None:
+    """Refuses what would be unrolled for nothing."""
+    shape = getattr(value, "shape", ())
+    if (
+        isinstance(shape, tuple)
+        and (size := math.prod(cast("tuple[int, ...]", shape))) > _ITEMS_MAX
+    ):
+        raise TypeError(f"a {type(value).__qualname__} of {size} items is too large")
+
+
 def _listed(value: Any, method: str) -> Any:
     kind = cast("Any", type(value))
-    size = getattr(value, "size", 0)
-    if isinstance(size, int) and size > _ITEMS_MAX:
-        raise TypeError(f"a {kind.__qualname__} of {size} items is too large")
+    _check_size(value)
     unit = getattr(getattr(value, "dtype", None), "kind", "")
     if kind.__module__ == "numpy" and unit in {"M", "m"}:
-        # Of a finer unit numpy gives bare numbers.
-        value = value.astype("datetime64[us]" if unit == "M" else "timedelta64[us]")
+        return _times(value)
     found = getattr(value, method)()
     return _of_number(found) if type(found) is kind else found
+
+
+def _times(value: Any) -> Any:
+    """Returns numpy's times, or one of them, as Python's; of a finer unit it gives bare numbers."""
+    name = value.dtype.name
+    unit = name.partition("[")[2].strip("0123456789]")
+    if not unit:
+        return value.tolist()
+    if name.startswith("timedelta64") and unit in {"M", "Y"}:
+        raise TypeError(f"a {name} cannot be stored: months differ")
+    found = value.astype(f"{name.partition('[')[0]}[us]")
+    is_same = (found.astype(value.dtype) == value) | (value != value)  # noqa: PLR0124 - not a time
+    if unit not in {"ns", "ps", "fs", "as"} and not is_same.all():
+        raise TypeError(f"a {name} of so long a time cannot be stored")
+    if any(isinstance(each, int) for each in found.ravel().tolist()):
+        raise TypeError(f"a {name} before the year 1 or after 9999 cannot be stored")
+    return found.tolist()
 
 
 def _of_number(value: Any) -> Any:

@@ -38,7 +38,8 @@ class Worker(ABC, Generic[A]):
         """Does *job*. What it returns is stored as JSON; an exception is a failed attempt.
 
         `synk.plain` has the rule of what becomes what. A result that has no place in JSON, such as
-        a lock or a generator, or has more than 64 KiB, is a failed attempt too.
+        a lock or a generator, or has more than 64 KiB, fails the job at once: the work is done, and
+        another attempt would only do it again.
         """
 
     def timeout(self, job: Job[A]) -> dt.timedelta | None:  # noqa: ARG002 - for those who override

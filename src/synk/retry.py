@@ -72,6 +72,7 @@ class Ended:
         result: what the handler returned, as JSON text.
         error: the record, or its JSON text as the worker made it.
         retry_at: when the worker wants it tried again; None: by the default back-off.
+        is_final: whether another try would only repeat the failure.
         crashed: whether it took its worker process with it, by itself.
         interrupted: why it goes back uncharged though it had begun; empty: it does not.
         output: the end of what it wrote to stdout and stderr.
@@ -89,6 +90,7 @@ class Ended:
     result: str | None = None
     error: AttemptError | str | None = None
     retry_at: dt.datetime | None = None
+    is_final: bool = False
     crashed: bool = False
     interrupted: str = ""
     output: str = ""
@@ -132,7 +134,7 @@ def judge(ended: Ended, jitter: float) -> Outcome:
         case Verdict.FAILED if ended.crashed and job.crashes + 1 >= POISON_CRASHES:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.POISON
-        case Verdict.FAILED if job.charged >= job.max_attempts:
+        case Verdict.FAILED if ended.is_final or job.charged >= job.max_attempts:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.FAILED
         case Verdict.FAILED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from datetime import timedelta
@@ -23,8 +24,9 @@ from engine.acting import (
     run,
     stopped,
 )
+from faults.facts import Facts
 from supervising import SupervisorProcess, ended, is_running, make_client, wait_until
-from synk import Cause, JobState
+from synk import CancelReason, Cause, JobState, telemetry
 from synk.core import lateness
 
 OPTIONS = "{'workers': __import__('engine.workers', fromlist=['x']).WORKERS}"
@@ -194,20 +196,29 @@ def beats(connection: psycopg.Connection) -> int:
 @pytest.mark.parametrize(
     ("do", "shown"),
     [
-        ("lambda_result", "the result is not JSON"),
+        ("lambda_result", "the result is not JSON: a builtins.function cannot be stored: return"),
         ("deep_result", "the result is not JSON"),
         ("circular_result", "the result is not JSON"),
         ("big_result", "the result is 50000002 bytes of JSON, at most 65536"),
         ("exiting_result", "the result is not JSON"),
     ],
 )
-def test_w11_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
+def test_w11_a_result_that_cannot_be_stored_fails_the_job_at_once_and_says_so(
     client: synk.Client, do: str, shown: str
 ) -> None:
-    error = error_of(run(client, do, number=50_000_000))
+    facts = Facts(client)
+    row = run(client, do, number=50_000_000, retries=6)
+    error = error_of(row)
 
+    assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.FAILED)
     assert error.cause is Cause.EXCEPTION
-    assert shown in error.error
+    assert error.error.startswith(f"ValueError: {shown}")
+    assert error.error.endswith("The work was done, and the job is not tried again")
+    (told,) = facts.of(telemetry.AttemptEnded)
+    assert (told.severity, f"job {row.id} ({row.kind}) attempt 1/7 failed" in str(told)) == (
+        logging.ERROR,
+        True,
+    )
 
 
 def test_w11_what_ends_the_process_while_it_is_written_down_is_an_exit(

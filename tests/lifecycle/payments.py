@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -22,6 +23,19 @@ class Pay(synk.JobArgs, kind="pay"):
 
 
 class Payer(synk.Worker[Pay]):
+    def complete_with(self, job: synk.Job[Pay], connection: psycopg.Connection) -> None:
+        results = {"a lock": threading.Lock(), "too much": "x" * 70_000}
+        try:
+            job.complete_tx(connection, results.get(job.args.then.removeprefix("complete with ")))
+        except synk.InvalidValue:
+            # The job's row is untouched, and so is the transaction.
+            state = connection.execute("SELECT state FROM synk.job WHERE id = %s", (job.id,))
+            assert state.fetchone() == ("running",)
+            if job.args.then != "complete with a lock":
+                job.complete_tx(connection, "too much")
+                return
+            raise
+
     def next_retry(self, job: synk.Job[Pay]) -> datetime | None:
         return datetime.now(timezone.utc)
 
@@ -35,6 +49,9 @@ class Payer(synk.Worker[Pay]):
                     )
             # As long as the kernel is asked what it took.
             sum(range(200_000))
+            if job.args.then.startswith("complete with"):
+                self.complete_with(job, connection)
+                return
             job.complete_tx(connection, {"paid": True})
             if job.args.then == "fail before the commit" and job.attempt == 1:
                 raise RuntimeError(job.args.then)

@@ -74,6 +74,27 @@ def test_a_failure_before_the_commit_undoes_both(
     assert payments(connection) == [(job_id, 2)]
 
 
+def test_a_result_that_cannot_be_stored_stores_nothing_and_fails_the_job_at_once(
+    client: synk.Client, dsn: str, connection: psycopg.Connection
+) -> None:
+    row = ended(client, client.insert("pay", Pay(dsn, "complete with a lock")))
+
+    (error,) = row.errors
+    assert (row.state, row.cancel_reason, row.attempt) == ("cancelled", "failed", 1)
+    assert error.error.startswith("synk.errors.InvalidValue: result=<unlocked _thread.lock")
+    assert "is not JSON: a _thread.lock cannot be stored" in error.error
+    assert payments(connection) == []
+
+
+def test_a_handler_that_heeds_it_may_complete_with_another_result(
+    client: synk.Client, dsn: str, connection: psycopg.Connection
+) -> None:
+    row = ended(client, client.insert("pay", Pay(dsn, "complete with too much")))
+
+    assert (row.state, row.result, row.errors) == (JobState.COMPLETED, "too much", [])
+    assert payments(connection) == [(row.id, 1)]
+
+
 def test_a_failure_after_the_commit_changes_nothing_any_more(client: synk.Client, dsn: str) -> None:
     facts = Facts(client)
     job_id = client.insert("pay", Pay(dsn, "fail after the commit"))

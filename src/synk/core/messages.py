@@ -31,6 +31,8 @@ class Reply:
     progress: str | None = None
     checkpoint: str | None = None
     """What the job noted last, as JSON text."""
+    is_final: bool = False
+    """It failed in a way that another try would only repeat."""
     output: str = ""
     """The end of what it wrote to stdout and stderr."""
 

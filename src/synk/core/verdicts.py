@@ -43,6 +43,7 @@ def ended_by_reply(job: ClaimedJob, reply: Reply, measure: Measure, pid: int | N
         result=reply.result,
         error=error,
         retry_at=reply.retry_at,
+        is_final=reply.is_final,
         output=output,
         progress=reply.progress,
         checkpoint=reply.checkpoint,

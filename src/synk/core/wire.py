@@ -114,7 +114,7 @@ REPLACE_ME: Final = 72
 _encode = msgspec.msgpack.Encoder().encode
 _decode_frame = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
 _decode_reply = msgspec.msgpack.Decoder(
-    tuple[int, str | None, str | None, dt.datetime | None, bool, str | None, str | None]
+    tuple[int, str | None, str | None, dt.datetime | None, bool, str | None, str | None, bool]
 ).decode
 
 
@@ -202,6 +202,7 @@ def encode_reply(number: int, reply: Reply) -> bytes:
             reply.cancelled,
             reply.progress,
             reply.checkpoint,
+            reply.is_final,
         )
     )
 

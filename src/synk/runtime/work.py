@@ -22,15 +22,15 @@ from synk import failure, registry
 from synk.arguments import from_null
 from synk.core import wire
 from synk.core.messages import Reply, Request
-from synk.errors import JobCancelled, SoftTimeout
+from synk.errors import InvalidValue, JobCancelled, SoftTimeout
 from synk.job import Job
-from synk.plain import json_text
-from synk.runtime import packets
+from synk.runtime import packets, result
 from synk.runtime.account import Meter
 from synk.runtime.forked import end_as_script
 from synk.runtime.letting_go import Leftovers
 from synk.runtime.noting import WatchedAttempt, give_back
 from synk.runtime.restore import DeadMansTimer, ProcessState, let_stack_go
+from synk.runtime.result import NotStored, text_of_result
 
 if TYPE_CHECKING:
     import mmap
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from synk.registry import Handler
     from synk.runtime.noting import OutputEnd
     from synk.runtime.setup import Setup
-
-RESULT_BYTES_MAX: Final = 64 * 1024
-"""The largest result: a row is no place for files."""
 
 ASK_SIGNAL: Final = signal.SIGRTMIN + 5
 """Tells the worker to look at what it is asked: of the signals that hardly anything else uses."""
@@ -66,7 +63,7 @@ _STACK_FRAMES_MAX: Final = 200
 _STACK_BYTES_MAX: Final = 32 * 1024
 
 _TRACEBACK: Final = BaseException.__dict__["__traceback__"]
-_OWN_FILES: Final = (__file__, registry.__file__)
+_OWN_FILES: Final = (__file__, registry.__file__, result.__file__)
 
 
 class WorkerLoop:
@@ -261,8 +258,8 @@ class WorkerLoop:
         if self._page[wire.ASKED] >> 1 == number:
             # It was asked before it began.
             self._obey(self._page[wire.ASKED])
-        result = handler.worker.work(job)
-        return None if result is None else Reply(result=_result_text(result))
+        given = handler.worker.work(job)
+        return None if given is None else Reply(result=text_of_result(given))
 
     def _set_limits(self, handler: Handler, job: Job[Any], started_ns: int) -> None:
         self._named = True
@@ -313,12 +310,17 @@ class WorkerLoop:
         measure: Measure,
     ) -> Reply:
         cancelled = self._was_cancelled(number)
-        cause = failure.Cause.EXCEPTION
+        cause, is_final = failure.Cause.EXCEPTION, False
         # By its type: isinstance() may ask the exception itself, which can answer with another one.
         if issubclass(type(error), _NotDecoded) and error.__cause__ is not None:
             error, cause = error.__cause__, failure.Cause.DECODE
         elif cancelled:
             cause = failure.Cause.CANCELLED
+        elif type(error) is NotStored and error.__cause__ is not None:
+            error, is_final = error.__cause__, True
+        elif type(error) is InvalidValue and error.field == "result":
+            # By `Job.complete_tx`.
+            is_final = True
         elif issubclass(type(error), SoftTimeout):
             cause = failure.Cause.TIMEOUT
         record = failure.from_exception(
@@ -335,9 +337,11 @@ class WorkerLoop:
             supervisor=self._setup.client_id,
         )
         handler = self._handlers[claimed.kind]
-        asks = job is not None and handler.names_retry and not cancelled
+        asks = job is not None and handler.names_retry and not (cancelled or is_final)
         retry_at = _asked(handler.worker.next_retry, job) if asks and job else None
-        return Reply(error=record.to_json(), retry_at=retry_at, cancelled=cancelled)
+        return Reply(
+            error=record.to_json(), retry_at=retry_at, cancelled=cancelled, is_final=is_final
+        )
 
 
 class _NotDecoded(Exception):  # noqa: N818 - says what happened, and never leaves this module
@@ -368,22 +372,6 @@ def _stack_text(frame: types.FrameType) -> str:
     frames = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=_STACK_FRAMES_MAX)
     handlers = itertools.takewhile(lambda each: each.filename not in _OWN_FILES, frames)
     return "".join(traceback.format_list(list(handlers)[::-1]))
-
-
-def _result_text(result: object) -> str:
-    """Returns a handler's result as JSON text.
-
-    Raises:
-        ValueError: it is not JSON, or too large: the attempt fails, and says so.
-    """
-    try:
-        text = json_text(result)
-    except ValueError as error:
-        raise ValueError(f"the result {error}") from None
-    size = len(text.encode())
-    if size > RESULT_BYTES_MAX:
-        raise ValueError(f"the result is {size} bytes of JSON, at most {RESULT_BYTES_MAX}")
-    return text
 
 
 def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.datetime | None:
