@@ -834,6 +834,7 @@ def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
         kind=kind,
         completed=sum(row.state is JobState.COMPLETED for row in rows),
         cancelled=sum(row.state is JobState.CANCELLED for row in rows),
+        failed=sum(row.cancel_reason in (CancelReason.FAILED, CancelReason.POISON) for row in rows),
         unfinished=sum(not row.state.is_final for row in rows),
         errors=sum(len(row.errors) for row in rows),
         duration_p50=percentile(0.5),

@@ -228,19 +228,21 @@ class KindSummary:
     Attributes:
         kind: the kind.
         completed: how many are completed.
-        cancelled: how many are cancelled.
-        unfinished: how many are neither.
+        cancelled: how many are cancelled, for whatever reason.
+        failed: how many of those are it because their attempts failed, or killed their workers.
+        unfinished: how many are neither completed nor cancelled.
         errors: failed attempts that are on record.
-        duration_p50: wall time of completed attempts, the median; None: none is on record.
+        duration_p50: wall time of the last attempts, the median; None: none is on record.
         duration_p95: likewise, the time that 19 of 20 kept under.
         duration_max: likewise, the longest.
         cpu_time: CPU time of the last attempts of all of them together.
-        peak_rss_bytes: the largest of a completed attempt; None: none is on record.
+        peak_rss_bytes: the largest of a last attempt; None: none is on record.
     """
 
     kind: str
     completed: int
     cancelled: int
+    failed: int
     unfinished: int
     errors: int
     duration_p50: dt.timedelta | None

@@ -262,6 +262,7 @@ def summary_table(kinds: Iterable[KindSummary], *, width: int | None = None) -> 
     columns: dict[str, Callable[[KindSummary], str]] = {
         "completed": lambda each: f"{each.completed:,}",
         "cancelled": lambda each: f"{each.cancelled:,}",
+        "failed": lambda each: f"{each.failed:,}",
         "unfinished": lambda each: f"{each.unfinished:,}",
         "failed attempts": lambda each: f"{each.errors:,}",
         "p50": lambda each: duration(each.duration_p50),
@@ -271,14 +272,19 @@ def summary_table(kinds: Iterable[KindSummary], *, width: int | None = None) -> 
         "peak memory": lambda each: size(each.peak_rss_bytes),
     }
     if width is not None and width < _WIDE_ENOUGH:
-        for heading in ("p95", "CPU", "peak memory"):
+        for heading in ("failed attempts", "p95", "CPU", "peak memory"):
             del columns[heading]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("kind", no_wrap=True, overflow="ellipsis")
-    for heading in columns:
-        # Whole numbers; of a kind the beginning says something too.
-        least = max(map(len, (*heading.split(), "230 ms")))
-        table.add_column(heading, justify="right", min_width=least)
+    kinds = list(kinds)
+    # Numbers are whole; of a kind the beginning says something too.
+    widths = {
+        heading: max(map(len, (*heading.split(), *map(cell, kinds))))
+        for heading, cell in columns.items()
+    }
+    room = None if width is None else max(8, width - sum(each + 2 for each in widths.values()))
+    table.add_column("kind", no_wrap=True, overflow="ellipsis", max_width=room)
+    for heading, least in widths.items():
+        table.add_column(heading, justify="right", min_width=least, max_width=room and least)
     for each in kinds:
         table.add_row(plain(each.kind), *(cell(each) for cell in columns.values()))
     return table

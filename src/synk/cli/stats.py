@@ -39,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Show how many jobs there are by kind, state and queue, and what they take.
 
+        Failed are those of the cancelled ones whose attempts failed or killed their workers.
         In JSON times are seconds and memory is bytes.
         """
         with client_of(storage, schema) as client:

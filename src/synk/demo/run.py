@@ -125,7 +125,8 @@ class Demo:
         kinds = self._client.storage.summary(self._queue)
         cpu_s = sum(each.cpu_time.total_seconds() for each in kinds)
         workers = self._client.engine.processes
-        show.put(self._console, show.summary_table(kinds))
+        width = self._console.width if self._console.is_terminal else None
+        show.put(self._console, show.summary_table(kinds, width=width))
         self._console.print(
             f"\n{sum(each.completed + each.cancelled for each in kinds):,} jobs in "
             f"{show.duration(seconds)} on {workers} worker processes, which spent "

@@ -2,6 +2,7 @@
 SELECT j.kind,
        count(*) FILTER (WHERE j.state = 'completed'),
        count(*) FILTER (WHERE j.state = 'cancelled'),
+       count(*) FILTER (WHERE j.cancel_reason IN ('failed', 'poison')),
        count(*) FILTER (WHERE j.state NOT IN ('completed', 'cancelled')),
        sum(cardinality(j.errors)),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY j.duration_us),
