@@ -52,7 +52,7 @@ def refused(insert: Callable[[], object]) -> synk.KeyReused:
     return caught.value
 
 
-def test_a_key_with_other_arguments_says_so(client: synk.Client) -> None:
+def test_d1_a_key_with_other_arguments_says_so(client: synk.Client) -> None:
     job_id = client.insert("x", FIRST, KEYED)
 
     error = refused(lambda: client.insert("x", Resize("b.jpg"), KEYED))
@@ -64,7 +64,7 @@ def test_a_key_with_other_arguments_says_so(client: synk.Client) -> None:
     assert client.storage.counts() == {synk.JobState.AVAILABLE: 1}
 
 
-def test_a_key_with_another_kind_says_so(client: synk.Client) -> None:
+def test_d1_a_key_with_another_kind_says_so(client: synk.Client) -> None:
     job_id = client.insert("x", Resize("a.jpg"), KEYED)
 
     error = refused(lambda: client.insert("x", Remove("a.jpg"), KEYED))
@@ -128,7 +128,7 @@ for args in given:
 """
 
 
-def test_sets_are_the_same_arguments_in_each_process(client: synk.Client, dsn: str) -> None:
+def test_d1_sets_are_the_same_arguments_in_each_process(client: synk.Client, dsn: str) -> None:
     said = {
         subprocess.run(
             [sys.executable, "-c", SETS],
@@ -168,7 +168,7 @@ def test_a_key_is_looked_at_in_each_statement_of_a_large_insert(
     assert client.storage.counts() == {synk.JobState.AVAILABLE: 1}
 
 
-def test_two_producers_at_one_time_with_one_key_and_other_arguments(
+def test_d1_two_producers_at_one_time_with_one_key_and_other_arguments(
     client: synk.Client, storage: PostgresStorage, connection: psycopg.Connection, dsn: str
 ) -> None:
     """The second waits for the first one's transaction, and is told then."""
@@ -265,7 +265,7 @@ def test_a_key_is_free_once_its_job_is_deleted(client: synk.Client) -> None:
     assert client.insert("x", Remove("a.jpg"), KEYED) != job_id
 
 
-def test_a_key_of_before_is_compared_with_once_the_schema_is_upgraded(server15: Server) -> None:
+def test_d1_a_key_of_before_is_compared_with_once_the_schema_is_upgraded(server15: Server) -> None:
     with (
         server15.database(migrated=False) as old_dsn,
         psycopg.connect(old_dsn, autocommit=True) as connection,
