@@ -122,7 +122,7 @@ def finish(storage: PostgresStorage, end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "deleted"])
-def test_more_dependents_than_one_transaction_settles_all_follow(
+def test_d31_more_dependents_than_one_transaction_settles_all_follow(
     connection: psycopg.Connection, storage: PostgresStorage, end: str
 ) -> None:
     parent = insert(storage)
