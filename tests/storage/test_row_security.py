@@ -138,6 +138,41 @@ def test_d29_who_sees_everything_is_told_nothing(
     connection.execute("ALTER TABLE synk.job OWNER TO CURRENT_USER")
 
 
+def test_d29_what_the_triggers_of_the_table_do_not_see_is_told_too(
+    login: str, connection: psycopg.Connection
+) -> None:
+    """They have its owner's rights, whom row-level security spares unless it is forced."""
+    role = sql.Identifier("owner_" + str(conninfo_to_dict(login)["user"]))
+    connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+    connection.execute(sql.SQL("ALTER TABLE synk.job OWNER TO {}").format(role))
+    everything = "CREATE POLICY p ON synk.job TO synk_supervisor USING (true)"
+    with storage_of(login) as storage:
+        secure(connection, everything)
+        assert storage.ping() == []
+
+        secure(connection, "ALTER TABLE synk.job FORCE ROW LEVEL SECURITY")
+        (told,) = storage.ping()
+        assert storage.hidden(from_readers=True) == ""
+
+        connection.execute(f"ALTER ROLE {role.as_string()} BYPASSRLS".encode())
+        assert storage.ping() == []
+    connection.execute("ALTER TABLE synk.job OWNER TO CURRENT_USER")
+    connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+    assert f"applies to role {role.as_string().strip(chr(34))}" in told
+    assert "the table's triggers have its rights" in told
+
+
+@pytest.mark.parametrize("table", ["completed", "settling"])
+def test_d29_tables_that_only_the_triggers_use_are_no_trouble_while_their_owner_sees_them(
+    login: str, connection: psycopg.Connection, table: str
+) -> None:
+    secure(connection, table=table)
+
+    with storage_of(login) as storage:
+        assert storage.ping() == []
+
+
 def test_d29_migrations_that_are_hidden_are_not_taken_for_missing_ones(
     login: str, connection: psycopg.Connection
 ) -> None:

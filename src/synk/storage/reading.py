@@ -32,18 +32,28 @@ def changed(_: Rows, number: int) -> int:
     return number
 
 
-def hidden(role: str, tables: list[str] | None, *, from_readers: bool) -> str:
-    """Returns what is to be said if *role* may not see all rows of *tables*."""
-    if not tables:
-        return ""
-    known = f"row-level security of {', '.join(tables)} applies to role {role}"
-    if from_readers:
-        return f"{known}: there may be more jobs than it sees"
-    return (
-        f"{known}, and no policy lets all rows through: jobs that it does not see never run, and "
-        f"others wait for them: ALTER ROLE {role} BYPASSRLS, or for each table "
-        f"CREATE POLICY all_rows ON {tables[0]} TO {role} USING (true)"
-    )
+def hidden(rows: Rows, _: int) -> str:
+    """Returns what is to be said if roles may not see all rows: (role, whether it asks, tables)."""
+    told: list[str] = []
+    for role, asks, tables in rows:
+        if asks:
+            harm = "jobs that it does not see never run, and others wait for them"
+        else:
+            harm = "the table's triggers have its rights, and let go of no job that it does not see"
+        told.append(
+            f"row-level security of {', '.join(tables)} applies to role {role}, and no policy lets "
+            f"all rows through: {harm}: ALTER ROLE {role} BYPASSRLS, or for each table "
+            f"CREATE POLICY all_rows ON {tables[0]} TO {role} USING (true)"
+        )
+    return "; ".join(told)
+
+
+def hidden_from_readers(rows: Rows, _: int) -> str:
+    """Returns what is to be said with a listing."""
+    for role, _, tables in rows:
+        applies = f"row-level security of {', '.join(tables)} applies to role {role}"
+        return f"{applies}: there may be more jobs than it sees"
+    return ""
 
 
 def job_rows(rows: Rows, _: int) -> list[JobRow]:

@@ -81,11 +81,9 @@ class Statements:
         parameters: dict[str, object] = {
             "tables": tables,
             "commands": "{r}" if from_readers else "{r,w,d}",
+            "triggers": not from_readers,
         }
-
-        def read(rows: Rows, _: int) -> str:
-            return reading.hidden(*rows[0], from_readers=from_readers)
-
+        read = reading.hidden_from_readers if from_readers else reading.hidden
         return Statement(self._text("hidden"), parameters, read)
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
