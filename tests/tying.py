@@ -39,8 +39,8 @@ def check(connection: psycopg.Connection) -> None:
     """Each job waits for those of its dependencies that are not over, and counts them."""
     wrong = connection.execute(
         "SELECT j.id, j.state, j.unmet, t.ids, d.ids FROM synk.job AS j"
-        " CROSS JOIN LATERAL (SELECT coalesce(array_agg(t.dependency ORDER BY t.dependency), '{}') AS ids"
-        " FROM synk.tie AS t WHERE t.dependent = j.id) AS t"
+        " CROSS JOIN LATERAL (SELECT ARRAY(SELECT t.dependency FROM synk.tie AS t"
+        " WHERE t.dependent = j.id ORDER BY t.dependency) AS ids) AS t"
         " CROSS JOIN LATERAL (SELECT coalesce(array_agg(DISTINCT p.id ORDER BY p.id), '{}') AS ids"
         " FROM synk.job AS p WHERE p.id = ANY (j.depends_on) AND p.state <> 'completed') AS d"
         " WHERE j.unmet <> 0 AND (j.state <> 'pending' OR t.ids <> d.ids OR j.unmet <>"
