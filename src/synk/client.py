@@ -226,11 +226,14 @@ class Client:
             options: see `insert`.
 
         Raises:
-            ConfigurationError: there is no connection, or none of psycopg's in it, or it is closed.
+            ConfigurationError: there is no connection, or none of psycopg's in it, or it is closed,
+                its transaction has failed before, or may only read.
             InvalidJob: a value is wrong; the transaction is untouched.
             UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
             KeyReused: the key is that of another job; the transaction is in that state too.
             StorageUnavailable: the connection is broken, and the transaction with it.
+            StorageConflict: the connection is in the middle of a stream, or others use it.
+            psycopg.Error: something that you sent before, in a pipeline, has failed.
         """
         check_given(connection)
         return self.storage.insert([new_job(name, args, options)], connection=connection)[0]

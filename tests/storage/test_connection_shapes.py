@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ctypes.util import find_library
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -25,6 +26,7 @@ from synk import JobState
 from synk.attempt import Attempt
 from synk.job import Job
 from synk.status import client_id_of
+from synk.storage import borrowing
 from synk.storage.postgres import PostgresStorage
 from synk.testing import StorageConformance
 from synk.testing.making import OWNER, claim, insert
@@ -331,6 +333,43 @@ def test_a_connection_whose_server_went_away_is_told_from_one_that_was_closed(
         pass
     with pytest.raises(synk.ConfigurationError, match="is closed"):
         client.insert_tx(closed, "x", handlers.Noop())
+
+
+def test_a_connection_in_the_middle_of_a_stream_is_told(
+    client: synk.Client, storage: PostgresStorage, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(borrowing, "_BUSY_S", 0.05)
+    job = claimed(storage)
+
+    async def use() -> None:
+        async with (
+            synk.AsyncClient(storage=storage) as awaited,
+            await psycopg.AsyncConnection.connect(dsn) as own,
+        ):
+            async for _ in own.cursor().stream("SELECT generate_series(1, 2)"):
+                with pytest.raises(synk.StorageConflict, match="give another one"):
+                    await awaited.insert_tx(own, "x", handlers.Noop())
+            await awaited.insert_tx(own, "kept", handlers.Noop())
+
+    with psycopg.connect(dsn) as own:
+        for _ in own.cursor().stream("SELECT generate_series(1, 2)"):
+            with pytest.raises(synk.StorageConflict, match="a stream or a COPY"):
+                client.insert_tx(own, "x", handlers.Noop())
+        with own.cursor().copy("COPY (SELECT 1) TO STDOUT") as copy:
+            with pytest.raises(synk.StorageConflict, match="a stream or a COPY"):
+                job.complete_tx(own)
+            assert list(copy)
+        client.insert_tx(own, "kept", handlers.Noop())
+    asyncio.run(use())
+
+    assert client.storage.counts() == {JobState.AVAILABLE: 2, JobState.RUNNING: 1}
+
+
+def test_threads_may_share_a_connection(client: synk.Client, dsn: str) -> None:
+    with psycopg.connect(dsn) as own, ThreadPoolExecutor(4) as threads:
+        ids = list(threads.map(lambda _: client.insert_tx(own, "x", handlers.Noop()), range(100)))
+
+    assert len(client.storage.get(ids)) == 100
 
 
 def test_a_job_completes_through_a_cursor_of_any_kind(storage: PostgresStorage, dsn: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from synk.errors import StorageConflict
 from synk.storage.cursors import PlainAsyncCursor, PlainCursor
 from synk.storage.faults import told_if_unknown, translated
 from synk.storage.lending import async_connection_of, check_usable, connection_of
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 UTF8: Final = "UTF8"
 _SPEAK: Final = "SELECT set_config('client_encoding', %s, false)"
 _BEGIN: Final = "SELECT"
+
+_BUSY_S: Final = 30.0
+"""How long others may use a connection."""
 
 
 @contextmanager
@@ -59,7 +64,12 @@ def synced(connection: psycopg.Connection[Any]) -> Generator[None]:
 
     Raises:
         psycopg.Error: one before has failed.
+        StorageConflict: others use the connection all the time.
     """
+    # psycopg itself waits without end, also for the stream of a caller that waits here.
+    if not connection.lock.acquire(timeout=_BUSY_S):
+        raise _is_busy(connection)
+    connection.lock.release()
     with ExitStack() as back:
         if connection.pgconn.pipeline_status:
             # Itself it does so only where something is on its way, not where something has failed.
@@ -106,6 +116,13 @@ def _is_idle(connection: psycopg.BaseConnection[Any]) -> bool:
     return connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
+def _is_busy(connection: psycopg.BaseConnection[Any]) -> StorageConflict:
+    return StorageConflict(
+        f"the given connection was busy for {_BUSY_S:g} s, with a stream or a COPY that is not "
+        f"over, or a statement of somebody else's: give another one ({connection!r})"
+    )
+
+
 def _has_failed(connection: psycopg.BaseConnection[Any]) -> bool:
     return connection.pgconn.transaction_status == TransactionStatus.INERROR
 
@@ -138,6 +155,12 @@ async def lent_awaited(given: Any, *, as_one: bool) -> AsyncGenerator[psycopg.As
 @asynccontextmanager
 async def synced_awaited(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[None]:
     """See `synced`."""
+    try:
+        async with asyncio.timeout(_BUSY_S):
+            await connection.lock.acquire()
+    except TimeoutError:
+        raise _is_busy(connection) from None
+    connection.lock.release()
     async with AsyncExitStack() as back:
         if connection.pgconn.pipeline_status:
             await (await back.enter_async_context(connection.pipeline())).sync()
