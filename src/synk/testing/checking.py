@@ -73,7 +73,13 @@ LEGAL: Final[dict[JobState | None, set[JobState | None]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A rule that a job breaks."""
+    """A rule that a job breaks.
+
+    Attributes:
+        rule: its number and name.
+        job_id: the job.
+        problem: what it did instead, as a sentence.
+    """
 
     rule: str
     job_id: int
@@ -88,7 +94,21 @@ class Broken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A row at one moment, as far as the rules look at it."""
+    """A row at one moment, as far as the rules look at it.
+
+    Attributes:
+        id: the job.
+        state: where it stands, as all others see `JobRow`.
+        attempt: how many times it was claimed.
+        uncounted: attempts that are not charged.
+        max_attempts: how many charged attempts it has in all.
+        owner: the client whose claim it is; None: nobody's.
+        claim_seq: the number of that claim.
+        scheduled_at: not before this time.
+        attempted_at: when the last attempt was claimed.
+        finalized_at: when it ended.
+        failed: the numbers of the attempts whose errors it keeps.
+    """
 
     id: int
     state: JobState
@@ -101,7 +121,6 @@ class Image:
     attempted_at: dt.datetime | None
     finalized_at: dt.datetime | None
     failed: tuple[int, ...]
-    """The numbers of the attempts whose errors it keeps."""
 
 
 def image_of(row: JobRow, owner: str | None, claim_seq: int | None) -> Image:
@@ -145,15 +164,20 @@ class _Change:
 
 
 class History:
-    """Takes in every change of every row, in order, and notes which rules they break."""
+    """Takes in every change of every row, in order, and notes which rules they break.
+
+    Attributes:
+        broken: the rules that were broken, in order.
+        changes: how many changes there were.
+        claims: who claimed an attempt: (job, attempt) -> (owner, claim_seq).
+        ends: how often each attempt of a job ended.
+    """
 
     def __init__(self) -> None:
         self.broken: list[Broken] = []
         self.changes = 0
         self.claims: dict[tuple[int, int], tuple[str | None, int | None]] = {}
-        """Who claimed an attempt: (job, attempt) -> (owner, claim_seq)."""
         self.ends: Counter[tuple[int, int]] = Counter()
-        """How often each attempt of a job ended."""
 
     def take(self, before: Image | None, after: Image | None, *, on_request: bool = False) -> None:
         """Takes in what became of one row.
@@ -186,7 +210,7 @@ class History:
                 yield "I7 one outcome", f"attempt {row.attempt} ended twice"
 
     def i13_invented(self, executions: Iterable[Execution]) -> list[Broken]:
-        """Returns the executions of attempts that their supervisor never claimed."""
+        """Returns those of *executions* whose attempts their supervisor never claimed."""
         return [
             Broken("I13 no invented work", each.job_id, f"attempt {each.attempt} was not claimed")
             for each in executions
@@ -299,7 +323,17 @@ def i2_unfinished(images: Iterable[Image]) -> list[Broken]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """One run of a handler, as that itself noted it. Times are seconds of one clock for all."""
+    """One run of a handler, as that itself noted it. Times are seconds of one clock for all.
+
+    Attributes:
+        job_id: the job.
+        attempt: the number of the attempt.
+        claim_seq: the number of the claim.
+        owner: the client whose claim it is.
+        began: when it began.
+        seen: the last sign of life.
+        is_whole: whether it came to its end.
+    """
 
     job_id: int
     attempt: int
@@ -307,14 +341,17 @@ class Execution:
     owner: str
     began: float
     seen: float
-    """The last sign of life."""
     is_whole: bool
-    """Whether it came to its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Two executions of one job at one time: the first must have lost its lease before."""
+    """Two executions of one job at one time: the first must have lost its lease before.
+
+    Attributes:
+        first: the one that began first.
+        second: the other one.
+    """
 
     first: Execution
     second: Execution

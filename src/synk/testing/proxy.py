@@ -56,15 +56,23 @@ def _markers(statement: str) -> tuple[bytes, ...]:
 
 
 class Trap:
-    """Stops one run of a statement."""
+    """Stops one run of a statement.
+
+    Args:
+        statement: the name of its file, or ``COMMIT``.
+        at: where it is stopped.
+        runs_before: how many of its runs are let through before.
+
+    Attributes:
+        markers: what only that statement has.
+        sprung_at: when the statement came, by the monotonic clock; None: not yet.
+    """
 
     def __init__(self, statement: str, at: Place, runs_before: int) -> None:
-        """Takes note of the statement, and of how many of its runs are let through before."""
         self.markers = _markers(statement)
         self.at: Place = at
         self.runs_before = runs_before
         self.sprung_at: float | None = None
-        """When the statement came, by the monotonic clock."""
         self._reached = threading.Event()
         self._decided = threading.Event()
         self._cuts = False
@@ -91,16 +99,22 @@ class Trap:
 
 @dataclass(eq=False)
 class Refusal:
-    """What the server says to a statement instead of running it."""
+    """What the server says to a statement instead of running it.
+
+    Attributes:
+        markers: what only the statements have that it is said to.
+        sqlstate: the error's code.
+        message: its text.
+        count: how often it was said.
+    """
 
     markers: tuple[bytes, ...]
     sqlstate: str
     message: str
     count: int = 0
-    """How often it was said."""
 
     def encoded(self, status: bytes) -> bytes:
-        """Returns the server's messages, with the status of the transaction after them."""
+        """Returns the server's messages, with the *status* of the transaction after them."""
         fields = {b"S": b"ERROR", b"V": b"ERROR", b"C": self.sqlstate.encode()}
         fields[b"M"] = self.message.encode()
         body = b"".join(code + text + b"\0" for code, text in fields.items()) + b"\0"
@@ -108,10 +122,18 @@ class Refusal:
 
 
 class Proxy:
-    """Listens on a port of 127.0.0.1 for connections to one database."""
+    """Listens on a port of 127.0.0.1 for connections to one database, from when it is made on.
+
+    Args:
+        dsn: where the database is.
+
+    Attributes:
+        dsn: by what it is reached through this.
+        delay_s: how long each of the server's messages is on its way; 0 by default.
+        connections: how many were made so far.
+    """
 
     def __init__(self, dsn: str) -> None:
-        """Listens from now on."""
         self._server = conninfo_to_dict(dsn)
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
@@ -121,9 +143,7 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self.delay_s = 0.0
-        """How long each of the server's messages is on its way."""
         self.connections = 0
-        """How many were made so far."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._address = self._listener.getsockname()
         self.dsn = make_conninfo(
@@ -142,7 +162,10 @@ class Proxy:
     # -- one statement ----------------------------------------------------------------------------
 
     def trap(self, statement: str, *, at: Place, runs_before: int = 0) -> Trap:
-        """Stops one run of ``statement.sql``, or of ``COMMIT``, after *runs_before* others."""
+        """Stops one run of *statement*, a file's name or ``COMMIT``, after *runs_before* others.
+
+        Where it is stopped, *at* says.
+        """
         trap = Trap(statement, at, runs_before)
         with self._lock:
             self._traps.append(trap)
@@ -155,7 +178,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def refusing(self, *statements: str, sqlstate: str, message: str = "no") -> Generator[Refusal]:
-        """Answers *statements* with an error, none of which the server ever sees."""
+        """Answers *statements* with the error *sqlstate*, *message*; the server never sees them."""
         markers = tuple(marker for name in statements for marker in _markers(name))
         refusal = Refusal(markers, sqlstate, message)
         with self._lock:
@@ -192,7 +215,7 @@ class Proxy:
             connection.reset()
 
     def lead_to(self, dsn: str) -> None:
-        """From now on this is another database; the connections to the former one are gone."""
+        """From now on this is the database *dsn*; the connections to the former one are gone."""
         self._server = conninfo_to_dict(dsn)
         self.reset()
 
@@ -257,12 +280,12 @@ class Proxy:
         return server
 
     def has_ended(self, connection: _Connection) -> None:
-        """Forgets about a connection that is closed."""
+        """Forgets about *connection*, which is closed."""
         with self._lock, contextlib.suppress(ValueError):
             self._open.remove(connection)
 
     def sprung_by(self, text: bytes) -> Trap | None:
-        """Takes and returns the trap for a run of a statement, if there is one."""
+        """Takes and returns the trap for a run of the statement *text*, if there is one."""
         with self._lock:
             for trap in self._traps:
                 if any(marker in text for marker in trap.markers):
@@ -273,7 +296,7 @@ class Proxy:
         return None
 
     def refusal_of(self, text: bytes) -> Refusal | None:
-        """Returns what a run of a statement is answered with instead, if anything."""
+        """Returns what a run of the statement *text* is answered with instead, if anything."""
         with self._lock:
             for refusal in self._refusals:
                 if any(marker in text for marker in refusal.markers):
