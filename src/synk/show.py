@@ -33,6 +33,8 @@ STYLES: Final[Mapping[JobState, str]] = {
     JobState.CANCELLED: "red",
 }
 _SHOWN_ARGS: Final = 60
+_LISTED: Final = 100
+"""Ids of a kind; those of dependencies may be many thousands."""
 _WIDE: Final = 10_000
 """Columns where there is no terminal: no line of a traceback is broken there."""
 
@@ -180,7 +182,8 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
     for name in ("attempted_by", "depends_on", "waiting_on"):
         values: list[object] = getattr(row, name)
         if values:
-            yield name, Text(", ".join(map(str, values)))
+            rest = f" and {len(values) - _LISTED:,} more" if len(values) > _LISTED else ""
+            yield name, Text(", ".join(map(str, values[:_LISTED])) + rest)
     if row.cancel_requested_at is not None and not row.state.is_final:
         yield "cancel", Text(f"requested {when(row.cancel_requested_at, now)}")
     yield from _traces(row)

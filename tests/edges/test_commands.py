@@ -192,3 +192,17 @@ def test_start_serves_a_client_of_the_current_folder_until_sigterm(
     assert "ValueError: the top" in shown.stdout
     record = json.loads(run("job", str(wanted), "--json", dsn=dsn).stdout)
     assert record["errors"][0]["cause"] == "exception"
+
+
+def test_a_job_that_waits_for_thousands_is_shown_with_the_first_of_them(
+    client: synk.Client, dsn: str
+) -> None:
+    ids = client.insert_many([("x", handlers.Noop())] * 1100)
+    last = client.insert("y", handlers.Noop(), synk.InsertOptions(depends_on=tuple(ids)))
+
+    shown = " ".join(run("job", str(last), dsn=dsn).stdout.split())
+
+    assert "waiting_on 1, 2, 3, " in shown
+    assert shown.count("100 and 1,000 more") == 2
+    record = json.loads(run("job", str(last), "--json", dsn=dsn).stdout)
+    assert record["waiting_on"] == record["depends_on"] == ids
