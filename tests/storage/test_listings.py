@@ -74,6 +74,7 @@ LISTINGS: dict[str, dict[str, Any]] = {
     "completed since": {"since": timedelta(minutes=5), "state": JobState.COMPLETED},
     "running": {"state": JobState.RUNNING},
     "running, of a kind": {"state": JobState.RUNNING, "kind": "rare"},
+    "available": {"state": JobState.AVAILABLE},
 }
 
 
