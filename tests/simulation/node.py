@@ -133,6 +133,8 @@ class Node:
             complete=lambda job: complete(owner, job),
         )
         self._make_loops(facts, make_lease(TTL_S))
+        self._has_begun = False
+        """Whether it is registered: its workers may be ready before that."""
         steps: dict[str, Callable[[], float | None]] = {
             "boot": self._boot,
             "engine": self._turn,
@@ -227,7 +229,7 @@ class Node:
         self._actors["ack"].wake(ACK_LINGER_S)
 
     def _turn(self) -> float | None:
-        if self._flush_until is not None:
+        if self._flush_until is not None or not self._has_begun:
             return None
         is_over = self._lease.left_s(self.clock()) <= 0
         if is_over != self.pool.fenced:
@@ -265,6 +267,7 @@ class Node:
             self._on_end()
             return None
         self._lease.renewed(sent_at)
+        self._has_begun = True
         for name in ("engine", "claim", "beat", "maintain"):
             self._actors[name].wake(self._chance.uniform(0, 0.05))
         return None
