@@ -33,7 +33,6 @@ client = synk.Client(
 )
 """
 SYNK = str(Path(sys.executable).with_name("synk"))
-PATCHED = "from gevent import monkey; monkey.patch_all()\n" + APP
 INSERT = "import app; print(app.client.insert('x', app.Hello()))"
 
 
@@ -126,15 +125,3 @@ def test_the_app_may_be_in_another_folder_beside_files_named_as_the_standard_lib
     assert row.result == "hello"
     wrong = start(dsn, "app:client", "--app-dir", str(folder / "no"), folder=elsewhere)
     assert "is no folder" in wrong.stderr
-
-
-def test_a_patched_program_inserts_and_is_no_supervisor(dsn: str, tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(PATCHED)
-
-    job_id = job_of(dsn, tmp_path)
-    done = start(dsn, "app:client", folder=tmp_path)
-
-    assert job_id == 1
-    assert done.returncode != 0
-    assert [line for line in done.stderr.splitlines() if "gevent" in line and "patched" in line]
-    assert "Traceback" not in done.stderr

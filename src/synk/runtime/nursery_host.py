@@ -31,7 +31,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from synk.runtime import chance, child, leftovers, linux, loading, packets, place
+from synk.runtime import chance, child, leftovers, linux, loading, packets, patched, place
 from synk.runtime.forked import Forks
 from synk.runtime.restore import end_with_stack, let_stack_go
 
@@ -127,7 +127,7 @@ def _load(settings: dict[str, Any]) -> Imported:
         # A fork would wait for ever for the thread of this, which it does not have.
         faulthandler.cancel_dump_traceback_later()
         gc.collect()
-        problem = problem or left.problem_of(name)
+        problem = problem or patched.problem() or left.problem_of(name)
         if problem is not None:
             return Imported(problems={name: problem})
     found, seeded = chance.generators(), chance.given_seeds()

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.demand import QueueLimits
@@ -25,7 +25,7 @@ from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import ConfigurationError, SchemaMismatch
 from synk.retry import Verdict
-from synk.runtime import grace, place
+from synk.runtime import grace, patched, place
 from synk.runtime.acks import AckLoop
 from synk.runtime.engine import Engine
 from synk.runtime.heart import HeartLoop, boottime
@@ -376,20 +376,13 @@ def _check_place() -> None:
             "was called while a worker process imports this module; put the call under "
             "`if __name__ == '__main__':`",
         )
-    for name, check in (
-        ("gevent.monkey", "is_module_patched"),
-        ("eventlet.patcher", "is_monkey_patched"),
-    ):
-        is_patched: Any = getattr(sys.modules.get(name), check, None)
-        if is_patched is not None and any(
-            map(is_patched, ("thread", "threading", "socket", "select", "time", "os"))
-        ):
-            raise ConfigurationError(
-                "start",
-                name.partition(".")[0],
-                "has patched this process (monkey_patch), and a supervisor needs real threads: "
-                "start it where nothing is patched; inserting works in both",
-            )
+    if (library := patched.library()) is not None:
+        raise ConfigurationError(
+            "start",
+            library,
+            "has patched this process (monkey_patch), and a supervisor needs real threads: "
+            "start it where nothing is patched; inserting works in both",
+        )
     if sys.platform != "linux":
         raise ConfigurationError("start", sys.platform, "worker processes need Linux")
 

@@ -114,14 +114,21 @@ def is_alive(connection: psycopg.BaseConnection[Any]) -> bool:
     A server that shuts down, and a network that resets, leave word of it in the socket. Looked at
     before anything is sent, so that nothing is unknown about what was sent.
     """
-    poll = select.poll()
     wait_ms = 0
     try:
-        poll.register(connection.fileno(), select.POLLIN)
-        while poll.poll(wait_ms):
+        while _is_readable(connection.fileno(), wait_ms):
             connection.pgconn.consume_input()
             # Perhaps a server's last word, just before it hangs up.
             wait_ms = _LAST_WORD_MS
     except psycopg.OperationalError:
         return False
     return True
+
+
+def _is_readable(fd: int, wait_ms: int) -> bool:
+    if not hasattr(select, "poll"):
+        # A program that eventlet has patched has only this, and it is eventlet's own.
+        return bool(select.select([fd], [], [], wait_ms / 1000)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(wait_ms))
