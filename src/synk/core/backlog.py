@@ -1,10 +1,16 @@
-"""Jobs that are claimed and wait for a worker, by queue and urgency."""
+"""Jobs that are claimed and wait for a worker, by queue and urgency.
+
+Queues have equal parts of the workers' time, by what their jobs are expected to take: it is the
+turn of the one that has used least. What a queue did not use while none of its jobs waited is not
+made up for: then it begins where the others are (start-time fair queueing).
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from synk.core.estimates import UNKNOWN_S
 from synk.row import Priority
 
 if TYPE_CHECKING:
@@ -13,15 +19,22 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob
 
 
+_UNKNOWN_SHARE_S: Final = 0.05
+"""What a job of a kind that was never seen is taken to use: most are short, and their queue shall
+not wait long for its next turn."""
+
+
 class QueueBacklog:
     """The waiting jobs of one queue, a line for each priority."""
 
-    __slots__ = ("_lines", "_taken", "count", "stuck_since")
+    __slots__ = ("_lines", "_taken", "count", "stuck_since", "used_s")
 
     def __init__(self) -> None:
         self._lines: dict[int, deque[ClaimedJob]] = {int(p): deque() for p in Priority}
         self._taken = False
         self.count = 0
+        self.used_s = 0.0
+        """What it has used of the workers' time, by the measure of `Backlog.charge`."""
         self.stuck_since: float | None = None
         """Since when no worker has taken any of them; None: none waits."""
 
@@ -91,8 +104,9 @@ class Backlog:
 
     def __init__(self, queues: Iterable[str]) -> None:
         self.queues = {name: QueueBacklog() for name in queues}
-        self._order = list(self.queues)
-        self._next = 0
+        self._is_shared = len(self.queues) > 1
+        self._used_s = 0.0
+        """What the queue had used whose turn was last."""
 
     @property
     def count(self) -> int:
@@ -105,23 +119,50 @@ class Backlog:
 
     def append(self, job: ClaimedJob) -> None:
         """Puts *job* behind its equals."""
-        self.queues[job.queue].append(job)
+        queue = self.queues[job.queue]
+        if not queue.count:
+            self._join(queue)
+        queue.append(job)
 
     def append_left(self, job: ClaimedJob) -> None:
-        """Puts *job* back in front of its equals."""
-        self.queues[job.queue].append_left(job)
+        """Puts *job* back in front of its equals: it did not run."""
+        queue = self.queues[job.queue]
+        if not queue.count:
+            self._join(queue)
+        queue.append_left(job)
+        queue.used_s -= _share_of(job.expected_s)
 
-    def turns(self) -> Iterator[tuple[str, QueueBacklog]]:
-        """Yields the queues that have jobs, beginning after the one that had its turn last."""
-        for name in self._order[self._next :] + self._order[: self._next]:
+    def _join(self, queue: QueueBacklog) -> None:
+        """Jobs of this queue wait from now on."""
+        queue.used_s = max(queue.used_s, self._used_s)
+
+    def turns(self) -> Iterable[tuple[str, QueueBacklog]]:
+        """Returns the queues that have jobs, that first whose turn it is."""
+        waiting = [each for each in self.queues.items() if each[1].count]
+        if len(waiting) > 1:
+            waiting.sort(key=_used_by)
+        return waiting
+
+    def charge(self, name: str, expected_s: float, count: int) -> None:
+        """A worker was given *count* jobs of this queue, of so many seconds each."""
+        if self._is_shared:
             queue = self.queues[name]
-            if queue.count:
-                yield name, queue
+            self._used_s = max(self._used_s, queue.used_s)
+            queue.used_s += _share_of(expected_s) * count
 
-    def had_its_turn(self, name: str) -> None:
-        """A worker was given jobs of this queue, before those of others."""
-        self._next = self._order.index(name) + 1
+    def before_the_turn_of(self, name: str, others: Iterable[str]) -> float:
+        """Returns how many seconds *others* may use before it is the turn of this queue."""
+        used_s = max(self.queues[name].used_s, self._used_s)
+        return sum(max(0.0, used_s - self.queues[other].used_s) for other in others)
 
     def remove_where(self, unwanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
         """Takes out and returns the jobs for which *unwanted* is true."""
         return [job for queue in self.queues.values() for job in queue.remove_where(unwanted)]
+
+
+def _used_by(named: tuple[str, QueueBacklog]) -> float:
+    return named[1].used_s
+
+
+def _share_of(expected_s: float) -> float:
+    return _UNKNOWN_SHARE_S if expected_s == UNKNOWN_S else expected_s

@@ -70,7 +70,7 @@ def room_for(slot: Slot, expected_s: float) -> int:
     return min(in_time, WINDOW_JOBS - held)
 
 
-def _moves(slot: Slot) -> bool:
+def moves(slot: Slot) -> bool:
     """Whether it takes jobs, and none that it is known to be long at."""
     return slot.places > 0 and (not slot.in_flight or slot.in_flight[0].expected_s < BUFFER_S)
 
@@ -111,7 +111,23 @@ class Demand:
             if ahead < min(target // 2, _CLAIM_JOBS_MIN):
                 # Not worth a claim yet: few large claims cost the database less than many small.
                 ahead = 0
-        return max(at_once, ahead)
+        return max(at_once, ahead, self._in_its_turn(queue, slots))
+
+    def _in_its_turn(self, queue: str, slots: int) -> int:
+        """Returns how many jobs would be next where others are at hand, and none of this queue.
+
+        One for each worker that moves, whatever they take, if their turn comes as soon as that of
+        what is claimed ahead.
+        """
+        if len(self._queues) == 1 or self._backlog.queues[queue].count:
+            return 0
+        slots = self._moving_for(queue, slots)
+        moving = [slot for slot in self._slots if moves(slot)]
+        others = {name for name, waiting in self._backlog.queues.items() if waiting.count}
+        others.update(slot.in_flight[0].queue for slot in moving if slot.in_flight)
+        if self._backlog.before_the_turn_of(queue, others - {queue}) > slots * BUFFER_S:
+            return 0
+        return slots - slots_using(moving, queue)
 
     def urgent(self, queue: str) -> Urgent | None:
         """Returns what would overtake the jobs at hand, one for each worker that moves."""
@@ -139,7 +155,7 @@ class Demand:
 
     def _moving_for(self, queue: str, slots: int) -> int:
         """Returns how many workers will soon take jobs of *queue*, of the *slots* it may have."""
-        moving = [slot for slot in self._slots if _moves(slot)]
+        moving = [slot for slot in self._slots if moves(slot)]
         if slots == len(self._slots):
             return len(moving)
         free = max(0, slots - slots_using(self._slots, queue))

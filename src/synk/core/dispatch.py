@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from synk.core.demand import room_for, slots_using
+from synk.core.demand import moves, room_for, slots_using
 from synk.core.ledger import glance_at
 from synk.core.messages import Send
 
@@ -42,10 +43,16 @@ class Dispatch:
         """Fills up the workers of *serving*, those with least to do first."""
         serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
         share = -(-self._backlog.count // len(serving))
-        sends = (self._fill(slot, share, now) for slot in serving)
+        kept = Counter[str]()
+        sends = (self._fill(slot, share, now, kept) for slot in serving)
         return [send for send in sends if send is not None]
 
-    def _fill(self, slot: Slot, share: int, now: float) -> Send | None:
+    def _fill(self, slot: Slot, share: int, now: float, kept: Counter[str]) -> Send | None:
+        """Gives a worker what it has room for.
+
+        Where it has none for a job whose turn it is, but will soon, it gets none of another queue
+        either: *kept* counts the workers that are kept for jobs of each queue.
+        """
         jobs: list[ClaimedJob] = []
         for name, queue in self._backlog.turns():
             if not self._may_use(slot, name):
@@ -62,9 +69,12 @@ class Dispatch:
                 slot.in_flight += alike
                 slot.backlog_s += expected_s * len(alike)
                 jobs += alike
+                self._backlog.charge(name, expected_s, len(alike))
+            if slot.in_flight and queue.count > kept[name] and moves(slot):
+                kept[name] += 1
+                break
         if not jobs:
             return None
-        self._backlog.had_its_turn(jobs[0].queue)
         return self._sent(slot, jobs, now)
 
     def _sent(self, slot: Slot, jobs: list[ClaimedJob], now: float) -> Send:
