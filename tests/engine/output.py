@@ -65,6 +65,17 @@ def draw_bar(job: ActJob) -> None:
 
 
 @deed
+def draw_nested_bars(job: ActJob) -> None:
+    from tqdm import tqdm
+
+    print("begin")
+    for _ in tqdm(range(300), desc="outer", mininterval=0):
+        for _ in tqdm(range(3), desc="inner", position=1, leave=False, mininterval=0):
+            pass
+    print("end")
+
+
+@deed
 def draw_short_over_long(job: ActJob) -> None:
     os.write(1, b"abcdef\rxyz\nlong line\r\x1b[Kshort\nwindows\r\n12345\r67")
 

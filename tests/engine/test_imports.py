@@ -259,6 +259,15 @@ def mine(job: synk.Job[Mine]) -> str:
 """
 
 
+MISSES_INSIDE = """
+def helper():
+    try:
+        return os.environ["SYNK_TEST_" + "U" "RL"]
+    except KeyError as error:
+        raise RuntimeError("not set up") from error
+"""
+
+
 def test_a_module_that_reads_the_environment_is_imported_in_workers(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,3 +292,22 @@ def test_a_variable_that_worker_env_keeps_out_is_named_when_an_import_misses_it(
 
     assert "KeyError: 'SYNK_TEST_URL'" in str(problem)
     assert "worker_env keeps SYNK_TEST_URL out of the worker processes" in str(problem)
+
+
+@pytest.mark.parametrize("miss", ['os.environ["SYNK_TEST_URL"]', "helper()"])
+def test_a_variable_that_worker_env_keeps_out_is_named_when_a_job_misses_it(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, miss: str
+) -> None:
+    monkeypatch.setenv("SYNK_TEST_URL", "postgresql://here")
+    text = NEEDS_A_VARIABLE.replace('URL = os.environ["SYNK_TEST_URL"]', MISSES_INSIDE)
+    name = module_of(
+        tmp_path,
+        f"misses_late_{len(miss)}",
+        text.replace("return URL", f"return {miss}"),
+        monkeypatch,
+    )
+    module = importlib.import_module(name)
+    with supervised(dsn, workers=[module.mine], worker_env=["PATH"]) as client:
+        row = ended(client, client.insert("x", module.Mine(), synk.InsertOptions(max_retries=0)))
+
+    assert "worker_env keeps SYNK_TEST_URL out of the worker processes" in row.errors[0].trace

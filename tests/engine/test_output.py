@@ -119,6 +119,15 @@ def test_a_progress_bar_does_not_push_the_rest_out(client: synk.Client, end: str
     assert row.output == f"begin\n  1999 \u2588\u2588 of 2000{end}"
 
 
+def test_bars_below_each_other_do_not_push_the_rest_out(client: synk.Client) -> None:
+    row = run(client, "draw_nested_bars")
+
+    begin, outer, end = row.output.splitlines()
+    assert (begin, end) == ("begin", "end")
+    assert outer.startswith("outer: 100%|")
+    assert "300/300" in outer
+
+
 def test_a_line_that_is_written_over_is_kept_as_a_terminal_shows_it(client: synk.Client) -> None:
     row = run(client, "draw_short_over_long")
 

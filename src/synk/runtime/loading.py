@@ -116,6 +116,22 @@ def told(error: BaseException, withheld: Iterable[str]) -> str:
     return text + "".join(f"{hint}\n" for hint in hints)
 
 
+def hint_of_key(error: BaseException, withheld: Iterable[str]) -> str | None:
+    """Returns what is known of the cause where a job misses a variable that workers do not get."""
+    for each in _related(error):
+        args: tuple[object, ...] = BaseException.__getattribute__(each, "args")
+        if issubclass(type(each), KeyError) and args and args[0] in withheld:
+            return _kept_out(str(args[0]))
+    return None
+
+
+def _kept_out(name: str) -> str:
+    return (
+        f"worker_env keeps {name} out of the worker processes: name it there, or leave "
+        "worker_env out, and they get the whole environment"
+    )
+
+
 def _withheld_hints(error: BaseException, withheld: Iterable[str]) -> Iterator[str]:
     said = " ".join(f"{each}" for each in _related(error))
     words = set(re.findall(r"\w+", said))
@@ -123,10 +139,7 @@ def _withheld_hints(error: BaseException, withheld: Iterable[str]) -> Iterator[s
     for name in sorted(withheld):
         # As settings classes name them, in small letters: too common a word without the underscore.
         if name in words or ("_" in name.strip("_") and name.upper() in words_upper):
-            yield (
-                f"worker_env keeps {name} out of the worker processes: name it there, or leave "
-                "worker_env out, and they get the whole environment"
-            )
+            yield _kept_out(name)
 
 
 def _related(error: BaseException | None) -> Iterator[BaseException]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from synk import failure
 from synk.core import wire
 from synk.runtime.job_log import MARK
-from synk.runtime.overwritten import shown, written_over
+from synk.runtime.overwritten import as_shown, written_over
 from synk.runtime.passing import Label, Strand
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Pipe:
         """
         text = bytes(self._tail).replace(MARK, b"")
         if b"\r" in text:
-            text = b"\n".join(map(shown, text.split(b"\n")))
+            text = as_shown(text)
         while text and text[0] & 0xC0 == 0x80:
             text = text[1:]
         return failure.clean_text(text.decode(errors="replace"), TAIL_BYTES)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from synk.runtime.job_log import MARK
-from synk.runtime.overwritten import shown, written_over
+from synk.runtime.overwritten import shown, without_steps_up, written_over
 
 if TYPE_CHECKING:
     from synk.claim import ClaimedJob
@@ -65,7 +65,7 @@ class Strand:
         """Takes what was written next, and by whom; returns the lines that are whole now."""
         ended = b"" if label is self._label else self.rest()
         self._label = label
-        *whole, self._begun = (self._begun + part).split(b"\n")
+        *whole, self._begun = without_steps_up(self._begun + part).split(b"\n")
         told = b"".join(map(self._told, whole))
         if b"\r" in self._begun:
             self._begun = bytes(written_over(self._begun))

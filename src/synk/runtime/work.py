@@ -24,7 +24,7 @@ from synk.core import wire
 from synk.core.messages import Reply, Request
 from synk.errors import InvalidValue, JobCancelled, SoftTimeout
 from synk.job import Job
-from synk.runtime import packets, result
+from synk.runtime import loading, packets, result
 from synk.runtime.account import Meter
 from synk.runtime.forked import end_as_script
 from synk.runtime.letting_go import Leftovers
@@ -323,6 +323,7 @@ class WorkerLoop:
             is_final = True
         elif issubclass(type(error), SoftTimeout):
             cause = failure.Cause.TIMEOUT
+        self._add_hint(error)
         record = failure.from_exception(
             error,
             attempt=claimed.attempt,
@@ -342,6 +343,15 @@ class WorkerLoop:
         return Reply(
             error=record.to_json(), retry_at=retry_at, cancelled=cancelled, is_final=is_final
         )
+
+    def _add_hint(self, error: BaseException) -> None:
+        """Says in the record which variable `worker_env` keeps from the job that misses it."""
+        if self._setup.withheld:
+            # An exception can be anything, and its notes too.
+            with contextlib.suppress(Exception):
+                hint = loading.hint_of_key(error, self._setup.withheld)
+                if hint is not None:
+                    BaseException.add_note(error, hint)
 
 
 class _NotDecoded(Exception):  # noqa: N818 - says what happened, and never leaves this module
