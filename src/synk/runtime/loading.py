@@ -16,7 +16,7 @@ from multiprocessing import process, spawn
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 _RELATED_MAX: Final = 20
 """Exceptions behind exceptions that are looked at."""
@@ -116,7 +116,7 @@ def told(error: BaseException, withheld: Iterable[str]) -> str:
     return text + "".join(f"{hint}\n" for hint in hints)
 
 
-def hint_of_key(error: BaseException, withheld: Iterable[str]) -> str | None:
+def hint_of_key(error: BaseException, withheld: Collection[str]) -> str | None:
     """Returns what is known of the cause where a job misses a variable that workers do not get."""
     for each in _related(error):
         args: tuple[object, ...] = BaseException.__getattribute__(each, "args")
