@@ -38,3 +38,18 @@ def use_joblib(job: ActJob) -> int:
 def leave_exit_function(job: ActJob) -> None:
     atexit.register(handlers.note, job.args.log, "exit function")
     atexit.register(print, "printed at the exit")
+
+
+@deed
+def use_forkserver(job: ActJob) -> None:
+    """The server stays for the next pool of this process."""
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    child = context.Process(target=print)
+    child.start()
+    child.join()
+    server: Any = forkserver
+    note(job, f"server {server._forkserver._forkserver_pid}")
+    if job.args.path:
+        wait(job)

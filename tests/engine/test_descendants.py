@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,3 +120,18 @@ def test_w6_a_kill_waits_for_no_child_and_hits_only_its_own_worker(
 
     assert (row.state, row.attempt) == (JobState.COMPLETED, 1)
     assert len(lines(log)) == 1
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_w6_a_forkserver_that_a_job_starts_ends_with_its_worker(
+    dsn: str, tmp_path: Path, is_killed: bool
+) -> None:
+    log = tmp_path / "log"
+    limits: dict[str, Any] = {"path": tmp_path / "never", "timeout_s": 3.0} if is_killed else {}
+    with acting(dsn, processes=1, max_jobs=1) as client:
+        row = run(client, "use_forkserver", log=log, **limits)
+        server = int(noted(log, "server")[1])
+
+        assert row.state is (JobState.CANCELLED if is_killed else JobState.COMPLETED)
+        assert run(client, "nothing").pid != row.pid
+        wait_until(lambda: is_gone(server))
