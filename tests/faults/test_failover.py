@@ -144,8 +144,7 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
             specs = [("x", handlers.Write(str(log), str(n), 0.01)) for n in range(300)]
             ids = client.insert_many(specs)
             for _ in range(3):
-                pid = wait_until(lambda: _killed_backend(dsn), what="a kill of a backend")
-                wait_until(lambda gone=Path(f"/proc/{pid}"): not gone.exists())
+                wait_until(lambda: _killed_backend(dsn), what="a kill of a backend")
             rows = wait_until(lambda: _all_ended(client, ids), what="all jobs to end")
         own_server.reconnect()
 
@@ -155,8 +154,12 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
     assert facts.of(telemetry.LeaseOver) == []
 
 
-def _killed_backend(dsn: str) -> int | None:
-    """Kills a backend of synk; returns its pid, or None: there was none, or it was just ending."""
+def _killed_backend(dsn: str) -> bool:
+    """Kills a backend of synk, and waits until the server has ended all others for it.
+
+    Returns False if there was none, or it was just ending.
+    """
+    killed = False
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:
             row = connection.execute(
@@ -164,11 +167,13 @@ def _killed_backend(dsn: str) -> int | None:
                 " AND application_name = 'synk' ORDER BY random() LIMIT 1"
             ).fetchone()
             if row is None:
-                return None
+                return False
             os.kill(row[0], signal.SIGKILL)
+            killed = True
+            connection.execute("SELECT pg_sleep(60)")
     except (psycopg.OperationalError, ProcessLookupError):
-        return None
-    return row[0]
+        return killed
+    raise AssertionError("the server did not notice that a backend was killed")
 
 
 def _all_ended(client: synk.Client, ids: list[int]) -> list[synk.JobRow] | None:

@@ -79,10 +79,17 @@ def hang(fact):
         time.sleep(1000)
 client.telemetry.subscribe(hang)
 """
+# Not pause(): any signal ends that.
+DEADLOCK = """
+import atexit, ctypes
+lock, mutex = ctypes.PyDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
+lock(mutex)
+atexit.register(lock, mutex)
+"""
 HANGS = {
     "thread": (0, "import threading; threading.Thread(target=time.sleep, args=(1000,)).start()"),
     "atexit": (0, "import atexit; atexit.register(time.sleep, 1000)"),
-    "c_code": (1, "import atexit, ctypes; atexit.register(ctypes.PyDLL(None).pause)"),
+    "c_code": (1, DEADLOCK),
     "teardown": (1, TEARDOWN),
     "subscriber": (os.EX_TEMPFAIL, SUBSCRIBER),
 }
