@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 import handlers
 import synk
+from crowd import all_at_once
 from faults.facts import Facts
 from servers import Server
 from supervising import DEADLINE_S, ended, is_running, supervised, wait_until
@@ -171,7 +172,6 @@ class Crowd:
         self._storage = storage
         self._chance = random.Random(7)
         self._calls: list[Callable[[], object]] = []
-        self.problems: list[Exception] = []
 
     def shuffled(self, ids: list[int]) -> list[int]:
         return self._chance.sample(ids, len(ids))
@@ -203,21 +203,8 @@ class Crowd:
     def each(self, verb: Callable[[int], object], ids: list[int]) -> None:
         self._calls.append(lambda: [verb(job_id) for job_id in self.shuffled(ids)])
 
-    def run(self) -> None:
-        start = threading.Barrier(len(self._calls))
-
-        def guarded(call: Callable[[], object]) -> None:
-            start.wait()
-            try:
-                call()
-            except Exception as error:
-                self.problems.append(error)
-
-        threads = [threading.Thread(target=guarded, args=(call,)) for call in self._calls]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLINE_S)
+    def run(self) -> list[Exception]:
+        return all_at_once(self._calls)
 
 
 def test_d8_writers_of_the_same_rows_in_any_order_end_in_no_deadlock(
@@ -235,9 +222,9 @@ def test_d8_writers_of_the_same_rows_in_any_order_end_in_no_deadlock(
     crowd.each(storage.delete, parents[170:])
     crowd.each(storage.cancel, children[:20])
 
-    crowd.run()
+    problems = crowd.run()
 
-    assert crowd.problems == []
+    assert problems == []
     assert storage.jobs(state=JobState.RUNNING) == []
 
 

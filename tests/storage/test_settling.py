@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 import pytest
 
+from crowd import all_at_once
 from synk import JobState
 from synk.claim import AckAnswer
 from synk.testing.making import OWNER, claim, insert, new_job, outcome_of, state_of
@@ -76,7 +76,6 @@ class Enders:
         self._storage = storage
         self._calls: list[Callable[[], None]] = []
         self._seeds = count()
-        self.problems: list[Exception] = []
 
     def supervisor(self, jobs: list[ClaimedJob]) -> None:
         chance = random.Random(next(self._seeds))
@@ -111,21 +110,8 @@ class Enders:
 
         self._calls.append(call)
 
-    def run(self) -> None:
-        start = threading.Barrier(len(self._calls), timeout=20)
-
-        def guarded(call: Callable[[], None]) -> None:
-            start.wait()
-            try:
-                call()
-            except Exception as error:
-                self.problems.append(error)
-
-        threads = [threading.Thread(target=guarded, args=(call,)) for call in self._calls]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def run(self) -> list[Exception]:
+        return all_at_once(self._calls)
 
 
 def test_those_that_end_shared_dependencies_in_any_order_lose_no_release_and_never_deadlock(
@@ -143,9 +129,9 @@ def test_those_that_end_shared_dependencies_in_any_order_lose_no_release_and_nev
     enders.user(jobs[180:210], COMMITTED)
     enders.user(jobs[210:], REPEATABLE)
 
-    enders.run()
+    problems = enders.run()
 
-    assert enders.problems == []
+    assert problems == []
     assert storage.counts() == {JobState.COMPLETED: 240, JobState.AVAILABLE: 81}
     assert ties(connection) == 0
     check(connection)
