@@ -83,6 +83,13 @@ def without_account(row: JobRow | None) -> JobRow | None:
     return row and replace(row, output="", **dict.fromkeys(added))
 
 
+def changes(before: dict[int, JobRow], after: dict[int, JobRow]) -> int:
+    """Returns how many rows changed; each of them must have completed without an account."""
+    changed = [row for number, row in before.items() if row != after[number]]
+    assert all(row.state is JobState.COMPLETED and row.duration is None for row in changed)
+    return len(changed)
+
+
 class StorageMachine(RuleBasedStateMachine):
     def __init__(self, sides: Sequence[Side]) -> None:
         super().__init__()
@@ -315,11 +322,11 @@ class StorageMachine(RuleBasedStateMachine):
         assert answer is not AckAnswer.APPLIED, "I7: one outcome was applied twice"
         after = [side.rows for side in self.sides]
         if answer is AckAnswer.COMPLETED:
-            # It has completed itself meanwhile: its account is added, and nothing else.
-            before, after = (
-                [{number: without_account(row) for number, row in rows.items()} for rows in both]
-                for both in (before, after)
-            )
+            # It was refused before, and the job has completed itself meanwhile: that adds its
+            # account, to one row that had none.
+            assert all(changes(*rows) == 1 for rows in zip(before, after, strict=True))
+            before = [{n: without_account(row) for n, row in rows.items()} for rows in before]
+            after = [{n: without_account(row) for n, row in rows.items()} for rows in after]
         assert after == before, "I8: a repeated outcome changed a row"
 
     @precondition(lambda self: self.claims)
