@@ -150,8 +150,7 @@ class ModelStorage:
         if connection is not None:
             raise ConfigurationError("connection", connection, "the model has no connections")
         with self._call():
-            _check_keys_of_one_insert(jobs)
-            new = [job for job in jobs if not self._has_key_of(job)]
+            new = [job for job in _first_of_each_key(jobs) if not self._has_key_of(job)]
             for job in new:
                 self._check_dependencies(job)
             return [self._insert(job) for job in jobs]
@@ -845,10 +844,15 @@ def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
     )
 
 
-def _check_keys_of_one_insert(jobs: Sequence[NewJob]) -> None:
-    first: dict[str | None, NewJob] = {}
+def _first_of_each_key(jobs: Sequence[NewJob]) -> list[NewJob]:
+    """Returns the jobs that would be stored, if no key were taken: all without one, too."""
+    first: dict[str, NewJob] = {}
+    stored: list[NewJob] = []
     for job in jobs:
         key = job.options.idempotency_key
-        other = first.setdefault(key, job)
-        if key is not None and (other.kind, other.args) != (job.kind, job.args):
+        other = job if key is None else first.setdefault(key, job)
+        if other is job:
+            stored.append(job)
+        elif (other.kind, other.args) != (job.kind, job.args):
             raise InvalidJob("idempotency_key", key, "is that of two different jobs of one insert")
+    return stored

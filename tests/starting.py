@@ -44,12 +44,14 @@ class StartedApp:
         self._log = folder / "stderr"
         self._mark = f"{_MARK}={uuid.uuid4()}"
         name, _, value = self._mark.partition("=")
+        # As users have it: an unbuffered log hides who waits for whom at a full pipe.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         path = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "synk", "start", "app:client"],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": path, "SYNK_DATABASE_URL": dsn, name: value},
+                env={**environment, "PYTHONPATH": path, "SYNK_DATABASE_URL": dsn, name: value},
                 stdin=subprocess.DEVNULL,
                 stdout=log if output is None else output,
                 stderr=log if output is None else output,

@@ -12,6 +12,7 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Final
@@ -83,7 +84,7 @@ class Ending:
             self._timers.append(timer)
         with contextlib.suppress(AttributeError, OSError, RuntimeError):
             # A thread that needs no Python. Without a standard error it has nowhere to write.
-            faulthandler.dump_traceback_later(seconds + _C_CODE_S, exit=True)
+            faulthandler.dump_traceback_later(seconds + _C_CODE_S, exit=True, file=_stderr())
         # The kernel needs nothing at all: SIGALRM ends the process where that thread cannot write.
         signal.setitimer(signal.ITIMER_REAL, seconds + _KERNEL_S)
 
@@ -95,5 +96,17 @@ class Ending:
         problem = "the exit hangs, and is ended now with status %d; where each thread is follows"
         logging.getLogger("synk").error(problem, self.status)
         with contextlib.suppress(AttributeError, OSError, RuntimeError):
-            faulthandler.dump_traceback()
+            faulthandler.dump_traceback(file=_stderr())
         self._reported.set()
+
+
+def _stderr() -> int:
+    """Returns the descriptor of the standard error.
+
+    Given the file, faulthandler flushes it first: that waits for whoever writes to a log that
+    nobody reads, and the drain waits with it.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    return sys.stderr.fileno()

@@ -226,10 +226,9 @@ class Supervisor:
         if timeout_s is None:
             timeout_s = self._time_left_s(now)
         self._drain_until = now + timeout_s
+        self._facts.emit(telemetry.SupervisorDraining(timeout_s))
         self._claims.stop()
         self._engine.post(DrainRequested(self._drain_until))
-        # Afterwards: who hears of it may count on it that nothing begins any more.
-        self._facts.emit(telemetry.SupervisorDraining(timeout_s))
 
     def _time_left_s(self, now: float) -> float:
         given_s = (self._config.drain_timeout_s, HASTE_S, 0.0)[min(self._stops, 3) - 1]
