@@ -115,7 +115,8 @@ def encode_args(args: object, *, in_order: bool = False) -> tuple[str, str]:
     """
     form = _forms.get(type(args)) or _form_of(args)
     try:
-        text = form.dump(ordered(args) if in_order else args)
+        # Where all fields are scalars there are no sets to look for.
+        text = form.dump(ordered(args) if in_order and form.scalars is None else args)
     except Exception as error:  # noqa: BLE001 - a value's own methods can raise anything
         raise InvalidJob("args", args, f"is not JSON: {_shown(error, str)}") from None
     if text[:1] != "{":
