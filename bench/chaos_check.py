@@ -2,7 +2,7 @@
 
 A trigger, which only this benchmark has, keeps every change of every row in a table of its own, in
 the same transaction. What may be said of the changes and of the executions is in
-`synk.testing.checking`.
+`tests/checking.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from chaos_jobs import PROCESSES, timeout_s
 from server import value
 from synk.row import JobState
 from synk.storage.statements import client_id_of
-from synk.testing import checking
-from synk.testing.checking import Broken, Execution, History, Image
+from tested import checking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,8 +97,8 @@ class Pauses:
 class Changed:
     """What became of a row, and when by the monotonic clock."""
 
-    before: Image | None
-    after: Image | None
+    before: checking.Image | None
+    after: checking.Image | None
     at: float
     is_rescue: bool
     """Whether another supervisor took the job from a lost one."""
@@ -117,9 +116,9 @@ class Changed:
 class Found:
     """What became of all jobs."""
 
-    images: dict[int, Image]
-    executions: Sequence[Execution]
-    broken: Sequence[Broken]
+    images: dict[int, checking.Image]
+    executions: Sequence[checking.Execution]
+    broken: Sequence[checking.Broken]
     overlaps: Counter[str]
     """How often two executions of one job ran at one time, by the cause."""
     facts: Counter[str]
@@ -156,7 +155,7 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, 
         for each in checking.i14_overlaps(executions)
     ]
 
-    def longest_s(execution: Execution) -> float:
+    def longest_s(execution: checking.Execution) -> float:
         own = [pause for owner, pause in stopped if owner == execution.owner]
         bound_s = timeout_s(names[execution.job_id]) + SLACK_S
         return bound_s + sum(pause.ended - pause.began for pause in own)
@@ -171,7 +170,7 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, 
         *history.i13_invented(executions),
         *checking.i13_repeated(executions),
         *(
-            Broken("I14 one at a time", each.first.job_id, str(each))
+            checking.Broken("I14 one at a time", each.first.job_id, str(each))
             for cause, each in overlaps
             if cause == NO_CAUSE
         ),
@@ -183,9 +182,9 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, 
     return Found(images, executions, broken, causes, _facts(folder / "facts"), changes)
 
 
-def _history(dsn: str) -> tuple[History, dict[int, Image], list[Changed]]:
-    history = History()
-    images: dict[int, Image] = {}
+def _history(dsn: str) -> tuple[checking.History, dict[int, checking.Image], list[Changed]]:
+    history = checking.History()
+    images: dict[int, checking.Image] = {}
     changes: list[Changed] = []
     losses: Counter[int] = Counter()
     with psycopg.connect(dsn) as connection:
@@ -208,11 +207,11 @@ def _names(dsn: str) -> dict[int, str]:
         return dict(connection.execute("SELECT id, name FROM synk.job").fetchall())
 
 
-def _image(columns: dict[str, Any]) -> Image | None:
+def _image(columns: dict[str, Any]) -> checking.Image | None:
     if columns["state"] is None:
         return None
     owner = columns["owner"]
-    return Image(
+    return checking.Image(
         **{
             **columns,
             "state": JobState(columns["state"]),
@@ -222,15 +221,17 @@ def _image(columns: dict[str, Any]) -> Image | None:
     )
 
 
-def _about_inserts(told: Told, images: dict[int, Image]) -> list[Broken]:
+def _about_inserts(told: Told, images: dict[int, checking.Image]) -> list[checking.Broken]:
     broken = checking.i1_missing(told.inserted, images)
     more = set(images) - told.inserted
     if len(more) > told.unknown:
         problem = f"{len(more)} jobs are there that nobody inserted for sure, of {told.unknown}"
-        broken.append(Broken("I1 nothing is doubled", max(more), problem))
+        broken.append(checking.Broken("I1 nothing is doubled", max(more), problem))
     for job_id in told.cancelled_at:
         if images[job_id].state is not JobState.CANCELLED:
-            broken.append(Broken("I22 cancelled means off", job_id, str(images[job_id].state)))
+            broken.append(
+                checking.Broken("I22 cancelled means off", job_id, str(images[job_id].state))
+            )
     return broken
 
 
@@ -249,9 +250,11 @@ def _cause(
     return NO_CAUSE
 
 
-def _about_places(executions: Iterable[Execution]) -> list[Broken]:
+def _about_places(executions: Iterable[checking.Execution]) -> list[checking.Broken]:
     return [
-        Broken("I21 no more than there are processes", 0, f"{owner} ran {most} jobs at one time")
+        checking.Broken(
+            "I21 no more than there are processes", 0, f"{owner} ran {most} jobs at one time"
+        )
         for owner, most in checking.i21_most_at_once(executions).items()
         if most > PROCESSES
     ]
@@ -260,9 +263,9 @@ def _about_places(executions: Iterable[Execution]) -> list[Broken]:
 # -- the files ------------------------------------------------------------------------------------
 
 
-def executions_in(file: Path) -> list[Execution]:
+def executions_in(file: Path) -> list[checking.Execution]:
     """Reads what the handlers noted."""
-    found: list[Execution] = []
+    found: list[checking.Execution] = []
     places: dict[tuple[str, ...], int] = {}
     """Where the latest execution of each process under a claim is."""
     for line in file.read_text().splitlines():
@@ -277,9 +280,9 @@ def executions_in(file: Path) -> list[Execution]:
     return found
 
 
-def _begun(key: Sequence[str], began: float) -> Execution:
+def _begun(key: Sequence[str], began: float) -> checking.Execution:
     job_id, attempt, claim_seq, owner, _ = key
-    return Execution(
+    return checking.Execution(
         job_id=int(job_id),
         attempt=int(attempt),
         claim_seq=int(claim_seq),

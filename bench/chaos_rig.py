@@ -28,7 +28,7 @@ from synk.runtime import linux
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import EmbeddedServer
 from synk.storage.statements import client_id_of
-from synk.testing.proxy import Proxy
+from tested import proxy
 
 SUPERVISORS: Final = 3
 STOP_S: Final = 30.0
@@ -38,7 +38,7 @@ STOP_S: Final = 30.0
 class Supervisor:
     """A process that runs `synk start`, and the next one in its place when it is gone."""
 
-    def __init__(self, link: Proxy, folder: Path) -> None:
+    def __init__(self, link: proxy.Proxy, folder: Path) -> None:
         self.link = link
         self._folder = folder
         self.starts = 0
@@ -105,7 +105,7 @@ class Rig:
         self.server = self._new_server()
         self.standby = self._new_server()
         self.supervisors: list[Supervisor] = []
-        self.links: list[Proxy] = []
+        self.links: list[proxy.Proxy] = []
 
     def __enter__(self) -> Self:
         try:
@@ -140,8 +140,8 @@ class Rig:
         self._servers += 1
         return EmbeddedServer(self.folder / f"server-{self._servers}")
 
-    def new_link(self) -> Proxy:
-        self.links.append(Proxy(self.dsn))
+    def new_link(self) -> proxy.Proxy:
+        self.links.append(proxy.Proxy(self.dsn))
         return self.links[-1]
 
     def wait_for_workers(self) -> None:

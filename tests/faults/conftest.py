@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy import Proxy
 from synk.storage.postgres import PostgresStorage
-from synk.testing.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,12 +18,12 @@ import handlers
 import servers
 import synk
 from faults.facts import Facts
+from proxy import Proxy
 from servers import Server
 from small_disk import with_small_disk
 from supervising import ended, is_running, make_client, supervised, wait_until
 from synk import JobState, telemetry
 from synk.storage.connecting import POOL_CONNECTIONS_MAX
-from synk.testing.proxy import Proxy
 
 TRIES = 15
 

@@ -14,6 +14,7 @@ import pytest
 
 import handlers
 import synk
+from proxy import Proxy
 from supervising import wait_until
 from synk import Change, JobState
 from synk.claim import AckAnswer
@@ -21,7 +22,6 @@ from synk.storage.bounds import is_alive
 from synk.storage.inserting import INSERT_JOBS
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, job_in, outcome_of, register, state_of
-from synk.testing.proxy import Proxy
 
 Cut: TypeAlias = Literal["question", "answer"]
 MANY = INSERT_JOBS + 1

@@ -13,13 +13,13 @@ from psycopg.conninfo import make_conninfo
 import handlers
 import synk
 from faults.facts import Facts
+from proxy import Proxy
 from servers import Server
 from supervising import supervised, wait_until
 from synk import JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.runtime import trouble
 from synk.storage.postgres import PostgresStorage
-from synk.testing.proxy import Proxy
 
 SLOWLY = """
 CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS

@@ -17,12 +17,12 @@ import pytest
 import handlers
 import synk
 from faults.facts import Facts
+from proxy import Proxy
 from supervising import ended, is_running, make_client, supervised, wait_until
 from synk import Cause, JobState, telemetry
 from synk.storage import announcing, bounds, postgres, sessions
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, register
-from synk.testing.proxy import Proxy
 
 Use: TypeAlias = Callable[[PostgresStorage], AbstractContextManager[Callable[[], Any]]]
 

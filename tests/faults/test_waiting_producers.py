@@ -15,9 +15,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import handlers
 import synk
+from proxy import Proxy
 from supervising import DEADLINE_S
 from synk.storage.postgres import PostgresStorage
-from synk.testing.proxy import Proxy
 
 WAIT = dt.timedelta(seconds=60)
 KEYED = synk.InsertOptions(idempotency_key="the key")

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 
+from checking import History, Image, image_of
 from model import ModelStorage
 from synk.claim import ClaimedJob
 from synk.errors import SynkError
@@ -22,7 +23,6 @@ from synk.row import JobRow
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
 from synk.storage.statements import client_id_of
-from synk.testing.checking import History, Image, image_of
 
 _AGE_JOBS = """
 UPDATE synk.job SET created_at = created_at - %(by)s, scheduled_at = scheduled_at - %(by)s,

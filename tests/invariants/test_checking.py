@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+import checking
+from checking import Execution, History, Image
 from synk.row import JobState
-from synk.testing import checking
-from synk.testing.checking import Execution, History, Image
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
 WAITING = Image(

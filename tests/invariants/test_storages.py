@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from msgspec import structs
 
 import broken
+from checking import Image
 from invariants.sides import KeptInModel, KeptInPostgres, Side, agreed
 from model import ModelStorage
 from own_ends import completes_itself
@@ -39,7 +40,6 @@ from synk.row import Change, JobRow, JobState, Priority
 from synk.status import JobNotes, Lease
 from synk.storage.postgres import PostgresStorage
 from synk.storage.statements import client_id_of
-from synk.testing.checking import Image
 from synk.testing.making import status_of
 
 TTL = dt.timedelta(hours=1)

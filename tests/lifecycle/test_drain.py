@@ -13,10 +13,10 @@ import pytest
 import handlers
 import synk
 from lifecycle import tasks
+from proxy import Proxy
 from starting import APP, StartedApp
 from supervising import ended, make_client, steady, supervised, wait_until
 from synk import Cause, JobState
-from synk.testing.proxy import Proxy
 
 PAIR = APP.replace("processes=1", "processes=2")
 CALM = f"from synk.runtime import supervisor\nsupervisor.HASTE_S = 20.0\n{PAIR}"

@@ -14,6 +14,7 @@ import pytest
 import handlers
 import servers
 import synk
+from proxy import Proxy
 from supervising import (
     SupervisorProcess,
     ended,
@@ -23,7 +24,6 @@ from supervising import (
     wait_until,
 )
 from synk import CancelReason, Cause, JobState
-from synk.testing.proxy import Proxy
 
 TTL = timedelta(seconds=6)
 SHORT = "{'lease_ttl': __import__('datetime').timedelta(seconds=6), 'processes': 1}"

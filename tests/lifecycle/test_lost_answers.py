@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lifecycle import tasks
+from proxy import Place, Proxy
 from supervising import ended, make_client, supervised
 from synk import JobState
-from synk.testing.proxy import Place, Proxy
 
 
 @pytest.mark.parametrize("at", ["question", "sent", "answer"])

@@ -13,11 +13,11 @@ import pytest
 
 import handlers
 from lifecycle import tasks
+from proxy import Proxy
 from servers import Server
 from starting import APP, StartedApp
 from supervising import ended, make_client, supervised, wait_until
 from synk import JobState
-from synk.testing.proxy import Proxy
 
 
 def test_q3_a_shutdown_without_a_database_ends_and_says_what_was_lost(

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from checking import History, Image, image_of
 from model import Entry, ModelStorage
 from simulation.schedule import Schedule
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.core.ownership import fence_of
 from synk.row import Change, JobRow, JobState
 from synk.storage.statements import client_id_of
-from synk.testing.checking import History, Image, image_of
 
 EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
 ON_REQUEST = {"retry", "delete", "cleaner"}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from checking import Execution
 from core.world import FakeWorker, World
 from simulation.schedule import Schedule
 from synk.claim import ClaimedJob
@@ -15,7 +16,6 @@ from synk.core import messages as m
 from synk.core.demand import QueueLimits
 from synk.core.lateness import Wear
 from synk.failure import AttemptError, Cause
-from synk.testing.checking import Execution
 
 TIMEOUT_S: Final = 14.0
 GRACE_S: Final = 1.0

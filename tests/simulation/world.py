@@ -10,6 +10,16 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
+from checking import (
+    Execution,
+    Overlap,
+    i1_missing,
+    i12_unexecuted,
+    i13_repeated,
+    i14_overlaps,
+    i15_too_long,
+    i21_most_at_once,
+)
 from model import ModelStorage
 from simulation import workers
 from simulation.ledger import Ledger
@@ -21,16 +31,6 @@ from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.errors import StorageUnavailable, UnknownDependency
 from synk.insertion import InsertOptions, NewJob
 from synk.storage.statements import client_id_of
-from synk.testing.checking import (
-    Execution,
-    Overlap,
-    i1_missing,
-    i12_unexecuted,
-    i13_repeated,
-    i14_overlaps,
-    i15_too_long,
-    i21_most_at_once,
-)
 
 NODES: Final = 3
 TROUBLE_S: Final = 20.0

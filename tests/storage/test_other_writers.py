@@ -15,6 +15,7 @@ import pytest
 
 import handlers
 import synk
+from checking import History, Image, image_of
 from servers import Server
 from supervising import ended, is_running, make_client, supervised, wait_until
 from synk import CancelReason, Cause, Change, JobState
@@ -22,7 +23,6 @@ from synk.claim import AckAnswer, Outcome
 from synk.row import JobRow
 from synk.storage.postgres import PostgresStorage
 from synk.storage.statements import client_id_of
-from synk.testing.checking import History, Image, image_of
 from synk.testing.making import OWNER, claim, fail, insert, job_in, raised, register
 
 GO_INSERT: Final = """
