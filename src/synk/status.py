@@ -36,12 +36,19 @@ def client_id_of(owner: UUID) -> str:
     return str(ULID.from_uuid(owner))
 
 
+def printable(text: str) -> str:
+    """Returns *text*, which anybody may have written, as one line that a terminal can be given."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def nobody_serves(queue: str) -> str:
+    """Says that no supervisor has *queue* among its own, on one line that can be printed."""
+    return f"no supervisor serves queue {printable(queue)}"
+
+
 def nobody_knows(kind: str, queue: str) -> str:
     """Says that nobody runs jobs of *kind* in *queue*, on one line that can be printed."""
-    kind, queue = (
-        "".join(each if each.isprintable() else "\ufffd" for each in name) for name in (kind, queue)
-    )
-    return f"no supervisor knows kind {kind} in queue {queue}"
+    return f"no supervisor knows kind {printable(kind)} in queue {printable(queue)}"
 
 
 @dataclass(frozen=True, slots=True)

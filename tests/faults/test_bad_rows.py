@@ -15,9 +15,11 @@ import handlers
 import synk
 from servers import Server
 from supervising import ended, supervised
-from synk import CancelReason, Cause, JobState, show
+from synk import CancelReason, Cause, JobState
 from synk.claim import AckAnswer
 from synk.retry import Ended, Verdict, judge
+from synk.show.jobs import job_table, one_job
+from synk.show.stats import summary_table
 from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import acknowledge, claim
@@ -173,10 +175,10 @@ def test_d13_no_row_that_is_there_stands_in_the_way_of_a_listing(own_dsn: str, z
         rows = client.storage.jobs(state=None, queue=None, kind=None, limit=100)
         now = datetime.now(timezone.utc)
         console = Console(file=StringIO())
-        console.print(show.job_table(rows, now))
+        console.print(job_table(rows, now))
         for row in rows:
-            console.print(show.job(row, now))
-        console.print(show.summary_table(storage.summary()))
+            console.print(one_job(row, now))
+        console.print(summary_table(storage.summary()))
 
     assert len(rows) == 3 * len(OLD_ROWS)
 

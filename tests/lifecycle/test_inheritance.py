@@ -31,7 +31,7 @@ def crash(client: synk.Client) -> None:
 
 # -- forks ----------------------------------------------------------------------------------------
 
-FORKERS = {"runtime/forked.py", "runtime/leftovers.py", "cli/first_process.py"}
+FORKERS = {"runtime/forked.py", "runtime/leftovers.py", "cli/pid1.py"}
 """What forks: the one before it has workers, the other before it is anything at all."""
 
 HOOK = """

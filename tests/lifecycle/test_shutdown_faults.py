@@ -97,8 +97,8 @@ HANGS = {
 
 SOON = f"""{APP.replace("processes=1", "processes=1, drain_timeout=datetime.timedelta(0)")}
 import time
-from synk.cli import ending
-ending.FLUSH_S = ending.SLACK_S = 1.5
+from synk.cli import exit_watchdog
+exit_watchdog.FLUSH_S = exit_watchdog.SLACK_S = 1.5
 """
 
 

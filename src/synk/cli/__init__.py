@@ -12,7 +12,18 @@ from typing import Annotated, Any, Final
 import typer
 
 from synk import __version__
-from synk.cli import change, dsn, look, operate, stats, watch
+from synk.cli import (
+    cancel_retry_delete_ready,
+    demo,
+    dsn,
+    job,
+    jobs,
+    migrate,
+    stack,
+    start,
+    stats,
+    top,
+)
 from synk.cli.options import DSN_VARIABLE
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
 
@@ -24,12 +35,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-operate.add_to(app)
-dsn.add_to(app)
-look.add_to(app)
-watch.add_to(app)
-stats.add_to(app)
-change.add_to(app)
+for _command in (
+    start.start,
+    migrate.migrate,
+    demo.demo,
+    dsn.dsn,
+    jobs.jobs,
+    job.job,
+    top.top,
+    stack.stack,
+    stats.stats,
+    cancel_retry_delete_ready.cancel,
+    cancel_retry_delete_ready.retry,
+    cancel_retry_delete_ready.delete,
+    cancel_retry_delete_ready.ready,
+):
+    app.command()(_command)
 
 
 # typer brings a copy of click or uses the installed one: its base class is found either way.

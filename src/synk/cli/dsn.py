@@ -10,29 +10,23 @@ import typer
 from synk.cli.options import DEFAULT_SCHEMA, StorageOption, storage_of
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the command."""
-
-    @app.command()
-    def dsn(
-        *,
-        serve: Annotated[
-            bool, typer.Option("--serve", help="Keep the embedded server up until Ctrl-C.")
-        ] = False,
-        storage: StorageOption = None,
-    ) -> None:
-        """Print what psql connects to the database with: psql "$(synk dsn)"."""
-        database = storage_of(storage, DEFAULT_SCHEMA)
-        typer.echo(database.conninfo())
-        if not database.is_embedded:
-            return
-        if not serve:
-            end = "it stops with the last process that uses it; --serve keeps it up"
-            typer.echo(f"{database.describe()}: {end}", err=True)
-            return
-        typer.echo(f"{database.describe()}: up until Ctrl-C", err=True)
-        ending = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-        signal.sigwait(ending)
-
-    _ = dsn
+def dsn(
+    *,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the embedded server up until Ctrl-C.")
+    ] = False,
+    storage: StorageOption = None,
+) -> None:
+    """Print what psql connects to the database with: psql "$(synk dsn)"."""
+    database = storage_of(storage, DEFAULT_SCHEMA)
+    typer.echo(database.conninfo())
+    if not database.is_embedded:
+        return
+    if not serve:
+        end = "it stops with the last process that uses it; --serve keeps it up"
+        typer.echo(f"{database.describe()}: {end}", err=True)
+        return
+    typer.echo(f"{database.describe()}: up until Ctrl-C", err=True)
+    ending = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    signal.sigwait(ending)

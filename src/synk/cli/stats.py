@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synk.cli.look import as_dict, console, put
 from synk.cli.options import (
     DEFAULT_SCHEMA,
     JsonOption,
@@ -17,6 +15,7 @@ from synk.cli.options import (
     client_of,
     tell_of_hidden,
 )
+from synk.cli.records import as_record, print_json
 from synk.row import JobState
 
 if TYPE_CHECKING:
@@ -26,33 +25,27 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the command."""
+def stats(
+    *,
+    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
+    as_json: JsonOption = False,
+    storage: StorageOption = None,
+    schema: SchemaOption = DEFAULT_SCHEMA,
+) -> None:
+    """Show how many jobs there are by kind, state and queue, and what they take.
 
-    @app.command()
-    def stats(
-        *,
-        queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-        as_json: JsonOption = False,
-        storage: StorageOption = None,
-        schema: SchemaOption = DEFAULT_SCHEMA,
-    ) -> None:
-        """Show how many jobs there are by kind, state and queue, and what they take.
-
-        Failed are those of the cancelled ones whose attempts failed or killed their workers.
-        In JSON times are seconds and memory is bytes.
-        """
-        with client_of(storage, schema) as client:
-            tell_of_hidden(client)
-            seen = _stats(client.storage, queue)
-        if as_json:
-            typer.echo(json.dumps(_as_record(seen), indent=2))
-        elif seen.kinds:
-            _print_stats(seen)
-        else:
-            typer.echo("no jobs")
-
-    _ = stats
+    Failed are those of the cancelled ones whose attempts failed or killed their workers.
+    In JSON times are seconds and memory is bytes.
+    """
+    with client_of(storage, schema) as client:
+        tell_of_hidden(client)
+        seen = _stats(client.storage, queue)
+    if as_json:
+        print_json(_as_record(seen))
+    elif seen.kinds:
+        _print_stats(seen)
+    else:
+        typer.echo("no jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +73,22 @@ def _stats(storage: Storage, queue: str | None) -> _Stats:
 
 def _as_record(seen: _Stats) -> dict[str, Any]:
     return {
-        "kinds": [as_dict(each) for each in seen.kinds],
+        "kinds": [as_record(each) for each in seen.kinds],
         "states": {state.value: seen.states.get(state, 0) for state in JobState},
         "queues": seen.queues,
     }
 
 
 def _print_stats(seen: _Stats) -> None:
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - rich takes its time to load
 
-    from synk import show  # noqa: PLC0415 - as above
+    from synk.show.console import columns_of, new_console, put  # noqa: PLC0415 - as above
+    from synk.show.stats import queue_table, summary_table  # noqa: PLC0415 - as above
+    from synk.show.values import counts  # noqa: PLC0415 - as above
 
-    terminal = console()
-    width = terminal.width if terminal.is_terminal else None
-    put(show.summary_table(seen.kinds, width=width))
-    put(Text("\n").append_text(show.counts(seen.states)))
+    console = new_console()
+    put(summary_table(seen.kinds, width=columns_of(console)), console)
+    put(Text("\n").append_text(counts(seen.states)), console)
     if seen.queues:
-        put(Text())
-        put(show.queue_table(seen.queues))
+        put(Text(), console)
+        put(queue_table(seen.queues), console)

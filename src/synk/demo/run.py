@@ -17,12 +17,15 @@ from rich.text import Text
 from ulid import ULID
 
 import synk
-from synk import show
 from synk.config import QueueConfig
 from synk.demo.jobs import PLANTED, Misbehaver, files_in, work_on_file
 from synk.demo.view import View
 from synk.errors import ConfigurationError
 from synk.runtime import linux
+from synk.show.console import columns_of, put
+from synk.show.jobs import failed_attempt
+from synk.show.stats import summary_table
+from synk.show.values import duration, state
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import is_embedded
 
@@ -125,11 +128,10 @@ class Demo:
         kinds = self._client.storage.summary(self._queue)
         cpu_s = sum(each.cpu_time.total_seconds() for each in kinds)
         workers = self._client.engine.processes
-        width = self._console.width if self._console.is_terminal else None
-        show.put(self._console, show.summary_table(kinds, width=width))
+        put(summary_table(kinds, width=columns_of(self._console)), self._console)
         self._console.print(
             f"\n{sum(each.completed + each.cancelled for each in kinds):,} jobs in "
-            f"{show.duration(seconds)} on {workers} worker processes, which spent "
+            f"{duration(seconds)} on {workers} worker processes, which spent "
             f"{cpu_s / seconds / workers:.0%} of that time on the CPU in jobs"
         )
         self._draw_line("the planted jobs")
@@ -148,10 +150,10 @@ class Demo:
         return 1 if problems else 0
 
     def _show_planted(self, row: JobRow) -> None:
-        title = Text(f"{row.name}: ", style="bold").append_text(show.state(row))
+        title = Text(f"{row.name}: ", style="bold").append_text(state(row))
         self._console.print(title)
         for record in row.errors:
-            show.put(self._console, show.error(record, lines=_TRACE_LINES))
+            put(failed_attempt(record, lines=_TRACE_LINES), self._console)
 
     def _draw_line(self, title: str = "") -> None:
         # As wide as a terminal; where there is none, nothing says how wide that would be.

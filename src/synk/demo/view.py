@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from synk import show
 from synk.errors import StorageError
+from synk.show.values import counts, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,20 +97,20 @@ class View:
                     return
 
     def _line(self, numbers: Mapping[JobState, int], ended: int) -> Text:
-        return Text(f"{ended:,}/{self._total:,}  {self._rate(ended)}  ") + show.counts(numbers)
+        return Text(f"{ended:,}/{self._total:,}  {self._rate(ended)}  ") + counts(numbers)
 
     def _rate(self, ended: int) -> str:
         return f"{ended / max(0.001, time.monotonic() - self._began):.0f} jobs/s"
 
     def _picture(self, numbers: Mapping[JobState, int], ended: int) -> Group:
         self._progress.update(self._task, completed=ended, rate=self._rate(ended))
-        return Group(self._progress, show.counts(numbers), self._workers())
+        return Group(self._progress, counts(numbers), self._workers())
 
     def _workers(self) -> Table:
         table = Table(box=None, show_header=False, pad_edge=False)
         for running in self._client.running():
             doing = Text("idle", style="dim")
             if running.job_id is not None:
-                doing = Text(f"{show.duration(running.seconds)}  {running.kind}  {running.name}")
+                doing = Text(f"{duration(running.seconds)}  {running.kind}  {running.name}")
             table.add_row(Text(f"worker {running.slot}", style="dim"), doing)
         return table

@@ -1,4 +1,4 @@
-"""Keys that are heeded at once, without Enter, and without being shown."""
+"""The keyboard of ``synk top``: keys are heeded at once, without Enter, and are not shown."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class Keys:
+class Keyboard:
     """The keyboard, while this is a context; afterwards the terminal is as it was.
 
-    Where the standard input is no terminal, or another program has it, there are no keys.
+    Where the standard input is no terminal, or another program has it, there are none.
     """
 
     def __init__(self) -> None:

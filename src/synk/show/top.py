@@ -1,4 +1,4 @@
-"""The fleet as an operator wants to see it: supervisors, queues, worker slots, the last errors."""
+"""What ``synk top`` shows: supervisors, queues, busy worker slots, the last errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from synk.show import counted, duration, plain, size
+from synk.show.values import counted, duration, plain, size
 from synk.status import client_id_of
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ _NUMBER: Final = {"job": 6, "pid": 5, "for": 6, "memory": 6, "ago": 6, "CPU": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
-    """What there is to see at one moment."""
+class Overview:
+    """What there is at one moment: what supervisors reported last, and what waits."""
 
     database: str
     clients: Sequence[ClientRow]
@@ -40,7 +40,7 @@ class Fleet:
     unknown: Sequence[UnknownKind] = ()
 
 
-def fleet(seen: Fleet, *, height: int | None = None) -> RenderableType:
+def overview(seen: Overview, *, height: int | None = None) -> RenderableType:
     """Returns the picture: the whole one, or as much of it as *height* lines have room for.
 
     Workers that are busy come before all but the newest errors, and what is left out is counted.
@@ -76,7 +76,7 @@ class _Room:
 
 
 def _room(
-    seen: Fleet, running: Sequence[ClientRow], lost: int, errors: int, height: int | None
+    seen: Overview, running: Sequence[ClientRow], lost: int, errors: int, height: int | None
 ) -> _Room:
     queues = len(_names(seen, running))
     busy = sum(slot.job_id is not None for client in running for slot in client.slots)
@@ -97,7 +97,7 @@ def _room(
     return _Room(queues, kinds, max(1, height - fixed - queues - 1 - errors), errors, gaps=False)
 
 
-def _title(seen: Fleet, running: Sequence[ClientRow]) -> Text:
+def _title(seen: Overview, running: Sequence[ClientRow]) -> Text:
     workers = sum(client.processes for client in running)
     busy = sum(slot.job_id is not None for client in running for slot in client.slots)
     title = Text("synk top  ", style="bold").append(seen.database, style="dim")
@@ -106,7 +106,7 @@ def _title(seen: Fleet, running: Sequence[ClientRow]) -> Text:
     return title
 
 
-def _names(seen: Fleet, running: Sequence[ClientRow]) -> list[str]:
+def _names(seen: Overview, running: Sequence[ClientRow]) -> list[str]:
     """Returns the names of the queues, those first that want something."""
     served = {name for client in running for name in client.queues}
     waiting, runs = seen.backlog.available, seen.backlog.running
@@ -114,7 +114,7 @@ def _names(seen: Fleet, running: Sequence[ClientRow]) -> list[str]:
     return sorted(names, key=lambda name: (not (waiting.get(name) or runs.get(name)), name))
 
 
-def _queues(seen: Fleet, running: Sequence[ClientRow], shown: int) -> RenderableType:
+def _queues(seen: Overview, running: Sequence[ClientRow], shown: int) -> RenderableType:
     served = [name for client in running for name in client.queues]
     names = _names(seen, running)
     if not names:

@@ -1,4 +1,4 @@
-"""``synk start`` as the first process of a container, where two things are not as usual.
+"""``synk start`` as process 1, the first of a container, where two things are not as usual.
 
 The kernel drops the signals for which the first process has no handler; and the first process
 becomes the parent of whatever loses its own, whose zombies only it can remove. So it does nothing
@@ -24,8 +24,8 @@ _PASSED_ON: Final = frozenset(
 )
 
 
-def stay_behind_as_first_process() -> None:
-    """Returns in a child process if this is the first process, else at once."""
+def stay_behind_as_pid1() -> None:
+    """Returns in a child process if this is process 1, else at once."""
     if os.getpid() != 1:
         return
     # Blocked signals wait, also those that the kernel would drop otherwise.

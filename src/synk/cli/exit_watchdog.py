@@ -33,7 +33,7 @@ _KERNEL_S: Final = 3.0
 """After this the thread that needs no Python has not ended it either: it cannot write."""
 
 
-class Ending:
+class ExitWatchdog:
     """Follows a supervisor to its end, and ends this process if that takes too long."""
 
     def __init__(self) -> None:

@@ -29,38 +29,32 @@ _DONE: Final = {
 }
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the commands."""
+def cancel(
+    ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+) -> None:
+    """Cancel jobs, running ones too."""
+    _change("cancel", ids, client_of(storage, schema))
 
-    @app.command()
-    def cancel(
-        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
-    ) -> None:
-        """Cancel jobs, running ones too."""
-        _change("cancel", ids, client_of(storage, schema))
 
-    @app.command()
-    def retry(
-        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
-    ) -> None:
-        """Make finished or scheduled jobs available at once."""
-        _change("retry", ids, client_of(storage, schema))
+def retry(
+    ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+) -> None:
+    """Make finished or scheduled jobs available at once."""
+    _change("retry", ids, client_of(storage, schema))
 
-    @app.command()
-    def delete(
-        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
-    ) -> None:
-        """Remove jobs that are not running."""
-        _change("delete", ids, client_of(storage, schema))
 
-    @app.command()
-    def ready(
-        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
-    ) -> None:
-        """Let jobs go that are held in pending."""
-        _change("ready", ids, client_of(storage, schema))
+def delete(
+    ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+) -> None:
+    """Remove jobs that are not running."""
+    _change("delete", ids, client_of(storage, schema))
 
-    _ = (cancel, retry, delete, ready)
+
+def ready(
+    ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+) -> None:
+    """Let jobs go that are held in pending."""
+    _change("ready", ids, client_of(storage, schema))
 
 
 def _change(verb: str, ids: list[int], client: Client) -> None:

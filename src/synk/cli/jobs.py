@@ -1,0 +1,111 @@
+"""``synk jobs``: a list of jobs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from synk.cli.options import (
+    DEFAULT_SCHEMA,
+    JsonOption,
+    SchemaOption,
+    StorageOption,
+    client_of,
+    tell_of_hidden,
+)
+from synk.cli.records import as_record, print_json
+from synk.errors import ConfigurationError
+from synk.row import CancelReason, JobState
+
+if TYPE_CHECKING:
+    from synk.row import JobList, JobRow
+
+_UNITS: Final = {
+    "s": dt.timedelta(seconds=1),
+    "m": dt.timedelta(minutes=1),
+    "h": dt.timedelta(hours=1),
+    "d": dt.timedelta(days=1),
+    "w": dt.timedelta(weeks=1),
+}
+
+
+def jobs(  # noqa: PLR0913 - the filters, all by name
+    *,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
+    reason: Annotated[
+        CancelReason | None,
+        typer.Option(help="Only jobs that were cancelled for this reason, as failed."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE|TIME",
+            help="Only jobs that ended since, or were inserted since if they have not: "
+            "30m, 12h, 1d, 2w, or a time as 2026-11-27T14:00.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: JsonOption = False,
+    storage: StorageOption = None,
+    schema: SchemaOption = DEFAULT_SCHEMA,
+) -> None:
+    """List jobs, the newest first."""
+    with client_of(storage, schema) as client:
+        rows = client.storage.jobs(
+            state=state,
+            queue=queue,
+            kind=kind,
+            # One more than is shown, which tells whether there is more.
+            limit=limit + 1,
+            reason=reason,
+            since=None if since is None else _time_or_age(since),
+        )
+        tell_of_hidden(client)
+    if as_json:
+        print_json([as_record(row) for row in rows[:limit]])
+    else:
+        _print_table(rows[:limit])
+    _tell_of_more(rows, limit)
+
+
+def _time_or_age(text: str) -> dt.datetime | dt.timedelta:
+    """Returns what ``--since`` says.
+
+    Raises:
+        ConfigurationError: it is neither an age nor a time.
+    """
+    if text[:-1].isdecimal() and text[-1] in _UNITS and len(text) < 7:
+        return int(text[:-1]) * _UNITS[text[-1]]
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        problem = "must be an age, as 30m, 12h, 1d or 2w, or a time, as 2026-11-27T14:00"
+        raise ConfigurationError("--since", text, problem) from None
+    # A time without a zone is that of who asks.
+    return when.astimezone()
+
+
+def _tell_of_more(rows: JobList, limit: int) -> None:
+    if len(rows) > limit:
+        typer.echo(f"synk: there are more than these {limit}: see --limit", err=True)
+    elif rows.searched is not None:
+        typer.echo(
+            f"synk: looked at the last {rows.searched:,} jobs only; --since looks at all that have "
+            "ended since",
+            err=True,
+        )
+
+
+def _print_table(rows: list[JobRow]) -> None:
+    from synk.show.console import columns_of, new_console, put  # noqa: PLC0415 - rich takes time
+    from synk.show.jobs import job_table  # noqa: PLC0415 - as above
+
+    if not rows:
+        typer.echo("no jobs")
+        return
+    console = new_console()
+    put(job_table(rows, dt.datetime.now(dt.UTC), width=columns_of(console)), console)

@@ -1,0 +1,39 @@
+"""What commands print with ``--json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from synk.failure import AttemptError
+
+if TYPE_CHECKING:
+    from synk.row import JobRow, KindSummary
+
+
+def print_json(value: Any) -> None:
+    """Prints what is made of records."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def as_record(row: JobRow | KindSummary) -> dict[str, Any]:
+    """Returns a record for JSON: times as ISO text, durations as seconds."""
+    return {each.name: _plain(getattr(row, each.name)) for each in dataclasses.fields(row)}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dt.datetime():
+            return value.isoformat()
+        case dt.timedelta():
+            return value.total_seconds()
+        case list():
+            return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        case AttemptError():
+            return value.to_dict()
+        case _:
+            return value

@@ -1,0 +1,24 @@
+"""``synk stack``: where a running job is; its supervisor is asked through the database."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, client_of
+
+
+def stack(
+    job_id: Annotated[int, typer.Argument(metavar="ID", help="A running job's id.")],
+    *,
+    storage: StorageOption = None,
+    schema: SchemaOption = DEFAULT_SCHEMA,
+) -> None:
+    """Show where a running job is in its code; with py-spy installed, also in C code."""
+    with client_of(storage, schema) as client:
+        text = client.stack(job_id)
+    if text is None:
+        typer.echo(f"synk: job {job_id} does not run", err=True)
+        raise typer.Exit(1)
+    typer.echo(text.rstrip("\n"))

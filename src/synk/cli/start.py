@@ -1,0 +1,102 @@
+"""``synk start``: runs a supervisor until a signal stops it.
+
+SIGTERM, SIGINT and SIGHUP are heard by `synk.runtime.signals`, which has the supervisor drain and
+stop; `synk.cli.pid1` passes them on where this is the first process of a container, and
+`synk.cli.exit_watchdog` ends a process that does not end itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synk.cli.pid1 import stay_behind_as_pid1
+from synk.config import QueueConfig
+from synk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from synk.client import Client
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def start(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:CLIENT", help="Such as myapp.jobs:client.")
+    ],
+    *,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; by default one a CPU.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=N]", help="Serve only this queue, N jobs at once."),
+    ] = None,
+    app_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder that the module is in; by default the current one."),
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Run a supervisor for a client with queues and workers.
+
+    The exit status is 75 if outcomes could not be stored at the end: those jobs run again.
+    Its memory is closed to jobs, which run as the same user: look into it as root.
+    """
+    if sys.platform == "linux":
+        from synk.runtime import linux  # noqa: PLC0415 - `--help` needs no supervisor
+
+        # Before process 1 parts in two: both were given the database's password.
+        linux.close_memory()
+    stay_behind_as_pid1()
+    level = log_level.upper()
+    if level not in _LEVELS:
+        raise ConfigurationError("--log-level", log_level, f"must be one of {_LEVELS}")
+    logging.basicConfig(format=_LOG_FORMAT, level=level)
+    from synk.cli.target import client_at  # noqa: PLC0415 - `--help` needs no driver
+
+    client = client_at(target, app_dir or Path.cwd())
+    _configure(client, processes, queue or [])
+    raise typer.Exit(_served(client))
+
+
+def _configure(client: Client, processes: int | None, queues: list[str]) -> None:
+    """Gives *client* the settings of the command line.
+
+    Raises:
+        ConfigurationError: a queue's number is none, or the client has no such queue or no worker.
+    """
+    if processes is not None:
+        client.engine = dataclasses.replace(client.engine, processes=processes)
+    if queues and not client.registry.kinds:
+        raise ConfigurationError("--queue", queues, "this client has no worker: give it workers=")
+    if queues:
+        client.queues = dict(_queue(client, text) for text in queues)
+
+
+def _queue(client: Client, text: str) -> tuple[str, QueueConfig]:
+    name, separator, number = text.partition("=")
+    if not name or (separator and not number.isdecimal()):
+        raise ConfigurationError("--queue", text, "must be NAME or NAME=NUMBER")
+    if client.queues and name not in client.queues:
+        known = ", ".join(client.queues)
+        raise ConfigurationError("--queue", name, f"this client has no such queue; it has: {known}")
+    queue = client.queues.get(name, QueueConfig())
+    return name, dataclasses.replace(queue, max_workers=int(number)) if separator else queue
+
+
+def _served(client: Client) -> int:
+    """Runs a supervisor until it is told to stop; returns the exit status."""
+    from synk.cli.exit_watchdog import ExitWatchdog  # noqa: PLC0415 - `--help` needs no supervisor
+
+    watchdog = ExitWatchdog()
+    client.telemetry.subscribe(watchdog.follow, successes=False)
+    client.start()
+    client.close()
+    return watchdog.status

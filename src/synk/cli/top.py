@@ -1,0 +1,65 @@
+"""``synk top``: what runs now, as supervisors report it to the database, and what waits there."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from synk.cli.keyboard import Keyboard
+from synk.cli.options import (
+    DEFAULT_SCHEMA,
+    SchemaOption,
+    StorageOption,
+    client_of,
+    tell_of_hidden,
+)
+
+if TYPE_CHECKING:
+    from synk.client import Client
+    from synk.show.top import Overview
+
+_SHOWN_FOR: Final = dt.timedelta(minutes=10)
+"""A supervisor that has vanished is shown for this long; so are the errors of one that stopped."""
+
+
+def top(
+    *,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
+    storage: StorageOption = None,
+    schema: SchemaOption = DEFAULT_SCHEMA,
+) -> None:
+    """Show supervisors, queues and workers live; q or Ctrl-C ends it."""
+    from rich.live import Live  # noqa: PLC0415 - rich takes its time to load
+
+    from synk.show.console import new_console, put  # noqa: PLC0415 - as above
+    from synk.show.top import overview  # noqa: PLC0415 - as above
+
+    console = new_console()
+    with client_of(storage, schema) as client:
+        tell_of_hidden(client)
+        if once or not console.is_terminal:
+            put(overview(_seen(client)), console)
+            return
+        with (
+            Keyboard() as keyboard,
+            Live(console=console, screen=True, auto_refresh=False) as live,
+        ):
+            live.update(overview(_seen(client), height=console.height), refresh=True)
+            while not keyboard.ask_to_leave(every):
+                live.update(overview(_seen(client), height=console.height), refresh=True)
+
+
+def _seen(client: Client) -> Overview:
+    from synk.show.top import Overview  # noqa: PLC0415 - as above
+    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415 - `--help` needs no driver
+
+    storage = client.storage
+    return Overview(
+        database=storage.describe() if isinstance(storage, PostgresStorage) else repr(storage),
+        clients=storage.clients(_SHOWN_FOR),
+        backlog=storage.backlog(),
+        unknown=storage.unknown_kinds(),
+    )
