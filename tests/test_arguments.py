@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -335,3 +335,9 @@ def test_arguments_that_are_null_name_the_field_that_has_no_default(
 ) -> None:
     with pytest.raises(ValueError, match=name):
         from_null(decoder_of(args_type), " null ")
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(synk.InsertOptions)])
+def test_an_option_of_an_insert_is_refused_in_a_class_of_arguments(name: str) -> None:
+    with pytest.raises(synk.InvalidJob, match=rf"insert with InsertOptions\({name}=\.\.\.\)"):
+        type("Args", (synk.JobArgs,), {}, kind="args", **{name: None})

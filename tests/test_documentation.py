@@ -20,7 +20,7 @@ import synk
 from synk import errors, telemetry
 
 NOUNS = [
-    "claim", "config", "errors", "failure", "insertion", "job", "registry",
+    "arguments", "claim", "config", "errors", "failure", "insertion", "job", "registry",
     "remote_traceback.record", "retry", "row", "status", "storage.base", "telemetry",
     "telemetry.fact", "telemetry.jobs", "telemetry.supervisors", "telemetry.telling", "testing",
     "testing.making",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import synk
-from synk.insertion import check_label
+from synk.row import check_label
 
 AWARE = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 

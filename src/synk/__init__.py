@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synk import telemetry as telemetry
+    from synk.arguments import JobArgs as JobArgs
     from synk.async_client import AsyncClient as AsyncClient
     from synk.client import Client as Client
     from synk.config import CleanerConfig as CleanerConfig
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from synk.failure import AttemptError as AttemptError
     from synk.failure import Cause as Cause
     from synk.insertion import InsertOptions as InsertOptions
-    from synk.insertion import JobArgs as JobArgs
     from synk.job import Job as Job
     from synk.registry import Worker as Worker
     from synk.registry import worker as worker
@@ -60,7 +60,7 @@ _HOME = {
     "InvalidJob": "errors",
     "InvalidValue": "errors",
     "Job": "job",
-    "JobArgs": "insertion",
+    "JobArgs": "arguments",
     "JobCancelled": "errors",
     "JobRow": "row",
     "JobState": "row",

@@ -1,4 +1,4 @@
-"""A job's arguments, on their way to JSON text and back.
+"""A job's arguments: what declares them, and their way to JSON text and back.
 
 At the insert they are read back as a worker will read them, and compared: what would arrive as
 something else, or not at all, is refused while there is somebody to tell. A field comes back by its
@@ -14,18 +14,21 @@ import math
 import re
 import typing
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
 from synk.errors import InvalidJob
-from synk.insertion import ARGS_BYTES_MAX, JobArgs, check_label
 from synk.ordered import field_names, ordered
 from synk.plain import holds_nul, simpler
 from synk.returned import difference, found_at
+from synk.row import check_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+ARGS_BYTES_MAX: Final = 1024 * 1024
+"""The largest encoded arguments: a job is a message, files belong elsewhere."""
 
 _FORMS_MAX: Final = 1_000
 """Types that are remembered: more are made by a program that makes them as it goes."""
@@ -38,7 +41,70 @@ _SCALARS: Final = (str, int, float, bool)
 
 _OWN_CODE: Final = ("model_fields", "__post_init__", "__attrs_post_init__")
 
+_MADE_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__")
+_OPTIONS: Final = (
+    *("scheduled_at", "priority", "pending", "queue", "max_retries", "depends_on"),
+    "idempotency_key",
+)
+_LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry")
+"""What belongs to an insert, and to a worker."""
+
 _encode: Final = msgspec.json.Encoder(enc_hook=simpler).encode
+
+
+class JobArgs:
+    """The base for a job's arguments when they are a plain dataclass.
+
+    ``class ThumbnailArgs(synk.JobArgs, kind="thumbnail")``. A `msgspec.Struct` or a pydantic model
+    with a class attribute ``kind`` needs no base class.
+
+    They travel as JSON and come back by the types of their fields: datetime, timedelta, Decimal,
+    UUID, bytes, Enum, tuple, set, whole numbers of any size, dict with numbers as keys. A field
+    that names no type (Any) gets plain JSON back: lists, texts, and a float from 1e16 on as a whole
+    number. A number that is not finite, a NUL character and a lone surrogate are refused.
+
+    Attributes:
+        kind: what ties a job to its worker, by the class's ``kind="..."``; 1 to 127 characters.
+    """
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+        for name, value in options.items():
+            if name in _OPTIONS:
+                raise InvalidJob(
+                    name, value, f"is no matter of a class: insert with InsertOptions({name}=...)"
+                )
+            if name in _LIMITS:
+                raise InvalidJob(
+                    name, value, f"is no matter of the arguments: write @synk.worker({name}=...)"
+                )
+        super().__init_subclass__(**options)
+        if kind is not None:
+            cls.kind = check_label("kind", kind)
+
+    def __init__(self, *values: object, **named: object) -> None:
+        # A dataclass has its own: this one is called where the decorator is missing.
+        JobArgs.check_declared(type(self))
+        super().__init__(*values, **named)
+
+    @staticmethod
+    def check_declared(args_type: type[JobArgs]) -> None:
+        """Checks that the fields of *args_type* are known to be such.
+
+        Raises:
+            InvalidJob: nothing has made fields of what it declares.
+        """
+        own = vars(args_type)
+        if any(name in own for name in _MADE_FIELDS) or hasattr(args_type, "model_fields"):
+            return
+        fields = [n for n, t in own.get("__annotations__", {}).items() if "ClassVar" not in str(t)]
+        if fields or not any(hasattr(args_type, name) for name in _MADE_FIELDS):
+            raise InvalidJob(
+                "args",
+                args_type,
+                f"is no dataclass: write @dataclass above `class {args_type.__name__}`",
+            )
 
 
 class _Form:
@@ -55,8 +121,8 @@ class _Form:
         self.values: Callable[[Any], Any] = attrgetter(*names) if names else type
         types = [f"{name}.__class__" for name in names]
         self.types: Callable[[Any], Any] = attrgetter(*types) if names else type
+        # What its values' types are where that tells that they come back: quicker than to read.
         self.scalars = _scalars_of(args_type, names)
-        """What its values' types are where that tells that they come back: quicker than to read."""
 
     def check(self, args: object, text: str) -> None:
         """Checks that *args* come back from *text*.

@@ -10,16 +10,14 @@ from ulid import ULID
 
 from synk.config import seconds_of
 from synk.errors import ConfigurationError, StorageUnavailable
-from synk.insert_wait import InsertWait
-from synk.insertion import check_id
-from synk.producing import check_given, check_no_wait, new_job, new_jobs
-from synk.stack_wait import StackWait
+from synk.insertion import check_given, new_job, new_jobs
+from synk.row import check_id
+from synk.waits import InsertWait, StackWait, check_no_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from synk.insertion import InsertOptions, NewJob
-    from synk.producing import JobSpec
+    from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
     from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.postgres import PostgresStorage

@@ -19,23 +19,21 @@ from ulid import ULID
 from synk import cpus
 from synk.config import HELD_BYTES, CleanerConfig, EngineConfig, QueueConfig, seconds_of
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
-from synk.insert_wait import InsertWait
-from synk.insertion import check_id, check_label
+from synk.insertion import check_given, new_job, new_jobs
 from synk.log_thread import LogThread
-from synk.producing import check_given, check_no_wait, new_job, new_jobs
 from synk.registry import Registry
+from synk.row import check_id, check_label
 from synk.runtime import place
 from synk.runtime.service import Service
 from synk.runtime.supervisor import Supervisor
-from synk.stack_wait import StackWait
 from synk.telemetry import Telemetry, log_to
+from synk.waits import InsertWait, StackWait, check_no_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from synk.config import StartMethod
-    from synk.insertion import InsertOptions, NewJob
-    from synk.producing import JobSpec
+    from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
     from synk.status import SlotStatus
     from synk.storage.base import Storage

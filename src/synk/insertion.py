@@ -1,89 +1,34 @@
-"""A job as it is inserted: its arguments, its options, and what neither may be."""
+"""A job as it is inserted: its options, and what neither they nor its arguments may be.
+
+What is wrong is refused here, while there is somebody to tell, and before anything is sent.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from synk.errors import InvalidJob
-from synk.row import DEFAULT_QUEUE, Priority
+from synk.arguments import encode_args
+from synk.errors import ConfigurationError, InvalidJob
+from synk.row import (
+    DEFAULT_QUEUE,
+    KEY_CHARACTERS_MAX,
+    Priority,
+    check_aware,
+    check_id,
+    check_label,
+    is_whole,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-NAME_CHARACTERS_MAX: Final = 127
-"""The longest name, queue or kind; the table's own limit."""
-
-KEY_CHARACTERS_MAX: Final = 255
-"""The longest idempotency key; the table's own limit."""
-
-ARGS_BYTES_MAX: Final = 1024 * 1024
-"""The largest encoded arguments: a job is a message, files belong elsewhere."""
+    from collections.abc import Iterable, Sequence
 
 DEFAULT_MAX_RETRIES: Final = 6
-_SMALLEST_ID: Final = 1
 _MAX_RETRIES_MAX: Final = 1_000_000
-
-_MADE_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__")
-_LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry")
-
-
-class JobArgs:
-    """The base for a job's arguments when they are a plain dataclass.
-
-    ``class ThumbnailArgs(synk.JobArgs, kind="thumbnail")``. A `msgspec.Struct` or a pydantic model
-    with a class attribute ``kind`` needs no base class.
-
-    They travel as JSON and come back by the types of their fields: datetime, timedelta, Decimal,
-    UUID, bytes, Enum, tuple, set, whole numbers of any size, dict with numbers as keys. A field
-    that names no type (Any) gets plain JSON back: lists, texts, and a float from 1e16 on as a whole
-    number. A number that is not finite, a NUL character and a lone surrogate are refused.
-
-    Attributes:
-        kind: what ties a job to its worker, by the class's ``kind="..."``; 1 to 127 characters.
-    """
-
-    kind: ClassVar[str]
-
-    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
-        for name, value in options.items():
-            if name in InsertOptions.__dataclass_fields__:
-                raise InvalidJob(
-                    name, value, f"is no matter of a class: insert with InsertOptions({name}=...)"
-                )
-            if name in _LIMITS:
-                raise InvalidJob(
-                    name, value, f"is no matter of the arguments: write @synk.worker({name}=...)"
-                )
-        super().__init_subclass__(**options)
-        if kind is not None:
-            cls.kind = check_label("kind", kind)
-
-    def __init__(self, *values: object, **named: object) -> None:
-        # A dataclass has its own: this one is called where the decorator is missing.
-        JobArgs.check_declared(type(self))
-        super().__init__(*values, **named)
-
-    @staticmethod
-    def check_declared(args_type: type[JobArgs]) -> None:
-        """Checks that the fields of *args_type* are known to be such.
-
-        Raises:
-            InvalidJob: nothing has made fields of what it declares.
-        """
-        own = vars(args_type)
-        if any(name in own for name in _MADE_FIELDS) or hasattr(args_type, "model_fields"):
-            return
-        fields = [n for n, t in own.get("__annotations__", {}).items() if "ClassVar" not in str(t)]
-        if fields or not any(hasattr(args_type, name) for name in _MADE_FIELDS):
-            raise InvalidJob(
-                "args",
-                args_type,
-                f"is no dataclass: write @dataclass above `class {args_type.__name__}`",
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,17 +63,23 @@ class InsertOptions:
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
             check_aware("scheduled_at", self.scheduled_at)
-        if not _is_integer(self.priority) or self.priority not in tuple(Priority):
+        if not is_whole(self.priority) or self.priority not in tuple(Priority):
             raise InvalidJob("priority", self.priority, "must be 1 (runs first) to 4, see Priority")
         if not isinstance(self.pending, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob("pending", self.pending, "must be True or False")
         check_label("queue", self.queue)
-        if not _is_integer(self.max_retries) or not 0 <= self.max_retries <= _MAX_RETRIES_MAX:
+        if not is_whole(self.max_retries) or not 0 <= self.max_retries <= _MAX_RETRIES_MAX:
             raise InvalidJob("max_retries", self.max_retries, "must be a whole number from 0 on")
         if self.idempotency_key is not None:
             check_label("idempotency_key", self.idempotency_key, most=KEY_CHARACTERS_MAX)
         object.__setattr__(self, "priority", Priority(self.priority))
         object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
+
+
+def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise InvalidJob(field_name, values, "must be the ids of jobs")
+    return tuple(dict.fromkeys(check_id(field_name, value) for value in values))
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -147,54 +98,56 @@ class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     options: InsertOptions
 
 
-def check_label(field_name: str, value: object, *, most: int = NAME_CHARACTERS_MAX) -> str:
-    """Returns *value* if it can be a name, queue, kind or key.
+JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
+"""One job for `insert_many`: (name, args) or (name, args, options)."""
+
+_DEFAULT_OPTIONS: Final = InsertOptions()
+
+
+def new_job(name: str, args: Any, options: InsertOptions | None) -> NewJob:
+    """Returns the checked job.
 
     Raises:
-        InvalidJob: not a string, empty, over *most* characters, or with a control character.
+        InvalidJob: a value is wrong, named with its field.
     """
-    if not isinstance(value, str):
-        raise InvalidJob(field_name, value, "must be a string")
-    if value.isprintable() and not value.isspace() and 0 < len(value) <= most:
-        return value
-    if not value.strip():
-        raise InvalidJob(field_name, value, "must not be empty")
-    if len(value) > most:
-        raise InvalidJob(field_name, value, f"has {len(value)} characters, at most {most}")
-    raise InvalidJob(field_name, value, "must be printable text, without control characters")
+    check_label("name", name)
+    if options is not None and not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidJob("options", options, "must be InsertOptions")
+    options = options or _DEFAULT_OPTIONS
+    kind, text = encode_args(args, in_order=options.idempotency_key is not None)
+    return NewJob(name=name, kind=kind, args=text, options=options)
 
 
-def check_aware(field_name: str, value: object) -> dt.datetime:
-    """Returns *value* if it is a timezone-aware datetime.
+def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
+    """Returns the checked jobs of `Client.insert_many`.
 
     Raises:
-        InvalidJob: it is not a datetime, or a naive one.
+        InvalidJob: one of them is wrong.
     """
-    if not isinstance(value, dt.datetime):
-        raise InvalidJob(field_name, value, "must be a datetime")
-    if value.utcoffset() is None:
-        raise InvalidJob(
-            field_name, value, "is naive; give it a timezone, as in datetime.now(timezone.utc)"
+    checked: list[NewJob] = []
+    for index, job in enumerate(jobs):
+        if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")
+        checked.append(new_job(job[0], job[1], job[2] if len(job) == 3 else None))
+    optioned = [job.options for job in checked if job.options is not _DEFAULT_OPTIONS]
+    for key, count in Counter(options.idempotency_key for options in optioned).items():
+        if key is not None and count > 1:
+            raise InvalidJob("idempotency_key", key, f"is that of {count} jobs of one insert")
+    return checked
+
+
+def cannot_be_doubled(jobs: Sequence[NewJob]) -> bool:
+    """Whether a repeat of their insert stores none of *jobs* twice: each has a key."""
+    return all(job.options.idempotency_key is not None for job in jobs)
+
+
+def check_given(connection: object) -> None:
+    """Checks that there is a connection.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if connection is None:
+        raise ConfigurationError(
+            "connection", None, "give the connection of your transaction; `insert` needs none"
         )
-    return value
-
-
-def check_id(field_name: str, value: object) -> int:
-    """Returns *value* if it can be a job's id.
-
-    Raises:
-        InvalidJob: it is not a whole number from 1 to 2^63 - 1.
-    """
-    if not _is_integer(value) or not _SMALLEST_ID <= value < 2**63:
-        raise InvalidJob(field_name, value, "must be the id of a job, a whole number from 1 on")
-    return value
-
-
-def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-        raise InvalidJob(field_name, values, "must be the ids of jobs")
-    return tuple(dict.fromkeys(check_id(field_name, value) for value in values))
-
-
-def _is_integer(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

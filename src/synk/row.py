@@ -6,8 +6,9 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
+from synk.errors import InvalidJob
 from synk.failure import AttemptError
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 DEFAULT_QUEUE: Final = "default"
+
+NAME_CHARACTERS_MAX: Final = 127
+"""The longest name, queue or kind; the table's own limit."""
+
+KEY_CHARACTERS_MAX: Final = 255
+"""The longest idempotency key; the table's own limit."""
 
 
 class JobState(StrEnum):
@@ -250,3 +257,51 @@ class KindSummary:
     duration_max: dt.timedelta | None
     cpu_time: dt.timedelta
     peak_rss_bytes: int | None
+
+
+def check_label(field_name: str, value: object, *, most: int = NAME_CHARACTERS_MAX) -> str:
+    """Returns *value* if it can be a name, queue, kind or key.
+
+    Raises:
+        InvalidJob: not a string, empty, over *most* characters, or with a control character.
+    """
+    if not isinstance(value, str):
+        raise InvalidJob(field_name, value, "must be a string")
+    if value.isprintable() and not value.isspace() and 0 < len(value) <= most:
+        return value
+    if not value.strip():
+        raise InvalidJob(field_name, value, "must not be empty")
+    if len(value) > most:
+        raise InvalidJob(field_name, value, f"has {len(value)} characters, at most {most}")
+    raise InvalidJob(field_name, value, "must be printable text, without control characters")
+
+
+def check_aware(field_name: str, value: object) -> dt.datetime:
+    """Returns *value* if it is a timezone-aware datetime.
+
+    Raises:
+        InvalidJob: it is not a datetime, or a naive one.
+    """
+    if not isinstance(value, dt.datetime):
+        raise InvalidJob(field_name, value, "must be a datetime")
+    if value.utcoffset() is None:
+        raise InvalidJob(
+            field_name, value, "is naive; give it a timezone, as in datetime.now(timezone.utc)"
+        )
+    return value
+
+
+def check_id(field_name: str, value: object) -> int:
+    """Returns *value* if it can be a job's id.
+
+    Raises:
+        InvalidJob: it is not a whole number from 1 to 2^63 - 1.
+    """
+    if not is_whole(value) or not 1 <= value < 2**63:
+        raise InvalidJob(field_name, value, "must be the id of a job, a whole number from 1 on")
+    return value
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -16,8 +16,7 @@ from faults.typed import Everything
 from servers import Server
 from supervising import ended, make_client, supervised, wait_until
 from synk import CancelReason, Cause, JobState, telemetry
-from synk.arguments import encode_args
-from synk.insertion import ARGS_BYTES_MAX
+from synk.arguments import ARGS_BYTES_MAX, encode_args
 from synk.storage.postgres import PostgresStorage
 
 ONCE = synk.InsertOptions(max_retries=0)

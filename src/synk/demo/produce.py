@@ -16,7 +16,7 @@ from synk.demo.jobs import PLANTED, File, Planted, files_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from synk.producing import JobSpec
+    from synk.insertion import JobSpec
 
 BATCH = 100
 

@@ -13,7 +13,6 @@ import psycopg
 import psycopg_pool
 
 from synk.errors import OutcomeUnknown, StorageConflict
-from synk.insert_wait import left_s
 from synk.storage import pool_log
 from synk.storage.borrowing import UTF8, encoding_of, in_utf8_awaited, lent_awaited
 from synk.storage.bounds import is_alive
@@ -27,6 +26,7 @@ from synk.storage.inserting import (
     pauses_before_repeats,
 )
 from synk.storage.sessions import CONNECT_S
+from synk.waits import left_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

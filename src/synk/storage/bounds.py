@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import psycopg
 from psycopg.rows import TupleRow
 
-from synk.insert_wait import left_s
+from synk.waits import left_s
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen, PQGenConn

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg_pool
 
 from synk.errors import ConfigurationError
-from synk.insert_wait import left_s
 from synk.storage import embedded, pool_log, project, recipes
 from synk.storage.bounds import ANSWER_S, BoundedAsyncConnection, BoundedConnection, is_alive
 from synk.storage.cursors import PlainCursor
@@ -27,6 +26,7 @@ from synk.storage.sessions import (
     described,
     described_session,
 )
+from synk.waits import left_s
 
 if TYPE_CHECKING:
     from collections.abc import Generator

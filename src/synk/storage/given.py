@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg_pool
 
-from synk.insert_wait import left_s
 from synk.storage.borrowing import in_utf8
 from synk.storage.bounds import is_alive
 from synk.storage.sessions import CONNECT_S
+from synk.waits import left_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

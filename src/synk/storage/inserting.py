@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from synk.errors import OutcomeUnknown
+from synk.insertion import cannot_be_doubled
 from synk.storage.faults import was_rolled_back
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def may_be_repeated(error: OutcomeUnknown | StorageConflict, jobs: Sequence[NewJ
     stored; to wait longer for a lock that somebody keeps is the caller's decision.
     """
     if isinstance(error, OutcomeUnknown):
-        return all(job.options.idempotency_key is not None for job in jobs)
+        return cannot_be_doubled(jobs)
     return was_rolled_back(error)
 
 

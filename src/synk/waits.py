@@ -1,4 +1,8 @@
-"""How long an insert waits for a database that cannot be reached, and when it is tried again."""
+"""How long the calls of a client wait, and when they try again.
+
+An insert waits for a database that cannot be reached, the question where a job is for the answer of
+the job's supervisor. Nothing sleeps here: the clients do, each in its own way.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,23 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from synk.errors import OutcomeUnknown
+from synk.config import seconds_of
+from synk.errors import ConfigurationError, OutcomeUnknown, StorageUnavailable
+from synk.insertion import cannot_be_doubled
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Generator, Sequence
 
-    from synk.errors import StorageUnavailable
     from synk.insertion import NewJob
 
 _PAUSE_S: Final = 0.1
 """The pause before the second try, at the most; each later one is twice as long."""
 
 _PAUSE_MAX_S: Final = 2.0
+
+_LOOK_S: Final = 0.05
+"""The pause between two looks for an answer."""
 
 _log = logging.getLogger("synk")
 
@@ -54,7 +63,7 @@ class InsertWait:
         What may be stored already is tried again only if it cannot be stored twice then.
         """
         left_s = self._until - time.monotonic()
-        if left_s <= 0 or (isinstance(error, OutcomeUnknown) and not self._is_repeatable):
+        if left_s <= 0 or (isinstance(error, OutcomeUnknown) and not cannot_be_doubled(self._jobs)):
             return None
         if not self._failures:
             _log.warning("an insert waits up to %g s for the database: %s", self._wait_s, error)
@@ -72,6 +81,40 @@ class InsertWait:
         finally:
             _until.reset(before)
 
-    @property
-    def _is_repeatable(self) -> bool:
-        return all(job.options.idempotency_key is not None for job in self._jobs)
+
+def check_no_wait(connection: object | None, wait: dt.timedelta | None) -> None:
+    """Checks that no wait is asked for in the caller's own transaction.
+
+    Raises:
+        ConfigurationError: one is.
+    """
+    if connection is not None and wait is not None:
+        raise ConfigurationError(
+            "wait", wait, "not with a connection: only its owner can repeat its transaction"
+        )
+
+
+class StackWait:
+    """The wait of one question, from now on.
+
+    Raises:
+        ConfigurationError: *timeout* is no timedelta, or below zero.
+    """
+
+    def __init__(self, job_id: int, timeout: dt.timedelta) -> None:
+        self._job_id = job_id
+        self._timeout = timeout
+        self._until = time.monotonic() + seconds_of("timeout", timeout)
+
+    def pause_s(self) -> float:
+        """Returns the seconds to pause before the next look for the answer.
+
+        Raises:
+            StorageUnavailable: it is too late for an answer.
+        """
+        if time.monotonic() > self._until:
+            raise StorageUnavailable(
+                f"the supervisor of job {self._job_id} did not answer within {self._timeout}; see "
+                "whether it runs with `synk top`"
+            )
+        return _LOOK_S
