@@ -13,7 +13,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from synk.errors import RemoteError
 from synk.remote_traceback import (
@@ -31,6 +31,7 @@ from synk.remote_traceback import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Unpack
 
 __all__ = [
@@ -194,26 +195,7 @@ class AttemptError:
         if not isinstance(value, dict):
             return cls(attempt=0, error=clean_text(value, MESSAGE_CHARACTERS_MAX))
         given = cast("dict[str, object]", value)
-        return cls(
-            at=_time(given.get("at")),
-            attempt=_integer(given.get("attempt")) or 0,
-            error=clean_text(_given(given, "error"), MESSAGE_CHARACTERS_MAX),
-            trace=clean_text(_given(given, "trace"), TRACE_CHARACTERS_MAX),
-            cause=_cause(given.get("cause")),
-            type=_label(given.get("type")),
-            exception=_record(given.get("exception"), _SIZES[0]),
-            exit_code=_integer(given.get("exit_code")),
-            signal=_label(given.get("signal")),
-            duration_s=_seconds(given.get("duration_s")),
-            cpu_s=_seconds(given.get("cpu_s")),
-            system_s=_seconds(given.get("system_s")),
-            peak_rss_bytes=_integer(given.get("peak_rss_bytes")),
-            output=clean_text(_given(given, "output"), OUTPUT_CHARACTERS_MAX),
-            pid=_integer(given.get("pid")),
-            host=_label(given.get("host")),
-            supervisor=_label(given.get("supervisor")),
-            truncated=given.get("truncated") is True,
-        )
+        return cls(**{name: read(given.get(name), _SIZES[0]) for name, read in _FIELDS.items()})
 
     def as_exception(self) -> BaseException:
         """Returns an exception to raise or show here, with the remote frames as its traceback.
@@ -294,30 +276,39 @@ _SIZES: Final = (
 )
 
 
+_FIELDS: Final[dict[str, Callable[[object, _Size], Any]]] = {
+    "attempt": lambda value, _: _integer(value) or 0,
+    "error": lambda value, size: _text(value, size.message),
+    "cause": lambda value, _: _cause(value),
+    "at": lambda value, _: _time(value),
+    "trace": lambda value, size: _text(value, size.trace),
+    "type": lambda value, _: _label(value),
+    "exception": lambda value, size: _record(value, size),  # noqa: PLW0108 - it is defined below
+    "exit_code": lambda value, _: _integer(value),
+    "signal": lambda value, _: _label(value),
+    "duration_s": lambda value, _: _seconds(value),
+    "cpu_s": lambda value, _: _seconds(value),
+    "system_s": lambda value, _: _seconds(value),
+    "peak_rss_bytes": lambda value, _: _integer(value),
+    "output": lambda value, size: _text(value, size.output),
+    "pid": lambda value, _: _integer(value),
+    "host": lambda value, _: _label(value),
+    "supervisor": lambda value, _: _label(value),
+    "truncated": lambda value, _: value is True,
+}
+"""What each field may be, of whatever it is given: to be stored, and when it is read back."""
+
+
 def _as_dict(error: AttemptError, size: _Size) -> dict[str, object]:
-    optional: dict[str, object] = {
-        "at": error.at.isoformat() if isinstance(error.at, dt.datetime) else None,
-        "trace": clean_text(error.trace, size.trace) or None,
-        "type": _label(error.type),
-        "exception": _record(error.exception, size),
-        "exit_code": _integer(error.exit_code),
-        "signal": _label(error.signal),
-        "duration_s": _seconds(error.duration_s),
-        "cpu_s": _seconds(error.cpu_s),
-        "system_s": _seconds(error.system_s),
-        "peak_rss_bytes": _integer(error.peak_rss_bytes),
-        "output": clean_text(error.output, size.output) or None,
-        "pid": _integer(error.pid),
-        "host": _label(error.host),
-        "supervisor": _label(error.supervisor),
-        "truncated": True if error.truncated else None,
+    fields = {name: read(getattr(error, name), size) for name, read in _FIELDS.items()}
+    fields["cause"] = str(fields["cause"])
+    if fields["at"] is not None:
+        fields["at"] = fields["at"].isoformat()
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in ("attempt", "error") or not (value is None or value is False or value == "")
     }
-    required: dict[str, object] = {
-        "attempt": _integer(error.attempt) or 0,
-        "error": clean_text(error.error, size.message),
-        "cause": str(_cause(error.cause)),
-    }
-    return required | {key: value for key, value in optional.items() if value is not None}
 
 
 def _record(value: object, size: _Size) -> ExceptionRecord | None:
@@ -327,9 +318,8 @@ def _record(value: object, size: _Size) -> ExceptionRecord | None:
     return check_record(cast("object", value), limits)
 
 
-def _given(given: dict[str, object], key: str) -> object:
-    value = given.get(key)
-    return "" if value is None else value
+def _text(value: object, limit: int) -> str:
+    return "" if value is None else clean_text(value, limit)
 
 
 def _label(value: object) -> str | None:
