@@ -1,7 +1,8 @@
 """Sets as lists in one order, so that the same arguments are the same JSON in each process.
 
 Texts, and members of an Enum, have another hash in each process of Python, and a set of them has
-another order.
+another order. msgspec's own order needs members that can be compared with each other, as those of
+an Enum cannot, and pydantic has none.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import synk
 from synk.demo.jobs import PLANTED, File, Planted, files_in
+from synk.status import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +37,7 @@ def jobs(queue: str, folder: Path | None) -> Iterator[JobSpec]:
 
 
 def _label(name: str) -> str:
-    printable = "".join(each if each.isprintable() else "?" for each in name)
-    return printable[:127] if printable.strip() else "file"
+    return printable(name)[:127] if name.strip() else "file"
 
 
 def _planted(queue: str, how: str) -> JobSpec:

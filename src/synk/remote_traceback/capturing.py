@@ -20,7 +20,7 @@ from synk.remote_traceback.record import (
 from synk.remote_traceback.text import clean_text, one_line, own_name, safely
 
 if TYPE_CHECKING:
-    from synk.remote_traceback.record import ExceptionRecord, FrameRecord, Look, Place
+    from synk.remote_traceback.record import ExceptionRecord, FrameRecord, Look, Relation
 
 
 def capture(exception: BaseException, *, skip_frames: int = 0) -> ExceptionRecord:
@@ -56,11 +56,11 @@ def _look_at_exception(exception: BaseException, skip_frames: int) -> Look:
         record["omitted"] = omitted
     if safely(lambda: bool(exception.__suppress_context__), otherwise=False):
         record["suppress_context"] = True
-    linked: list[tuple[Place, object]] = []
-    for place in ("cause", "context"):
-        other = safely(partial(getattr, exception, f"__{place}__"), None)
+    linked: list[tuple[Relation, object]] = []
+    for relation in ("cause", "context"):
+        other = safely(partial(getattr, exception, f"__{relation}__"), None)
         if _is_exception(other):
-            linked.append((place, other))
+            linked.append((relation, other))
     if issubclass(type(exception), BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", exception)
         safely(partial(_add_members, group, record, linked), None)
@@ -70,7 +70,7 @@ def _look_at_exception(exception: BaseException, skip_frames: int) -> Look:
 def _add_members(
     group: BaseExceptionGroup[BaseException],
     record: ExceptionRecord,
-    linked: list[tuple[Place, object]],
+    linked: list[tuple[Relation, object]],
 ) -> None:
     record["group_message"] = clean_text(group.message, MESSAGE_CHARACTERS_MAX)
     members = group.exceptions

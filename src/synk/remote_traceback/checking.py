@@ -11,7 +11,13 @@ from synk.remote_traceback.text import clean_text, one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synk.remote_traceback.record import ExceptionRecord, FrameRecord, Look, Place, RecordLimits
+    from synk.remote_traceback.record import (
+        ExceptionRecord,
+        FrameRecord,
+        Look,
+        RecordLimits,
+        Relation,
+    )
 
 _LINE_MAX: Final = 2**31 - 2
 """What the interpreter can hold as a line number."""
@@ -42,12 +48,12 @@ def _look_at_record(source: object, *, limits: RecordLimits) -> Look:
     if left_out := _count(given.get("left_out")):
         record["left_out"] = left_out
     members = _listed(given.get("exceptions"))
-    linked: list[tuple[Place, object]] = [
+    linked: list[tuple[Relation, object]] = [
         ("cause", given.get("cause")),
         ("context", given.get("context")),
         *(("exceptions", member) for member in members),
     ]
-    return record, [(place, found) for place, found in linked if isinstance(found, dict)]
+    return record, [(relation, found) for relation, found in linked if isinstance(found, dict)]
 
 
 def _add_frames(record: ExceptionRecord, given: Mapping[str, object], most: int) -> None:

@@ -74,8 +74,8 @@ class ExceptionRecord(TypedDict, total=False):
     left_out: int
 
 
-Place: TypeAlias = Literal["cause", "context", "exceptions"]
-Look: TypeAlias = tuple[ExceptionRecord, list[tuple[Place, object]]]
+Relation: TypeAlias = Literal["cause", "context", "exceptions"]
+Look: TypeAlias = tuple[ExceptionRecord, list[tuple[Relation, object]]]
 """An exception's own record, and what is linked to it: still to be looked at."""
 
 
@@ -115,7 +115,7 @@ class _Pending(NamedTuple):
     """An exception (or its record) that is still to be looked at."""
 
     source: object
-    place: Place
+    relation: Relation
     parent: ExceptionRecord | None
     links: int
     depth: int
@@ -134,7 +134,7 @@ def walk(root: object, look: Callable[[object], Look], limits: RecordLimits) -> 
     while pending:
         step = pending.pop()
         if step.parent is not None:
-            is_known, is_member = id(step.source) in seen, step.place == "exceptions"
+            is_known, is_member = id(step.source) in seen, step.relation == "exceptions"
             is_too_far = step.links > _LINKS_MAX or step.depth > _GROUP_DEPTH_MAX
             is_full = len(seen) >= limits.exceptions or (is_member and members >= MEMBERS_MAX)
             if is_known or is_too_far or is_full:
@@ -145,17 +145,17 @@ def walk(root: object, look: Callable[[object], Look], limits: RecordLimits) -> 
         seen[id(step.source)] = step.source
         record, linked = look(step.source)
         _attach(record, step, top)
-        for place, source in reversed(linked):
-            is_member = place == "exceptions"
+        for relation, source in reversed(linked):
+            is_member = relation == "exceptions"
             links, depth = step.links + (not is_member), step.depth + is_member
-            pending.append(_Pending(source, place, record, links, depth))
+            pending.append(_Pending(source, relation, record, links, depth))
     return top[0]
 
 
 def _attach(record: ExceptionRecord, step: _Pending, top: list[ExceptionRecord]) -> None:
     if step.parent is None:
         top.append(record)
-    elif step.place == "exceptions":
+    elif step.relation == "exceptions":
         step.parent.setdefault("exceptions", []).append(record)
     else:
-        step.parent[step.place] = record
+        step.parent[step.relation] = record

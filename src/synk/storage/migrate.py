@@ -312,8 +312,8 @@ END $belong$
 def _give_rights(patient: Patient, version: int) -> None:
     """Does the steps that are left; tells of those that may not be done, with their SQL."""
     connection, schema, tell = patient.connection, patient.schema, patient.tell
-    place = _place(connection, schema, version)
-    foreign = [name for (name,) in _rows(connection, roles.foreign(place))]
+    installed = _installation(connection, schema, version)
+    foreign = [name for (name,) in _rows(connection, roles.foreign(installed))]
     for name in foreign:
         tell(
             f"role {name} was not made by synk and is left alone; if it is meant for synk: "
@@ -321,7 +321,7 @@ def _give_rights(patient: Patient, version: int) -> None:
         )
     left: list[str] = []
     reasons: list[str] = []
-    for step in roles.steps(place, foreign):
+    for step in roles.steps(installed, foreign):
         if _holds(connection, step):
             continue
         try:
@@ -348,14 +348,18 @@ def _alone(text: str) -> str:
     return f"BEGIN; {text}; COMMIT;" if "; " in text else f"{text};"
 
 
-def _place(connection: psycopg.Connection[Any], schema: str, version: int) -> roles.Place:
+def _installation(
+    connection: psycopg.Connection[Any], schema: str, version: int
+) -> roles.Installation:
     query = (
         "SELECT quote_ident(pg_get_userbyid(c.relowner)),"
         " EXISTS (SELECT FROM synk.migration AS m WHERE m.version = 0)"
         " FROM pg_class AS c WHERE c.oid = to_regclass('synk.job')"
     )
     ((previous, is_own),) = _rows(connection, sql.in_schema(query, schema))
-    return roles.Place(schema=schema, version=version, previous=previous, is_own_schema=is_own)
+    return roles.Installation(
+        schema=schema, version=version, previous=previous, is_own_schema=is_own
+    )
 
 
 def _holds(connection: psycopg.Connection[Any], step: roles.Step) -> bool:

@@ -47,8 +47,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What the steps are for."""
+class Installation:
+    """Tables of synk in a schema, and whose they are: what the steps are for."""
 
     schema: str
     version: int
@@ -69,15 +69,15 @@ class Place:
         return f'"{self.schema}".{name}'
 
 
-def foreign(place: Place, among: Iterable[str] = tuple(_ROLES)) -> str:
+def foreign(installed: Installation, among: Iterable[str] = tuple(_ROLES)) -> str:
     """Returns SQL for the names of roles that have a name of synk's and are not synk's.
 
     They are synk's if their comment says so. Those of older versions have none: they cannot log in,
     and are named after a schema that synk made or that has its name.
     """
-    is_named = str(place.schema.startswith("synk")).lower()
-    is_own = f"EXISTS (SELECT FROM {place.object('migration')} AS m WHERE m.version = 0)"
-    names = ", ".join(f"'{place.schema}_{name}'" for name in among)
+    is_named = str(installed.schema.startswith("synk")).lower()
+    is_own = f"EXISTS (SELECT FROM {installed.object('migration')} AS m WHERE m.version = 0)"
+    names = ", ".join(f"'{installed.schema}_{name}'" for name in among)
     return (
         "SELECT r.rolname FROM pg_roles AS r"  # noqa: S608 - the schema was checked
         f" WHERE r.rolname IN ({names})"
@@ -86,32 +86,32 @@ def foreign(place: Place, among: Iterable[str] = tuple(_ROLES)) -> str:
     )
 
 
-def steps(place: Place, without: Sequence[str] = ()) -> list[Step]:
+def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
     """Returns what is to be done, in order, for the roles that are not in *without*."""
-    tables = made(place.schema, place.version).tables
+    tables = made(installed.schema, installed.version).tables
     ties, unsettled = ([name] if name in tables else [] for name in ("tie", "unsettled"))
-    left_alone = {name.removeprefix(f"{place.schema}_") for name in without}
+    left_alone = {name.removeprefix(f"{installed.schema}_") for name in without}
     found = [
-        *(_make(place, name) for name in _ROLES),
-        *(_use(place, name) for name in _ROLES),
-        *(_grant(place, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
-        _insert(place),
-        _member(place, "supervisor", ("producer", "viewer")),
-        *(_grant(place, "SELECT", table, "viewer") for table in ("job", "client", *ties)),
-        _grant(place, "SELECT, UPDATE, DELETE", "job", "supervisor"),
+        *(_make(installed, name) for name in _ROLES),
+        *(_use(installed, name) for name in _ROLES),
+        *(_grant(installed, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
+        _insert(installed),
+        _member(installed, "supervisor", ("producer", "viewer")),
+        *(_grant(installed, "SELECT", table, "viewer") for table in ("job", "client", *ties)),
+        _grant(installed, "SELECT, UPDATE, DELETE", "job", "supervisor"),
         *(
-            _grant(place, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
+            _grant(installed, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
             for table in ("client", "stack_question")
         ),
-        _grant(place, "SELECT, UPDATE", "cleaned", "supervisor"),
-        *(_grant(place, "SELECT, UPDATE, DELETE", table, "supervisor") for table in unsettled),
-        _give(place),
+        _grant(installed, "SELECT, UPDATE", "cleaned", "supervisor"),
+        *(_grant(installed, "SELECT, UPDATE, DELETE", table, "supervisor") for table in unsettled),
+        _give(installed),
     ]
     return [step for step in found if not step.roles & left_alone]
 
 
-def _make(place: Place, name: str) -> Step:
-    role = place.role(name)
+def _make(installed: Installation, name: str) -> Step:
+    role = installed.role(name)
     return Step(
         text=f"CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS '{MARK}{_ROLES[name]}'",
         holds=f"to_regrole('{role}') IS NOT NULL",
@@ -119,8 +119,8 @@ def _make(place: Place, name: str) -> Step:
     )
 
 
-def _use(place: Place, name: str) -> Step:
-    role, schema = place.role(name), place.schema
+def _use(installed: Installation, name: str) -> Step:
+    role, schema = installed.role(name), installed.schema
     return Step(
         text=f'GRANT USAGE ON SCHEMA "{schema}" TO {role}',
         holds=f"has_schema_privilege(to_regrole('{role}')::oid, '{schema}', 'USAGE')",
@@ -128,8 +128,8 @@ def _use(place: Place, name: str) -> Step:
     )
 
 
-def _grant(place: Place, rights: str, table: str, name: str) -> Step:
-    role, target = place.role(name), place.object(table)
+def _grant(installed: Installation, rights: str, table: str, name: str) -> Step:
+    role, target = installed.role(name), installed.object(table)
     has = [
         f"has_table_privilege(to_regrole('{role}')::oid, '{target}', '{right}')"
         for right in rights.split(", ")
@@ -141,8 +141,8 @@ def _grant(place: Place, rights: str, table: str, name: str) -> Step:
     )
 
 
-def _insert(place: Place) -> Step:
-    role, target = place.role("producer"), place.object("job")
+def _insert(installed: Installation) -> Step:
+    role, target = installed.role("producer"), installed.object("job")
     rights = {"INSERT": _INSERTED, "SELECT": ("id", "idempotency_key")} | {
         "UPDATE": ("idempotency_key",)
     }
@@ -159,8 +159,8 @@ def _insert(place: Place) -> Step:
     )
 
 
-def _member(place: Place, name: str, of: Sequence[str]) -> Step:
-    role, groups = place.role(name), [place.role(each) for each in of]
+def _member(installed: Installation, name: str, of: Sequence[str]) -> Step:
+    role, groups = installed.role(name), [installed.role(each) for each in of]
     has = [
         f"pg_has_role(to_regrole('{role}')::oid, to_regrole('{each}')::oid, 'USAGE')"
         for each in groups
@@ -172,9 +172,9 @@ def _member(place: Place, name: str, of: Sequence[str]) -> Step:
     )
 
 
-def _keeps(place: Place) -> str:
+def _keeps(installed: Installation) -> str:
     """Returns SQL that fails if a member would not have the new owner's rights by itself."""
-    job, owner = place.object("job"), f"{place.schema}_owner"
+    job, owner = installed.object("job"), f"{installed.schema}_owner"
     inherits = f"pg_has_role(c.relowner, '{owner}', 'USAGE') FROM pg_class AS c"
     return (
         f"DO $keeps$ BEGIN IF NOT (SELECT {inherits} WHERE c.oid = '{job}'::regclass) THEN"
@@ -183,35 +183,37 @@ def _keeps(place: Place) -> str:
     )
 
 
-def _give(place: Place) -> Step:
+def _give(installed: Installation) -> Step:
     """All at once: functions with their owner's rights reach the tables of the same owner only.
 
     Who owned them is a member of the new owner, and so keeps what they could do. A schema that
     synk did not make keeps its owner; the new owner of tables in it may create in it for as long
     as PostgreSQL asks for that.
     """
-    owner, schema = place.role("owner"), f'"{place.schema}"'
-    things = made(place.schema, place.version)
+    owner, schema = installed.role("owner"), f'"{installed.schema}"'
+    things = made(installed.schema, installed.version)
     lines = [
         "SET LOCAL client_min_messages = warning",  # they may be a member already
-        f"GRANT {owner} TO {place.previous}",
-        _keeps(place),
+        f"GRANT {owner} TO {installed.previous}",
+        _keeps(installed),
     ]
     lines.append(
         f"ALTER SCHEMA {schema} OWNER TO {owner}"
-        if place.is_own_schema
+        if installed.is_own_schema
         else f"GRANT CREATE ON SCHEMA {schema} TO {owner}"
     )
-    lines += [f"ALTER TABLE {place.object(name)} OWNER TO {owner}" for name in things.tables]
-    lines += [f"ALTER FUNCTION {place.object(name)} OWNER TO {owner}" for name in things.functions]
-    lines += [f"ALTER TYPE {place.object(name)} OWNER TO {owner}" for name in things.types]
-    if not place.is_own_schema:
+    lines += [f"ALTER TABLE {installed.object(name)} OWNER TO {owner}" for name in things.tables]
+    lines += [
+        f"ALTER FUNCTION {installed.object(name)} OWNER TO {owner}" for name in things.functions
+    ]
+    lines += [f"ALTER TYPE {installed.object(name)} OWNER TO {owner}" for name in things.types]
+    if not installed.is_own_schema:
         lines.append(f"REVOKE CREATE ON SCHEMA {schema} FROM {owner}")
     # Of a script nobody knows who will run it: it gives away only what is theirs.
-    mine = "c.relowner <> current_user::regrole" if place.previous == WHO_RUNS else "false"
+    mine = "c.relowner <> current_user::regrole" if installed.previous == WHO_RUNS else "false"
     return Step(
         text="; ".join(lines),
         holds=f"(SELECT c.relowner = to_regrole('{owner}') OR {mine} FROM pg_class AS c"  # noqa: S608 - as above
-        f" WHERE c.oid = '{place.object('job')}'::regclass)",
+        f" WHERE c.oid = '{installed.object('job')}'::regclass)",
         roles=frozenset({"owner"}),
     )

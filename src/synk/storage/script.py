@@ -106,7 +106,7 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
 
 def _rights(schema: str) -> list[str]:
     own, shared = (
-        roles.Place(
+        roles.Installation(
             schema=schema,
             version=migrate.LATEST,
             previous=roles.WHO_RUNS,
