@@ -39,6 +39,7 @@ _IDLE: Final = b"I"
 _HELD_BACK: Final = b"PBDEC"
 """The client's messages that a Sync follows: they are passed on, or not, with that."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
+_WAKE_S: Final = 1.0
 
 _FORMS: Final = {
     "ack": ("ack", "ack_plain"),
@@ -264,8 +265,8 @@ class Proxy:
             _close(client)
             return
         with self._lock:
+            connection.start()
             self._open.append(connection)
-        connection.start()
 
     def _connect(self) -> socket.socket:
         host, port = str(self._server["host"]), int(self._server["port"] or 5432)
@@ -318,11 +319,15 @@ class _Connection:
         """Of the statements that are prepared, by their names."""
         self.is_forgotten = False
         self._is_reset = False
+        self._threads = [
+            threading.Thread(target=self._guard, args=(run,), daemon=True)
+            for run in (self._pass_questions, self._pass_answers)
+        ]
 
     def start(self) -> None:
         """Passes on what comes from either side."""
-        for run in (self._pass_questions, self._pass_answers):
-            threading.Thread(target=self._guard, args=(run,), daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Closes both ends."""
@@ -333,12 +338,16 @@ class _Connection:
             _close(self._client)
 
     def reset(self) -> None:
-        """Has the client's end closed as one that died: what reads there wakes up and does it."""
+        """Has the client's end closed as one that died: what reads there wakes up and does it.
+
+        Then it is closed when this returns; while all stands still, by what waits there.
+        """
         self._is_reset = True
         with contextlib.suppress(OSError):
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             self._client.shutdown(socket.SHUT_RD)
         _close(self._server)
+        self._threads[0].join(_WAKE_S)
 
     def _guard(self, run: Callable[[], None]) -> None:
         with contextlib.suppress(OSError, ValueError):
