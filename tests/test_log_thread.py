@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from synk.log_thread import PENDING_MAX, LogThread
+from synk.telemetry.log import PENDING_MAX, LogThread
 
 
 class Log:

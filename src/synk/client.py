@@ -20,13 +20,13 @@ from synk import cpus
 from synk.config import HELD_BYTES, CleanerConfig, EngineConfig, QueueConfig, seconds_of
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.insertion import check_given, new_job, new_jobs
-from synk.log_thread import LogThread
 from synk.registry import Registry
 from synk.row import check_id, check_label
 from synk.runtime import place
 from synk.runtime.service import Service
 from synk.runtime.supervisor import Supervisor
 from synk.telemetry import Telemetry, log_to
+from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
 
 if TYPE_CHECKING:

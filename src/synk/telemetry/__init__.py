@@ -22,6 +22,8 @@ from synk.telemetry.jobs import (
     OutcomesUnstored,
     headline,
 )
+from synk.telemetry.log import log_to
+from synk.telemetry.subscribers import Telemetry
 from synk.telemetry.supervisors import (
     DrainTooLong,
     KindUnknown,
@@ -42,7 +44,6 @@ from synk.telemetry.supervisors import (
     WorkerNotReady,
     WorkersDoubted,
 )
-from synk.telemetry.telling import Telemetry, log_to
 
 __all__ = [
     "AttemptEnded",

@@ -1,4 +1,4 @@
-"""Writes log lines in a thread of its own: a log that nobody reads must stop nobody.
+"""Facts as lines of a log, written in a thread of its own: a log that nobody reads stops nobody.
 
 A handler of `logging` writes in the thread that logs, and waits for as long as a full pipe is not
 read. A supervisor that waits acknowledges nothing, kills nothing, and does not stop.
@@ -12,10 +12,28 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
+
+    from synk.telemetry.fact import Fact
 
 PENDING_MAX: Final = 1000
 """Facts that wait to be written at most; more are dropped, and counted."""
+
+
+def log_to(logger: logging.Logger) -> Callable[[Fact], None]:
+    """Returns the subscriber that writes facts to *logger*, one line each."""
+
+    def write(fact: Fact) -> None:
+        level = fact.severity
+        if logger.isEnabledFor(level):
+            try:
+                logger.log(level, "%s", fact, extra=fact.fields)
+            except KeyError:
+                # The program's own record factory has given one of these names a meaning.
+                logger.log(level, "%s", fact)
+
+    return write
 
 
 class LogThread:

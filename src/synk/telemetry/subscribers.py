@@ -1,4 +1,4 @@
-"""Who hears of facts."""
+"""Who hears of facts: logging (`synk.telemetry.log`), and whoever else subscribed."""
 
 from __future__ import annotations
 
@@ -50,18 +50,3 @@ class Telemetry:
                 subscriber(fact)
             except Exception:
                 logging.getLogger("synk").exception("a telemetry subscriber failed on %r", fact)
-
-
-def log_to(logger: logging.Logger) -> Callable[[Fact], None]:
-    """Returns the subscriber that writes facts to *logger*, one line each."""
-
-    def write(fact: Fact) -> None:
-        level = fact.severity
-        if logger.isEnabledFor(level):
-            try:
-                logger.log(level, "%s", fact, extra=fact.fields)
-            except KeyError:
-                # The program's own record factory has given one of these names a meaning.
-                logger.log(level, "%s", fact)
-
-    return write
