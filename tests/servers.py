@@ -86,11 +86,9 @@ class Server:
             self._kept = self._create(self._template)
         with psycopg.connect(self.dsn_of(self._kept), autocommit=True) as connection:
             connection.execute(
-                "TRUNCATE synk.job, synk.client, synk.stack_question RESTART IDENTITY"
+                "TRUNCATE synk.job, synk.client, synk.stack_question, synk.completed"
+                " RESTART IDENTITY"
             )
-            connection.execute("UPDATE synk.cleaned SET cleaned_up_to = 0")
-            if connection.execute("SELECT to_regclass('synk.completed')").fetchone() != (None,):
-                connection.execute("TRUNCATE synk.completed")
         return self.dsn_of(self._kept)
 
     @contextmanager

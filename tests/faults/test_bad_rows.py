@@ -20,7 +20,6 @@ from synk.claim import AckAnswer
 from synk.retry import Ended, Verdict, judge
 from synk.show.jobs import job_table, one_job
 from synk.show.stats import summary_table
-from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import acknowledge, claim
 
@@ -198,26 +197,6 @@ def put_old_rows(connection: psycopg.Connection) -> None:
                 f"name, state, {column}",
                 f"'bad', 'cancelled', {value}",
             )
-
-
-def test_an_upgrade_mends_what_could_not_be_read(server: Server) -> None:
-    with (
-        server.database(migrated=False) as dsn,
-        psycopg.connect(dsn, autocommit=True) as connection,
-    ):
-        migrate.apply(connection, up_to=7)
-        columns, values = "name, state, cancel_reason", "'bad', 'cancelled', 'failed'"
-        put_first(connection, "k", f"{columns}, finalized_at", f"{values}, 'infinity'")
-        put_first(connection, "k", "name, errors", "'bad', ARRAY[ARRAY['{}']]::jsonb[]")
-        put_first(connection, "k", "name, cancel_requested_at", "'bad', '-infinity'")
-
-        migrate.apply(connection)
-
-        found = connection.execute(
-            "SELECT count(*) FROM synk.job WHERE isfinite(coalesce(finalized_at, created_at))"
-            " AND array_ndims(errors) IS DISTINCT FROM 2"
-        ).fetchone()
-    assert found == (3,)
 
 
 def test_d13_a_count_at_its_bound_ends_like_any_other(

@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 
 import handlers
 import synk
-from servers import MIGRATIONS, Server
 from supervising import (
-    SCRIPT,
     SupervisorProcess,
     ended,
     is_running,
@@ -21,29 +18,22 @@ from supervising import (
     wait_until,
 )
 from synk import CancelReason, JobState
-from synk.storage import migrate
+from upgrades import BEFORE, at_version, later_code
 
 TTL = timedelta(seconds=6)
 SHORT = "{'lease_ttl': __import__('datetime').timedelta(seconds=6), 'processes': 1}"
-OLD_CODE = f"""
-from synk.storage import migrate, postgres
-migrate.LATEST = postgres.PostgresHeart.schema_version = migrate.OLDEST
-{SCRIPT}"""
-"""Code that knows the oldest schema and nothing newer."""
 
 
-@pytest.fixture
-def old_dsn(server: Server) -> Iterator[str]:
-    """A database with the oldest schema that this code works on."""
-    with server.database(migrated=False) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            migrate.apply(connection, up_to=migrate.OLDEST)
-        yield dsn
+@pytest.fixture(autouse=True)
+def later() -> Iterator[list[str]]:
+    """The names of migrations that this process has and others have not: theirs is the old code."""
+    with later_code() as names:
+        yield names
 
 
-def test_new_code_works_on_the_schema_of_the_version_before(old_dsn: str) -> None:
+def test_new_code_works_on_the_schema_of_the_version_before(dsn: str) -> None:
     once = synk.InsertOptions(max_retries=0)
-    with supervised(old_dsn) as client:
+    with supervised(dsn) as client:
         first = client.insert("typed", handlers.Typed(2))
         after = client.insert("after", handlers.Noop(), synk.InsertOptions(depends_on=(first,)))
         twice = client.insert("twice", handlers.Misbehave("second_attempt"))
@@ -62,30 +52,33 @@ def test_new_code_works_on_the_schema_of_the_version_before(old_dsn: str) -> Non
     assert reasons == [CancelReason.FAILED, CancelReason.REQUESTED]
 
 
-def test_a_fleet_is_upgraded_without_a_stop_and_loses_no_job(old_dsn: str, tmp_path: Path) -> None:
+def test_a_fleet_is_upgraded_without_a_stop_and_loses_no_job(
+    dsn: str, tmp_path: Path, later: list[str]
+) -> None:
     gate = tmp_path / "gate"
     with (
-        SupervisorProcess(old_dsn, SHORT, OLD_CODE) as old,
-        supervised(old_dsn, lease_ttl=TTL, processes=1) as new,
+        SupervisorProcess(dsn, SHORT) as old,
+        supervised(dsn, lease_ttl=TTL, processes=1) as new,
     ):
         ids = [new.insert("x", handlers.Slow(str(gate))) for _ in range(2)]
         wait_until(lambda: all(is_running(new, job_id) for job_id in ids), what="one at each")
-        assert new.storage.migrate() == MIGRATIONS[migrate.OLDEST :]
+        assert new.storage.migrate() == later
         gate.touch()
         rows = [ended(new, job_id) for job_id in ids]
         # It drains and ends by itself.
         code, _, err = old.wait()
-        later = ended(new, new.insert("later", handlers.Noop()))
+        last = ended(new, new.insert("last", handlers.Noop()))
         name = str(new.id)
 
     assert {(row.state, row.attempt) for row in rows} == {(JobState.COMPLETED, 1)}
     assert len({row.attempted_by[0] for row in rows}) == 2
     assert (code, "start a newer synk" in err) == (1, True)
-    assert later.attempted_by == [name]
+    assert last.attempted_by == [name]
 
 
-def test_old_code_does_not_start_on_a_newer_schema(dsn: str) -> None:
-    with SupervisorProcess(dsn, SHORT, OLD_CODE) as old:
+def test_old_code_does_not_start_on_a_newer_schema(dsn: str, later: list[str]) -> None:
+    at_version(dsn, BEFORE + len(later))
+    with SupervisorProcess(dsn, SHORT) as old:
         code, _, err = old.wait()
 
     assert (code, "upgrade synk" in err) == (1, True)

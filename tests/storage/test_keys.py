@@ -8,16 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
 import synk
-from servers import Server
 from supervising import wait_until
-from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 
 
@@ -263,22 +260,3 @@ def test_a_key_is_free_once_its_job_is_deleted(client: synk.Client) -> None:
     client.delete(job_id)
 
     assert client.insert("x", Remove("a.jpg"), KEYED) != job_id
-
-
-def test_d1_a_key_of_before_is_compared_with_once_the_schema_is_upgraded(server15: Server) -> None:
-    with (
-        server15.database(migrated=False) as old_dsn,
-        psycopg.connect(old_dsn, autocommit=True) as connection,
-        synk.Client(storage=PostgresStorage(old_dsn)) as client,
-    ):
-        migrate.apply(connection, up_to=BEFORE)
-        row = connection.execute(
-            "INSERT INTO synk.job (kind, name, args, idempotency_key)"
-            " VALUES (%s, 'x', %s, %s) RETURNING id",
-            (FIRST.kind, Jsonb(asdict(FIRST)), KEYED.idempotency_key),
-        ).fetchone()
-        assert row
-        client.storage.migrate()
-
-        assert client.insert("x", FIRST, KEYED) == row[0]
-        assert refused(lambda: client.insert("x", Resize("b.jpg"), KEYED)).job_id == row[0]

@@ -7,6 +7,7 @@ import pytest
 
 from synk.storage import migrate
 from synk.storage.made import made
+from upgrades import BEFORE, later_code
 
 DIRECTLY = """
 SELECT CASE WHEN d.classid = 'pg_proc'::regclass
@@ -42,15 +43,15 @@ CREATE TRIGGER job_announce BEFORE INSERT ON synk.theirs EXECUTE FUNCTION synk.n
 """
 
 
-@pytest.mark.parametrize("version", [1, 5, migrate.OLDEST, migrate.LATEST])
+@pytest.mark.parametrize("version", [1, BEFORE, BEFORE + 1, BEFORE + 4])
 def test_all_that_migrations_make_is_known_by_name(empty_dsn: str, version: int) -> None:
     """Procedures, views and domains would be too; there are none. Triggers are their table's."""
-    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+    with later_code(), psycopg.connect(empty_dsn, autocommit=True) as connection:
         migrate.apply(connection, up_to=version, with_roles=False)
         found = {row[0] for query in (DIRECTLY, INDEXES) for row in connection.execute(query)}
         assert connection.execute(TRIGGERS).fetchall() == []
 
-    known = made("synk", version)
+        known = made("synk", version)
     lists = {"table": known.tables, "type": known.types, "index": known.indexes}
     lists["function"] = known.functions
     assert found == {f"{kind} {name}" for kind, names in lists.items() for name in names}

@@ -14,7 +14,6 @@ import handlers
 import synk
 from servers import MIGRATIONS, Server
 from supervising import ended, supervised
-from synk.storage import migrate
 
 APPLICATION: Final = """
 CREATE TYPE {s}.mood AS ENUM ('good', 'bad');
@@ -155,7 +154,7 @@ def test_nothing_of_an_application_in_the_same_schema_is_touched(
         ("CREATE VIEW app.client AS SELECT 1", "view client"),
         ("CREATE TYPE app.client AS ENUM ('a')", "type client"),
         ("CREATE DOMAIN app.job_state AS text", "type job_state"),
-        ("CREATE SEQUENCE app.link", "sequence link"),
+        ("CREATE SEQUENCE app.tie", "sequence tie"),
         ("CREATE TABLE app.t (i int); CREATE INDEX job_due ON app.t (i)", "index job_due"),
         (
             "CREATE FUNCTION app.cancel(bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -291,18 +290,3 @@ def test_who_may_not_even_create_is_told_what_allows_it(
     logins.run(str(caught.value).partition("can allow it: ")[2])
     synk.PostgresStorage(dsn).migrate(tell=lambda _: None)
     assert runs_a_job(dsn)
-
-
-def test_what_an_older_synk_took_is_given_back(logins: Logins) -> None:
-    migrate.apply(logins.connection, "app", up_to=7, with_roles=False)
-    logins.run(APPLICATION.format(s="app"))
-    logins.run("CREATE ROLE app_owner NOLOGIN; ALTER SCHEMA app OWNER TO app_owner")
-    logins.run("ALTER TABLE app.customer OWNER TO app_owner")
-    logins.run("ALTER FUNCTION app.greet() OWNER TO app_owner")
-    logins.run("ALTER TABLE app.job OWNER TO app_owner")
-    logins.run("CREATE FUNCTION app.make_roles() RETURNS text LANGUAGE sql AS $$ SELECT '' $$")
-
-    migrate.apply(logins.connection, "app", with_roles=False)
-
-    theirs = [row for row in logins.others("app") if row[2] == "app_owner" and row[0] != "type"]
-    assert {row[1] for row in theirs} & {"customer", "app.greet()", "app", "job"} == {"job"}

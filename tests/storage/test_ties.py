@@ -12,7 +12,6 @@ import synk
 from supervising import ended, supervised, wait_until
 from synk import CancelReason, Change, JobState
 from synk.claim import AckAnswer
-from synk.storage import migrate
 from synk.testing.making import (
     OWNER,
     acknowledge,
@@ -311,34 +310,3 @@ def test_a_list_of_lists_of_dependencies_is_refused(connection: psycopg.Connecti
         connection.execute(
             "INSERT INTO synk.job (kind, name, depends_on) VALUES ('k', 'x', '{{1,2},{3,4}}')"
         )
-
-
-# -- upgrades -------------------------------------------------------------------------------------
-
-
-def test_jobs_that_wait_at_an_upgrade_go_on_waiting(empty_dsn: str) -> None:
-    with psycopg.connect(empty_dsn, autocommit=True) as connection:
-        migrate.apply(connection, up_to=14, tell=lambda _: None)
-        connection.execute(
-            "INSERT INTO synk.job (id, kind, name, args, depends_on, state) VALUES"
-            " (1, 'kind', 'x', '{}', '{}', 'available'), (2, 'kind', 'x', '{}', '{}', 'available'),"
-            " (3, 'other', 'x', '{}', '{}', 'available'),"
-            " (4, 'child', 'x', '{}', '{2, 1, 1}', 'available'),"
-            " (5, 'child', 'x', '{}', '{2}', 'pending'),"
-            " (6, 'child', 'x', '{}', '{3}', 'available'),"
-            " (7, 'child', 'x', '{}', '{6, 1}', 'available')"
-        )
-        connection.execute("UPDATE synk.job SET state = 'completed' WHERE id = 1")
-        storage = synk.PostgresStorage(empty_dsn)
-        storage.migrate()
-
-        check(connection)
-        assert [row.waiting_on for row in storage.get([4, 5, 6, 7])] == [[2], [2], [3], [6]]
-        acknowledge(storage, claim(storage)[0])
-        storage.cancel(3)
-        check(connection)
-        rows = storage.get([4, 5, 6, 7])
-        storage.close()
-
-    assert [row.state for row in rows[:2]] == [JobState.AVAILABLE, JobState.PENDING]
-    assert {row.cancel_reason for row in rows[2:]} == {CancelReason.DEPENDENCY}

@@ -19,10 +19,11 @@ from servers import MIGRATIONS, PLACE_15, Server
 from synk.storage import migrate, script
 from synk.storage import sql as files
 from synk.testing.making import insert
+from upgrades import BEFORE, at_version, later_code
 
 PSQL: Final = PLACE_15 / "psql"
-BEFORE: Final = 5
-"""A version whose upgrade needs every lock."""
+FIRST: Final = 4
+"""The version of the first schema, which finds no table."""
 
 MANY_ROWS: Final = """
 INSERT INTO synk.job (kind, name, queue, args, state, attempt, attempted_at, finalized_at)
@@ -30,11 +31,11 @@ SELECT 'old', 'old', 'old', '{}', 'completed', 1, now(), now() FROM generate_ser
 """
 
 
-def at_version(dsn: str, version: int) -> str:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        if version:
-            migrate.apply(connection, up_to=version, tell=lambda _: None)
-    return dsn
+@pytest.fixture(autouse=True)
+def later() -> Iterator[list[str]]:
+    """The names of the migrations that this process has and the database has not."""
+    with later_code() as names:
+        yield names
 
 
 class Upgrade:
@@ -70,7 +71,9 @@ class Upgrade:
             assert not self._thread.is_alive()
 
 
-def test_d26_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) -> None:
+def test_d26_an_upgrade_waits_for_a_reader_and_inserts_do_not(
+    empty_dsn: str, later: list[str]
+) -> None:
     at_version(empty_dsn, BEFORE)
     upgrade = Upgrade(empty_dsn)
     storage = synk.PostgresStorage(empty_dsn)
@@ -87,7 +90,7 @@ def test_d26_an_upgrade_waits_for_a_reader_and_inserts_do_not(empty_dsn: str) ->
 
     assert f"job: pid {pid}" in upgrade.told[0]
     assert "idle in transaction" in upgrade.told[0]
-    assert upgrade.applied == MIGRATIONS[BEFORE:]
+    assert upgrade.applied == later
     assert storage.counts()[synk.JobState.AVAILABLE] == 21
     storage.close()
 
@@ -109,7 +112,7 @@ def test_d26_an_upgrade_that_never_gets_its_locks_gives_up_and_has_changed_nothi
     assert noted == (BEFORE,)
 
 
-def test_who_waits_for_another_migration_holds_nothing(empty_dsn: str) -> None:
+def test_who_waits_for_another_migration_holds_nothing(empty_dsn: str, later: list[str]) -> None:
     at_version(empty_dsn, BEFORE)
     upgrade = Upgrade(empty_dsn)
     with psycopg.connect(empty_dsn) as other:
@@ -125,10 +128,10 @@ def test_who_waits_for_another_migration_holds_nothing(empty_dsn: str) -> None:
 
     assert held == (0,)
     assert f"another migration: pid {pid}" in upgrade.told[0]
-    assert upgrade.applied == MIGRATIONS[BEFORE:]
+    assert upgrade.applied == later
 
 
-def test_time_outs_of_the_database_do_not_end_a_migration(empty_dsn: str) -> None:
+def test_time_outs_of_the_database_do_not_end_a_migration(empty_dsn: str, later: list[str]) -> None:
     """They are shorter than it waits for a lock."""
     at_version(empty_dsn, BEFORE)
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
@@ -146,12 +149,12 @@ def test_time_outs_of_the_database_do_not_end_a_migration(empty_dsn: str) -> Non
                 reader.rollback()
 
     assert "idle in transaction" in upgrade.told[0]
-    assert upgrade.applied == MIGRATIONS[BEFORE:]
+    assert upgrade.applied == later
 
 
 def test_no_upgrade_looks_through_the_table_while_it_keeps_others_out() -> None:
     """Of those that may meet a large table. An index would need a way outside of a transaction."""
-    for version, name, text in files.migrations()[BEFORE + 1 :]:
+    for version, name, text in files.migrations()[FIRST + 1 :]:
         statements = re.sub(r"--[^\n]*|\$\$.*?\$\$", "", text, flags=re.DOTALL).split(";")
         made = set(re.findall(r"CREATE TABLE (\S+)", text))
         for statement in statements:
@@ -165,7 +168,9 @@ def test_no_upgrade_looks_through_the_table_while_it_keeps_others_out() -> None:
             assert not re.search(rewritten, statement), f"{version} {name}"
 
 
-def test_d26_inserts_go_on_while_a_large_table_is_upgraded(empty_dsn: str) -> None:
+def test_d26_inserts_go_on_while_a_large_table_is_upgraded(
+    empty_dsn: str, later: list[str]
+) -> None:
     at_version(empty_dsn, BEFORE)
     upgrade = Upgrade(empty_dsn)
     stored = 0
@@ -182,16 +187,17 @@ def test_d26_inserts_go_on_while_a_large_table_is_upgraded(empty_dsn: str) -> No
                 stored += 1
         row = producer.execute("SELECT count(*) FROM synk.job WHERE kind = 'k'").fetchone()
 
-    assert upgrade.applied == MIGRATIONS[BEFORE:]
+    assert upgrade.applied == later
     assert row == (stored,)
     assert stored > len(upgrade.applied)
 
 
 @pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
-@pytest.mark.parametrize("version", [0, BEFORE, 7, migrate.LATEST])
+@pytest.mark.parametrize("version", [0, 2, BEFORE, BEFORE + 2, BEFORE + 4])
 def test_the_script_brings_any_version_up_to_date_in_psql(
-    empty_dsn: str, dsn: str, tmp_path: Path, version: int
+    empty_dsn: str, dsn: str, tmp_path: Path, later: list[str], version: int
 ) -> None:
+    at_version(dsn, BEFORE + len(later))
     at_version(empty_dsn, version)
     path = tmp_path / "synk.sql"
     path.write_text(script.script())
@@ -207,7 +213,7 @@ def test_the_script_brings_any_version_up_to_date_in_psql(
     assert owners(empty_dsn) == owners(dsn)
     with psycopg.connect(empty_dsn) as connection:
         noted = connection.execute("SELECT version, name FROM synk.migration ORDER BY 1").fetchall()
-    assert [f"{number:03} {name}" for number, name in noted[1:]] == MIGRATIONS
+    assert [f"{number:03} {name}" for number, name in noted[1:]] == MIGRATIONS + later
     storage = synk.PostgresStorage(empty_dsn)
     assert storage.migrate(tell=pytest.fail) == []
     insert(storage)

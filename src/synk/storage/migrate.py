@@ -21,21 +21,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
-from psycopg.rows import tuple_row
-
 from synk.errors import ConfigurationError, SchemaMismatch, StorageError
-from synk.storage import roles, sql
-from synk.storage.made import Made, made, made_on_the_way
-from synk.storage.patience import PATIENCE_S, Patient
+from synk.storage import sql
+from synk.storage.made import Made, made_on_the_way
+from synk.storage.patience import PATIENCE_S, Patient, rows
+from synk.storage.rights import belong, give_rights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-LATEST: Final = 19
+    import psycopg
+
+LATEST: Final = 4
 """The schema version that this code works with."""
 
-OLDEST: Final = 17
+OLDEST: Final = 4
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]
@@ -51,18 +51,24 @@ _GO_COLUMNS: Final = (
 
 _GO_STATES: Final = ("available", "cancelled", "completed", "running", "scheduled", "pending")
 
-_AFTER_THE_TABLE: Final = "-- One index a question."
+_AFTER_THE_TABLE: Final = "-- From here on the same where the table was the Go package's"
 """What comes behind its columns in 001_jobs.sql."""
 
 _NOTHING: Final = -1
 """The version of a schema in which nothing is noted."""
+
+_FIRST: Final = 4
+"""The version of the first schema."""
+
+_FORMER: Final = -19
+"""That of the last schema before the first one, which upgrade_19.sql makes of it."""
 
 
 def apply(
     connection: psycopg.Connection[Any],
     schema: str = sql.DEFAULT_SCHEMA,
     *,
-    up_to: int = LATEST,
+    up_to: int | None = None,
     with_roles: bool = True,
     tell: Callable[[str], None] | None = None,
     patience_s: float = PATIENCE_S,
@@ -72,7 +78,7 @@ def apply(
     Args:
         connection: in autocommit mode.
         schema: the schema's name.
-        up_to: the last version to apply.
+        up_to: the last version to apply; None: `LATEST`.
         with_roles: whether the four roles are made, as far as that is allowed.
         tell: is given each line for people: what it waits for, what could not be done, what the
             server remarks. By default they go to the log.
@@ -83,6 +89,7 @@ def apply(
         ConfigurationError: the schema has something that has a name of synk's and is not synk's.
         StorageConflict: the locks were not to be had.
     """
+    up_to = LATEST if up_to is None else up_to
     tell = tell or logging.getLogger("synk").warning
     base, *numbered = sql.migrations(schema)
     patient = Patient(connection, schema, tell, patience_s)
@@ -95,14 +102,16 @@ def apply(
             done = _checked_version(connection, schema, up_to)
         if done == _NOTHING and is_of_go(connection, schema):
             applied += patient.run(partial(_adopt, connection, schema))
+        elif done == _FORMER:
+            applied += patient.run(partial(_renew, connection, schema))
         elif done == _NOTHING:
-            patient.run(lambda: connection.execute(base[2]))
+            patient.run(lambda: connection.execute(base[2].encode()))
         for version, name, text in numbered:
             step = partial(_apply_one, connection, schema, version, name, text)
             if version <= up_to and patient.run(step):
                 applied.append(f"{version:03} {name}")
         if with_roles:
-            _give_rights(patient, min(up_to, LATEST))
+            give_rights(patient, up_to)
     return applied
 
 
@@ -120,12 +129,27 @@ def _apply_one(
 def _adopt(connection: psycopg.Connection[Any], schema: str) -> list[str]:
     """Makes of the Go package's table the one that synk makes, in one transaction with the rest."""
     base, first, *others = sql.migrations(schema)
-    connection.execute(base[2])
+    connection.execute(base[2].encode())
     rest = first[2].partition(_AFTER_THE_TABLE)[2]
     adopted = sql.statement("adopt", schema) + _AFTER_THE_TABLE + rest
     for version, name, text in [(*first[:2], adopted), *others]:
         _apply_one(connection, schema, version, name, text)
+    connection.execute(sql.statement("adopt_ties", schema))
     return [f"{version:03} {name}" for version, name, _ in [first, *others]]
+
+
+def _renew(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    if _version(connection, schema) != _FORMER:
+        return []
+    connection.execute(upgrade_19(schema).encode())
+    return ["upgrade_19"]
+
+
+def upgrade_19(schema: str) -> str:
+    """Returns SQL that makes the first schema of the last one of before."""
+    versions = range(1, _FIRST + 1)
+    owned = "".join(belong(schema, version).rstrip() + ";\n" for version in versions)
+    return f"{sql.statement('upgrade_19', schema)}\n{owned}"
 
 
 def check_not_newer(version: int, schema: str) -> int:
@@ -153,7 +177,9 @@ def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: in
         StorageError: the role may not; the message has the SQL that allows it.
     """
     version = check_not_newer(_version(connection, schema), schema)
-    if version < up_to:
+    if version == _FORMER:
+        _check_rights(connection, schema, changes=True)
+    elif version < up_to:
         adopts = version == _NOTHING and is_of_go(connection, schema)
         _check_rights(connection, schema, changes=adopts or version > 0)
         names = made_on_the_way(schema, version, up_to)
@@ -171,8 +197,12 @@ def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: in
 
 
 def _version(connection: psycopg.Connection[Any], schema: str) -> int:
-    """Returns the newest migration that is noted; `_NOTHING` if there is no table of synk's."""
-    columns = _rows(
+    """Returns the newest migration that is noted; `_NOTHING` if there is no table of synk's.
+
+    Raises:
+        SchemaMismatch: it is of a synk of before the first schema, and not of the last of them.
+    """
+    columns = rows(
         connection,
         "SELECT a.attname || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a"
         " JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
@@ -183,7 +213,14 @@ def _version(connection: psycopg.Connection[Any], schema: str) -> int:
     if [column for (column,) in columns] != _COLUMNS:
         return _NOTHING
     query = sql.in_schema("SELECT m.version, m.name FROM synk.migration AS m", schema)
-    noted: dict[int, str] = dict(_rows(connection, query))
+    noted: dict[int, str] = dict(rows(connection, query))
+    if noted.get(2) == "accounts":
+        if max(noted) == -_FORMER:
+            return _FORMER
+        raise SchemaMismatch(
+            f"schema {schema!r} is at version {max(noted)} of before the first schema: only the "
+            f"last of those, {-_FORMER}, can be upgraded"
+        )
     known = {version: name for version, name, _ in sql.migrations(schema)}
     if any(noted[version] != known[version] for version in noted.keys() & known.keys() - {0}):
         return _NOTHING
@@ -192,7 +229,7 @@ def _version(connection: psycopg.Connection[Any], schema: str) -> int:
 
 def is_of_go(connection: psycopg.Connection[Any], schema: str) -> bool:
     """Whether the table of jobs is the one that the Go package makes."""
-    columns = _rows(
+    columns = rows(
         connection,
         "SELECT a.attname || ' ' || CASE WHEN t.typelem <> 0 AND t.typlen = -1"
         " THEN format_type(a.atttypid, NULL) WHEN t.typname = 'int8' THEN 'bigint'"
@@ -203,7 +240,7 @@ def is_of_go(connection: psycopg.Connection[Any], schema: str) -> bool:
         " AND NOT a.attisdropped",
         (schema,),
     )
-    states = _rows(
+    states = rows(
         connection,
         "SELECT e.enumlabel FROM pg_enum AS e JOIN pg_type AS t ON t.oid = e.enumtypid"
         " JOIN pg_namespace AS n ON n.oid = t.typnamespace"
@@ -219,7 +256,7 @@ def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> li
     relations = [*names.tables, *names.types, *names.indexes]
     types = [*names.types, *names.tables]
     functions = [f'"{schema}".{name}' for name in names.functions if '"' not in name]
-    found = _rows(
+    found = rows(
         connection,
         "SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'"
         " WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index'"
@@ -244,7 +281,7 @@ def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> li
 
 def _check_rights(connection: psycopg.Connection[Any], schema: str, *, changes: bool) -> None:
     quoted = f'"{schema}"'
-    ((me, is_there, may_make, may_use, owner, owns),) = _rows(
+    ((me, is_there, may_make, may_use, owner, owns),) = rows(
         connection,
         "SELECT quote_ident(current_user), n.oid IS NOT NULL,"
         " has_database_privilege(current_database(), 'CREATE'),"
@@ -268,104 +305,6 @@ def _check_rights(connection: psycopg.Connection[Any], schema: str, *, changes: 
     )
 
 
-# -- whose it is -----------------------------------------------------------------------------------
-
-
-def belong(schema: str, version: int) -> str:
-    """Returns SQL that gives what that migration made to whom the rest belongs to.
-
-    Functions that have their owner's rights reach the tables of that owner only; and they are for
-    the table's triggers, for nobody to call.
-    """
-    # With the first comes what was made before it.
-    new = made(schema, version).without(made(schema, version - 1 if version > 1 else _NOTHING))
-    names = [("TABLE", f'"{schema}".{name}') for name in new.tables]
-    names += [("FUNCTION", f'"{schema}".{name}') for name in new.functions]
-    names += [("TYPE", f'"{schema}".{name}') for name in new.types]
-    listed = ", ".join(f"('{kind}', '{name}')" for kind, name in names) or "(NULL, NULL)"
-    return f"""
-DO $belong$
-DECLARE
-    owner regrole := (SELECT c.relowner FROM pg_class AS c
-                      WHERE c.oid = '"{schema}".job'::regclass);
-    each record;
-BEGIN
-    FOR each IN
-        SELECT n.kind, n.name, p.prosecdef
-        FROM (VALUES {listed}) AS n (kind, name)
-        LEFT JOIN pg_class AS c
-            ON c.oid = CASE n.kind WHEN 'TABLE' THEN to_regclass(n.name) END
-        LEFT JOIN pg_type AS t ON t.oid = CASE n.kind WHEN 'TYPE' THEN to_regtype(n.name) END
-        LEFT JOIN pg_proc AS p
-            ON p.oid = CASE n.kind WHEN 'FUNCTION' THEN to_regprocedure(n.name) END
-        WHERE coalesce(c.relowner, t.typowner, p.proowner) <> owner OR p.prosecdef
-    LOOP
-        IF each.prosecdef THEN
-            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', each.name);
-        END IF;
-        EXECUTE format('ALTER %s %s OWNER TO %s', each.kind, each.name, owner);
-    END LOOP;
-END $belong$
-"""  # noqa: S608 - names of this package's files
-
-
-def _give_rights(patient: Patient, version: int) -> None:
-    """Does the steps that are left; tells of those that may not be done, with their SQL."""
-    connection, schema, tell = patient.connection, patient.schema, patient.tell
-    installed = _installation(connection, schema, version)
-    foreign = [name for (name,) in _rows(connection, roles.foreign(installed))]
-    for name in foreign:
-        tell(
-            f"role {name} was not made by synk and is left alone; if it is meant for synk: "
-            f"COMMENT ON ROLE \"{name}\" IS '{roles.MARK}...'"
-        )
-    left: list[str] = []
-    reasons: list[str] = []
-    for step in roles.steps(installed, foreign):
-        if _holds(connection, step):
-            continue
-        try:
-            patient.run(partial(connection.execute, step.text.encode()))
-        except psycopg.Error as error:
-            # Or another database of this server made the role at the same time.
-            if not _holds(connection, step):
-                left.append(step.text)
-                reasons.append(str(error.diag.message_primary))
-        else:
-            if not _holds(connection, step):
-                left.append(step.text)  # the server warned, and did nothing
-    if left:
-        reason = f": {reasons[0]}" if reasons else ""
-        script = "\n".join(_alone(text) for text in left)
-        tell(
-            f"not all could be done for the roles of schema {schema}{reason}. synk works without: "
-            "migrate with --no-roles (roles=False), or let a superuser run this in database "
-            f"{connection.info.dbname}:\n{script}"
-        )
-
-
-def _alone(text: str) -> str:
-    return f"BEGIN; {text}; COMMIT;" if "; " in text else f"{text};"
-
-
-def _installation(
-    connection: psycopg.Connection[Any], schema: str, version: int
-) -> roles.Installation:
-    query = (
-        "SELECT quote_ident(pg_get_userbyid(c.relowner)),"
-        " EXISTS (SELECT FROM synk.migration AS m WHERE m.version = 0)"
-        " FROM pg_class AS c WHERE c.oid = to_regclass('synk.job')"
-    )
-    ((previous, is_own),) = _rows(connection, sql.in_schema(query, schema))
-    return roles.Installation(
-        schema=schema, version=version, previous=previous, is_own_schema=is_own
-    )
-
-
-def _holds(connection: psycopg.Connection[Any], step: roles.Step) -> bool:
-    return _rows(connection, f"SELECT {step.holds}")[0][0] is True
-
-
 @contextmanager
 def _told_notices(
     connection: psycopg.Connection[Any], tell: Callable[[str], None]
@@ -381,8 +320,3 @@ def _told_notices(
         yield
     finally:
         connection.remove_notice_handler(told)
-
-
-def _rows(connection: psycopg.Connection[Any], query: str, values: Any = None) -> list[Any]:
-    with connection.cursor(row_factory=tuple_row) as cursor:  # the caller's may be any other
-        return cursor.execute(query.encode(), values).fetchall()

@@ -125,10 +125,11 @@ class Patient:
             time.sleep(next(pauses, _PAUSES_S[-1]))
 
     def _begin(self, *, longer: bool) -> None:
-        self._rows(_SETTINGS, (longer,))
-        if not self._rows("SELECT pg_try_advisory_xact_lock(%s)", (LOCK_ID,))[0][0]:
+        rows(self.connection, _SETTINGS, (longer,))
+        if not rows(self.connection, "SELECT pg_try_advisory_xact_lock(%s)", (LOCK_ID,))[0][0]:
             raise _BusyError
-        self._rows(
+        rows(
+            self.connection,
             "SELECT set_config('lock_timeout', (s.setting::int + %s)::text, true)"
             " FROM pg_settings AS s WHERE s.name = 'lock_timeout'",
             (_VACUUM_MS if longer else _LOCK_MS,),
@@ -136,13 +137,15 @@ class Patient:
 
     def _holders(self) -> list[_Holder]:
         place = (f'"{self.schema}"', LOCK_ID >> 32, LOCK_ID & 0xFFFFFFFF)
-        return [_Holder(*row) for row in self._rows(_HOLDERS, place)]
-
-    def _rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self.connection.cursor(row_factory=tuple_row) as cursor:  # the caller's may be any
-            return cursor.execute(query.encode(), values).fetchall()
+        return [_Holder(*row) for row in rows(self.connection, _HOLDERS, place)]
 
     @staticmethod
     def _told(blocking: list[_Holder], then: str) -> str:
         holders = "; ".join(str(each) for each in blocking[:5]) or "nobody any more"
         return f"the migration waits for locks that others hold, and {then}: {holders}"
+
+
+def rows(connection: psycopg.Connection[Any], query: str, values: Any = None) -> list[Any]:
+    """Returns the rows of an answer as tuples, whatever the caller's connection makes of rows."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return cursor.execute(query.encode(), values).fetchall()

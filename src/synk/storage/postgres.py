@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
@@ -316,10 +316,6 @@ class PostgresStorage:
     def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
         """See `Storage.register_client`."""
         self._run(self.statements.register_client(status, ttl))
-        if status.kinds is not None:
-            # The schema of the version before has no place for them.
-            with suppress(SchemaMismatch):
-                self._run(self.statements.tell_kinds(status))
 
     @contextmanager
     def heart(self, owner: UUID) -> Generator[PostgresHeart]:

@@ -160,15 +160,8 @@ def client_row(row: tuple[Any, ...]) -> ClientRow:
         unseen=dt.timedelta(seconds=row[11]),
         slots=_records(row[9], list[SlotStatus]),
         errors=_records(row[10], list[RecentError]),
-        kinds=_known_kinds(row[12]),
+        kinds=row[12],
     )
-
-
-def _known_kinds(text: str | None) -> list[str] | None:
-    try:
-        return msgspec.json.decode(text or "null", type=list[str] | None)
-    except msgspec.DecodeError:
-        return None
 
 
 def unknown_kinds(rows: Rows, _: int) -> list[UnknownKind]:

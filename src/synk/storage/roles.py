@@ -88,8 +88,6 @@ def foreign(installed: Installation, among: Iterable[str] = tuple(_ROLES)) -> st
 
 def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
     """Returns what is to be done, in order, for the roles that are not in *without*."""
-    tables = made(installed.schema, installed.version).tables
-    ties, unsettled = ([name] if name in tables else [] for name in ("tie", "unsettled"))
     left_alone = {name.removeprefix(f"{installed.schema}_") for name in without}
     found = [
         *(_make(installed, name) for name in _ROLES),
@@ -97,14 +95,13 @@ def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
         *(_grant(installed, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
         _insert(installed),
         _member(installed, "supervisor", ("producer", "viewer")),
-        *(_grant(installed, "SELECT", table, "viewer") for table in ("job", "client", *ties)),
+        *(_grant(installed, "SELECT", table, "viewer") for table in ("job", "client", "tie")),
         _grant(installed, "SELECT, UPDATE, DELETE", "job", "supervisor"),
         *(
             _grant(installed, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
             for table in ("client", "stack_question")
         ),
-        _grant(installed, "SELECT, UPDATE", "cleaned", "supervisor"),
-        *(_grant(installed, "SELECT, UPDATE, DELETE", table, "supervisor") for table in unsettled),
+        _grant(installed, "SELECT, UPDATE, DELETE", "unsettled", "supervisor"),
         _give(installed),
     ]
     return [step for step in found if not step.roles & left_alone]

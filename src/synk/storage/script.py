@@ -12,6 +12,7 @@ from typing import Final
 from synk.storage import migrate, roles, sql
 from synk.storage.made import made_on_the_way
 from synk.storage.patience import LOCK_ID
+from synk.storage.rights import belong
 
 _HEAD: Final = """\
 -- synk, schema {schema}: brings any version to {latest}. Run it with
@@ -42,11 +43,11 @@ _BASE: Final = """
 """
 
 _STEP: Final = """
--- {version:03} {name}
+-- {name}
 DO $synk_step$
 BEGIN
     PERFORM pg_advisory_xact_lock({lock_id});
-    IF (SELECT max(m.version) FROM {quoted}.migration AS m) >= {version} THEN
+    IF (SELECT {is_done} FROM {quoted}.migration AS m) THEN
         RETURN;
     END IF;
     -- Nobody is kept waiting behind a lock that is not to be had.
@@ -56,14 +57,13 @@ BEGIN
             EXECUTE $synk_body$
 {text}
 $synk_body$;
-            INSERT INTO {quoted}.migration (version, name) VALUES ({version}, '{name}');
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            RAISE NOTICE '{version:03} {name}: waits for a lock (see pg_locks), and tries again';
+            RAISE NOTICE '{name}: waits for a lock (see pg_locks), and tries again';
             PERFORM pg_sleep(1);
         END;
     END LOOP;
-    RAISE EXCEPTION '{version:03} {name}: its locks were not to be had';
+    RAISE EXCEPTION '{name}: its locks were not to be had';
 END $synk_step$;
 """
 
@@ -94,14 +94,28 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
         ),
         _BASE.format(text=base[2].rstrip()),
     ]
-    for version, name, text in numbered:
-        whole = f"{text.rstrip()}\n{migrate.belong(schema, version).rstrip()}"
-        parts.append(
-            _STEP.format(version=version, name=name, text=whole, quoted=quoted, lock_id=LOCK_ID)
+    parts.append(
+        _step(
+            schema,
+            "upgrade_19, for a schema that synk had before its first one",
+            f"NOT {sql.IS_FORMER}",
+            migrate.upgrade_19(schema),
         )
+    )
+    for version, name, text in numbered:
+        note = f"INSERT INTO {quoted}.migration (version, name) VALUES ({version}, '{name}')"  # noqa: S608 - names of this package's files
+        whole = f"{text.rstrip()}\n{belong(schema, version).rstrip()};\n{note}"
+        is_done = f"max(m.version) >= {version}"
+        parts.append(_step(schema, f"{version:03} {name}", is_done, whole))
     if with_roles:
         parts += _rights(schema)
     return "".join(parts)
+
+
+def _step(schema: str, name: str, is_done: str, text: str) -> str:
+    return _STEP.format(
+        name=name, is_done=is_done, text=text.rstrip(), lock_id=LOCK_ID, quoted=f'"{schema}"'
+    )
 
 
 def _rights(schema: str) -> list[str]:

@@ -201,7 +201,7 @@ class Statements:
             "retention": retention,
             "limit": limit,
         }
-        return Statement(self._text("clean"), parameters, lambda rows, _: int(rows[0][0]))
+        return Statement(self._text("clean"), parameters, reading.changed)
 
     def stage(self, limit: int) -> Statement[int]:
         return Statement(self._text("stage"), {"limit": limit}, reading.changed)
@@ -283,13 +283,10 @@ class Statements:
             "version": status.version,
             "processes": status.processes,
             "queues": list(status.queues),
+            "kinds": None if status.kinds is None else list(status.kinds),
             "ttl": ttl,
         }
         return Statement(self._text("register_client"), parameters, lambda _rows, _: None)
-
-    def tell_kinds(self, status: ClientStatus) -> Statement[None]:
-        parameters: dict[str, object] = {"id": status.id, "kinds": list(status.kinds or ())}
-        return Statement(self._text("tell_kinds"), parameters, lambda _rows, _: None)
 
     def unknown_kinds(self, queues: Sequence[str] | None) -> Statement[list[UnknownKind]]:
         parameters: dict[str, object] = {

@@ -24,6 +24,12 @@ _IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,49}")
 _INCLUDE: Final = re.compile(r"^-- include: (?P<name>\w+)\n", re.MULTILINE)
 """What several statements have in common is a file of its own."""
 
+MIGRATIONS: Final = (resources.files(__name__).joinpath("migrations"),)
+"""Where the numbered files are."""
+
+IS_FORMER: Final = "coalesce(bool_or(m.version = 2 AND m.name = 'accounts'), false)"
+"""Of synk.migration AS m: whether it is of the schema that synk had before its first one."""
+
 _SCHEMA_IN_TEXT: Final = re.compile(
     r"\bsynk\b(?=\.)|(?<=CREATE SCHEMA )synk\b|(?<=to_regnamespace\(')synk\b"
 )
@@ -63,12 +69,13 @@ def in_schema(text: str, schema: str) -> str:
     return _SCHEMA_IN_TEXT.sub(f'"{check_schema(schema)}"', text)
 
 
-def migrations(schema: str = DEFAULT_SCHEMA) -> list[tuple[int, str, LiteralString]]:
+def migrations(schema: str = DEFAULT_SCHEMA) -> list[tuple[int, str, str]]:
     """Returns (version, name, text) of every migration, in order."""
-    folder = resources.files(__name__).joinpath("migrations")
-    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
+    files = [file for folder in MIGRATIONS for file in folder.iterdir()]
+    named = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
     return [
-        (int(name[:3]), name[4:-4], statement(f"migrations/{name[:-4]}", schema)) for name in names
+        (int(name[:3]), name[4:-4], in_schema(file.read_text(encoding="utf-8"), schema))
+        for name, file in named
     ]
 
 
@@ -78,8 +85,9 @@ def channel(name: str, schema: str = DEFAULT_SCHEMA) -> str:
 
 
 def migration_version(schema: str = DEFAULT_SCHEMA) -> LiteralString:
-    """Returns the text that asks for the newest migration applied."""
-    return cast("LiteralString", in_schema("SELECT max(version) FROM synk.migration", schema))
+    """Returns the text that asks for the newest migration applied; 0 before the first schema."""
+    text = f"SELECT CASE WHEN {IS_FORMER} THEN 0 ELSE max(m.version) END FROM synk.migration AS m"  # noqa: S608 - a constant
+    return cast("LiteralString", in_schema(text, schema))
 
 
 def migration_note(schema: str = DEFAULT_SCHEMA) -> LiteralString:

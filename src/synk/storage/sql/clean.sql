@@ -5,12 +5,5 @@ WITH old AS MATERIALIZED (
     ORDER BY j.finalized_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-), removed AS (
-    DELETE FROM synk.job AS j USING old WHERE j.id = old.id RETURNING j.id, j.state
-), mark AS (
-    -- A job that is inserted later may still name these: they count as completed.
-    UPDATE synk.cleaned AS c SET cleaned_up_to = greatest(c.cleaned_up_to, r.newest)
-    FROM (SELECT max(removed.id) AS newest FROM removed WHERE removed.state = 'completed') AS r
-    WHERE r.newest > c.cleaned_up_to
 )
-SELECT count(*) FROM removed
+DELETE FROM synk.job AS j USING old WHERE j.id = old.id

@@ -4,14 +4,13 @@
 -- Nobody claims such jobs, so that they come to the front of their queue by and by: only that is looked
 -- at, of each priority. However much waits, it costs the same.
 WITH living AS MATERIALIZED (
-    -- By the row's JSON: the schema of the version before has no such column.
-    SELECT c.queues, to_jsonb(c) -> 'kinds' AS kinds FROM synk.client AS c
+    SELECT c.queues, c.kinds FROM synk.client AS c
     WHERE c.lease_until > now() AND c.stopped_at IS NULL AND c.dead_at IS NULL
 ), served AS MATERIALIZED (
     SELECT q.queue FROM living AS l CROSS JOIN unnest(l.queues) AS q (queue)
     WHERE %(queues)s::text[] IS NULL OR q.queue = ANY (%(queues)s::text[])
     GROUP BY q.queue
-    HAVING bool_and(coalesce(jsonb_typeof(l.kinds) = 'array', false))
+    HAVING bool_and(l.kinds IS NOT NULL)
 )
 SELECT s.queue, w.kind, count(*), bool_or(w.is_cut), min(w.id)
 FROM served AS s
@@ -25,7 +24,7 @@ CROSS JOIN LATERAL (
         LIMIT %(limit)s
     ) AS front
 ) AS w
-WHERE NOT EXISTS (SELECT FROM living AS l WHERE s.queue = ANY (l.queues) AND l.kinds ? w.kind)
+WHERE NOT EXISTS (SELECT FROM living AS l WHERE s.queue = ANY (l.queues) AND w.kind = ANY (l.kinds))
 GROUP BY s.queue, w.kind
 ORDER BY count(*) DESC, s.queue, w.kind
 LIMIT %(kinds_max)s

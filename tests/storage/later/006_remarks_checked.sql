@@ -1,0 +1,1 @@
+ALTER TABLE synk.job VALIDATE CONSTRAINT remark_length;
