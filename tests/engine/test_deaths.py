@@ -229,7 +229,7 @@ def test_w24_deaths_leave_no_zombie_and_steal_no_status_of_others(client: synk.C
     codes = [error_of(row).exit_code for row in sorted(client.storage.get(ids), key=lambda r: r.id)]
     assert codes == [n % 5 for n in range(60)]
     dead = [pid for pid in linux.children(nursery) if linux.is_zombie(pid)]
-    wait_until(lambda: not [pid for pid in dead if Path(f"/proc/{pid}").exists()], seconds=5)
+    wait_until(lambda: not [pid for pid in dead if Path(f"/proc/{pid}").exists()])
 
 
 def test_the_death_of_an_idle_worker_is_nobodys_failure(client: synk.Client) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import synk
 from engine.acting import acting, error_of, insert, run
-from supervising import TESTS, SupervisorProcess, ended, make_client, wait_until
+from supervising import DEADLINE_S, TESTS, SupervisorProcess, ended, make_client, wait_until
 from synk import Cause, JobState
 
 TAIL = 16 * 1024
@@ -206,7 +206,7 @@ def test_w27_a_closed_stderr_stops_nothing(dsn: str, tmp_path: Path) -> None:
             rows.append(run(client, "print_flood", number=1))
             failed = run(client, "sys_exit")
         process.terminate()
-        code = process.wait(20)
+        code = process.wait(DEADLINE_S)
     finally:
         process.kill()
         process.wait()

@@ -93,8 +93,8 @@ def test_w1_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_nothing_behind
         rows = client.storage.get(ids)
 
         zombies = [p for p in linux.descendants(process.pid) if linux.is_zombie(p)]
-        wait_until(lambda: not [p for p in zombies if Path(f"/proc/{p}").exists()], seconds=5)
-        wait_until(lambda: process.num_fds() <= descriptors + 3, seconds=10)
+        wait_until(lambda: not [p for p in zombies if Path(f"/proc/{p}").exists()])
+        wait_until(lambda: process.num_fds() <= descriptors + 3)
         wait_until(lambda: left_in_shared_memory() <= shared)
         assert process.memory_info().rss - memory < 20_000_000
         supervisor.process.terminate()

@@ -31,7 +31,7 @@ def test_w4_w5_no_job_outlives_its_timeout_and_each_leaves_its_stack_if_it_can(
     assert error.cause is Cause.TIMEOUT
     assert "the timeout of its worker is 0.3 s" in error.error
     assert error.duration_s is not None
-    assert 0.3 <= error.duration_s < 5
+    assert 0.3 <= error.duration_s < 20
     assert is_gone(begun(log, do))
     if do in HANGS:
         assert f"in {do}" in error.trace

@@ -186,7 +186,7 @@ def test_s13_there_is_no_resource_tracker_and_nothing_in_shared_memory(
         mapped = [maps_of(pid) for pid in started.processes()]
         started.signal(signal.SIGTERM)
 
-        assert started.wait(10) == 0, started.log
+        assert started.wait() == 0, started.log
         assert started.processes() == []
     assert not [command for command in commands if "tracker" in command]
     assert not [maps for maps in mapped if "/dev/shm/" in maps]  # noqa: S108 - a look

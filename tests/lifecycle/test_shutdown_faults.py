@@ -41,7 +41,7 @@ def test_q3_a_shutdown_without_a_database_ends_and_says_what_was_lost(
             apps[-1].signal(signal.SIGTERM)
 
         for app in apps:
-            assert app.wait(25) == os.EX_TEMPFAIL, app.log
+            assert app.wait() == os.EX_TEMPFAIL, app.log
             assert "ERROR 1 outcomes could not be stored; those jobs run again" in app.log
             assert app.processes() == []
 
@@ -59,7 +59,7 @@ def test_q3_a_database_that_comes_back_in_time_gets_the_last_outcomes(
             wait_until(lambda: tasks.notes(log, "done"), what="the job to end")
             proxy.come_back()
 
-            status = started.wait(25)
+            status = started.wait()
 
         row = direct.get(job_id)
     assert status == 0, started.log
@@ -116,7 +116,7 @@ def test_q4_an_exit_that_hangs_is_ended_with_the_place_of_each_thread(
 
         for name, app in apps.items():
             status, _ = HANGS[name]
-            assert app.wait(15) == status, f"{name}: {app.log}"
+            assert app.wait() == status, f"{name}: {app.log}"
             assert "most recent call first" in app.log
             assert ("the exit hangs" in app.log) == (status != 1)
             assert app.processes() == []
@@ -140,7 +140,7 @@ def test_w27_a_log_that_nobody_reads_keeps_no_exit_from_its_end(
         ended(client, client.insert("x", tasks.Task(log=str(log))))
         started.signal(signal.SIGTERM)
 
-        assert started.wait(15) == status
+        assert started.wait() == status
         assert started.processes() == []
     os.close(writing)
     os.close(reading)
@@ -186,4 +186,4 @@ def test_q4_a_supervisor_that_begins_anew_is_not_ended(
         assert "the exit hangs" not in started.log
         started.signal(signal.SIGTERM)
 
-        assert started.wait(10) == 0, started.log
+        assert started.wait() == 0, started.log

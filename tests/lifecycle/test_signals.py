@@ -49,7 +49,7 @@ def test_s12_a_signal_at_any_moment_after_exec_leaves_nothing_behind(
             threading.Timer(moment / 1000, app.signal, [number]).start()
         for app in apps:
             with app:
-                status = app.wait(10)
+                status = app.wait()
                 # Before it can claim, Python's own answers to the signals are right.
                 assert status == 0 or ("started" not in app.log and status in PYTHONS), app.log
                 assert app.processes() == []
@@ -64,7 +64,7 @@ def test_s12_a_signal_right_after_the_start_is_an_orderly_stop(dsn: str, tmp_pat
 
         started.signal(TERM)
 
-        assert started.wait(10) == 0, started.log
+        assert started.wait() == 0, started.log
     assert started.log.rstrip().endswith("INFO stopped")
 
 
@@ -81,7 +81,7 @@ def test_s12_a_second_signal_leaves_little_time_and_a_third_none(
             started.signal(number)
             started.wait_for_log(f"running jobs have {seconds} s")
 
-        status = started.wait(10)
+        status = started.wait()
 
     assert status == 0, started.log
     row = client.get(job_id)
@@ -101,7 +101,7 @@ def test_s12_a_second_signal_alone_ends_a_long_drain(dsn: str, tmp_path: Path) -
         started.wait_for_log("have 600 s")
         started.signal(TERM)
 
-        status = started.wait(20)
+        status = started.wait()
 
     assert status == 0, started.log
     row = client.get(job_id)
@@ -123,7 +123,7 @@ def test_s12_a_hangup_stops_a_supervisor_unless_it_is_ignored(
             assert "draining" not in started.log
             started.signal(TERM)
 
-        assert started.wait(10) == 0, started.log
+        assert started.wait() == 0, started.log
 
 
 def test_s12_a_burst_of_signals_is_an_orderly_stop(dsn: str, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_s12_a_burst_of_signals_is_an_orderly_stop(dsn: str, tmp_path: Path) -> 
             started.signal(TERM)
             started.signal(INT)
 
-        status = started.wait(10)
+        status = started.wait()
 
     assert status == 0, started.log
     assert "Traceback" not in started.log
@@ -156,5 +156,5 @@ def test_s12_a_signal_while_modules_are_imported_ends_the_start(dsn: str, tmp_pa
 
         started.signal(TERM)
 
-        assert started.wait(3) == 0, started.log
+        assert started.wait() == 0, started.log
         assert started.processes() == []

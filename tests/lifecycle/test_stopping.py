@@ -15,6 +15,7 @@ import pytest
 import handlers
 import synk
 from supervising import (
+    DEADLINE_S,
     SupervisorProcess,
     ended,
     is_running,
@@ -78,7 +79,8 @@ def test_a_second_signal_kills_running_jobs_which_go_back_uncharged(
         wait_until(lambda: "draining" in _stderr_so_far(supervisor))
 
         supervisor.signal(signal.SIGTERM)
-        code, _, err = supervisor.wait(10)
+        # Sooner than by the drain's own end.
+        code, _, err = supervisor.wait(20)
 
     assert code == 0, err
     row = client.get(running)
@@ -101,27 +103,12 @@ def test_a_drain_has_an_end(dsn: str, tmp_path: Path) -> None:
         running = running_job(client, tmp_path / "log", sleep_s=1000)
 
         supervisor.signal(signal.SIGTERM)
-        code, _, err = supervisor.wait(10)
+        code, _, err = supervisor.wait()
 
     assert code == 0, err
     row = client.get(running)
     assert row is not None
     assert (row.state, row.uncounted) == (JobState.AVAILABLE, 1)
-    client.close()
-
-
-def test_sigkill_of_the_supervisor_leaves_no_process(dsn: str, tmp_path: Path) -> None:
-    client = make_client(dsn)
-    log = tmp_path / "log"
-    with SupervisorProcess(dsn) as supervisor:
-        client.insert("child", handlers.Misbehave("long_child", str(log)))
-        client.insert("gil", handlers.Misbehave("long_sleep"))
-        wait_until(lambda: log.exists() and "started=" in log.read_text())
-        assert len(supervisor.processes()) >= 4
-
-        supervisor.signal(signal.SIGKILL)
-
-        wait_until(lambda: supervisor.processes() == [], seconds=2.0)
     client.close()
 
 
@@ -149,7 +136,7 @@ if __name__ == "__main__":
 """
     path = _script(dsn, script)
     with path as supervisor:
-        code, out, err = supervisor.wait(20)
+        code, out, err = supervisor.wait()
 
     assert (code, out.strip()) == (0, "returned"), err
 
@@ -191,7 +178,7 @@ print(client.id, flush=True)
 client.start()
 """
     with _script(dsn, script) as supervisor:
-        code, _, err = supervisor.wait(30)
+        code, _, err = supervisor.wait()
 
     assert code == 1
     assert "if __name__ == '__main__':" in err
@@ -211,7 +198,7 @@ client.start()
 print("returned", flush=True)
 """
     with _script(dsn, script) as supervisor:
-        code, out, err = supervisor.wait(30)
+        code, out, err = supervisor.wait()
 
     assert (code, out.strip()) == (0, "returned"), err
 
@@ -224,7 +211,7 @@ def test_a_client_runs_again_after_a_shutdown(dsn: str) -> None:
         thread.start()
         row = ended(client, client.insert("x", handlers.Noop()))
         client.shutdown()
-        thread.join(20)
+        thread.join(DEADLINE_S)
         assert not thread.is_alive()
         assert row.state is JobState.COMPLETED
     assert client.id != first_id
@@ -314,7 +301,7 @@ def test_a_shutdown_with_a_timeout_kills_after_it(dsn: str, tmp_path: Path) -> N
     assert is_running(client, running)
 
     client.shutdown(timedelta(seconds=0.2))
-    thread.join(10)
+    thread.join(20)
 
     assert not thread.is_alive()
     row = client.get(running)
