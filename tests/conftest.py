@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 
     from servers import Server
     from synk.storage.base import Storage
+
+WORKERS_MAX = 8
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many run side by side: two a CPU, since most tests wait. Each has a server of its own.
+
+    A part of the tests runs alone, without the seconds in which they start; so do all tests on a
+    server that somebody gave, of which there is one.
+    """
+    is_whole = config.args == config.getini("testpaths") and not config.option.keyword
+    if not is_whole or servers.GIVEN in os.environ:
+        return 0
+    return min(2 * len(os.sched_getaffinity(0)), WORKERS_MAX)
 
 
 @pytest.fixture(scope="session", autouse=True)

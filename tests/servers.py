@@ -29,6 +29,7 @@ from synk.storage.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+GIVEN: Final = "SYNK_TEST_DATABASE_URL"
 IMAGE: Final = "postgres:18-alpine"
 PLACE_15: Final = Path("/usr/lib/postgresql/15/bin")
 LOGIN: Final = "synk_test_login"
@@ -136,7 +137,7 @@ class Server:
 @contextmanager
 def running_server() -> Generator[Server]:
     """Gives the server of this run."""
-    if given := os.environ.get("SYNK_TEST_DATABASE_URL"):
+    if given := os.environ.get(GIVEN):
         with _served(given) as server:
             yield server
     elif docker_answers():
