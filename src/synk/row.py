@@ -58,12 +58,16 @@ class CancelReason(StrEnum):
         FAILED: its last attempt failed.
         DEPENDENCY: a job that it depends on was cancelled or deleted.
         POISON: three attempts took their worker process with them, or lost their supervisor.
+        EXPIRED: it had not begun when it was no longer wanted.
+        HANDLER: its handler cancelled it.
     """
 
     REQUESTED = "requested"
     FAILED = "failed"
     DEPENDENCY = "dependency"
     POISON = "poison"
+    EXPIRED = "expired"
+    HANDLER = "handler"
 
 
 class Priority(IntEnum):

@@ -162,10 +162,12 @@ class Beat:
     Attributes:
         schema_version: the number of the last migration.
         clock_s: the storage's clock, in seconds since 1970: only differences of it mean something.
+        revision: how often settings were changed so far: with a new one, they are read again.
     """
 
     schema_version: int
     clock_s: float
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

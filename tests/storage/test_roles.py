@@ -73,6 +73,7 @@ def test_x5_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) ->
         "INSERT INTO synk.job (kind, name, owner) VALUES ('k', 'n', gen_random_uuid())",
         "SELECT synk.cancel(1)",
         "SELECT * FROM synk.client",
+        "SELECT * FROM synk.setting",
         "CREATE TABLE synk.mine ()",
     )
 
@@ -81,6 +82,9 @@ def test_x5_a_supervisor_runs_jobs_and_changes_no_schema(
     login: Callable[[str], str],
 ) -> None:
     dsn = login("supervisor")
+    with psycopg.connect(dsn, autocommit=True) as own:
+        own.execute("INSERT INTO synk.setting (scope, name, value) VALUES ('a', 'b', '1')")
+        assert own.execute("SELECT number FROM synk.revision").fetchone() == (1,)
     with supervised(dsn) as client:
         first = client.insert("typed", handlers.Typed(2))
         after = client.insert("after", handlers.Noop(), synk.InsertOptions(depends_on=(first,)))
@@ -98,6 +102,7 @@ def test_x5_a_supervisor_runs_jobs_and_changes_no_schema(
         "ALTER TABLE synk.job ADD COLUMN x int",
         "CREATE TABLE synk.mine ()",
         "TRUNCATE synk.job",
+        "UPDATE synk.revision SET number = 0",
         "INSERT INTO synk.migration (version, name) VALUES (9999, 'x')",
     )
 

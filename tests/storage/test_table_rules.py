@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -16,8 +17,11 @@ import synk
 from supervising import make_client, wait_until
 from synk import CancelReason, JobState
 from synk.claim import AckAnswer, ClaimedJob, Outcome
+from synk.insertion import NewJob
 from synk.storage.base import Hints
-from synk.testing.making import acknowledge, register
+from synk.storage.cursors import run
+from synk.storage.statements import Statements
+from synk.testing.making import acknowledge, register, status_of
 
 OWNER = uuid.uuid4()
 
@@ -139,11 +143,59 @@ def test_a_plain_update_to_completed_lets_dependents_go(connection) -> None:
         ("(kind, name, max_attempts) VALUES ('k', 'x', 0)", "max_attempts_is_positive"),
         ("(kind, name, state) VALUES ('k', 'x', 'running')", "owner_when_running"),
         ("(kind, name, state) VALUES ('k', 'x', 'completed')", "finalized_at_when_final"),
+        ("(kind, name, meta) VALUES ('k', 'x', '[]')", "meta_is_a_small_object"),
+        ("(kind, name, meta) VALUES ('k', 'x', 'null')", "meta_is_a_small_object"),
+        (
+            "(kind, name, meta) VALUES ('k', 'x', jsonb_build_object('a', repeat('x', 99999)))",
+            "meta",
+        ),
+        ("(kind, name, tags) VALUES ('k', 'x', '{a, NULL}')", "tags_are_few"),
+        ("(kind, name, tags) VALUES ('k', 'x', '{{a}, {b}}')", "tags_are_few"),
+        ("(kind, name, tags) VALUES ('k', 'x', array_fill('a'::text, '{101}'))", "tags_are_few"),
     ],
 )
 def test_a_row_that_cannot_be_is_refused(connection, statement: str, problem: str) -> None:
     with pytest.raises(psycopg.Error, match=problem):
         connection.execute(f"INSERT INTO synk.job {statement}".encode())
+
+
+def test_meta_and_tags_are_the_users_and_kept_in_their_bounds(connection, storage) -> None:
+    connection.execute(
+        "INSERT INTO synk.job (kind, name, meta, tags) VALUES ('k', 'x', '{\"a\": [1]}', '{b, c}'),"
+        " ('k', 'y', '{}', '{}'), ('k', 'z', NULL, NULL)"
+    )
+    with pytest.raises(psycopg.errors.CheckViolation, match="tags_are_few"):
+        connection.execute("UPDATE synk.job SET tags = '{NULL}'")
+    complete(storage, *claim(storage))
+
+    rows = connection.execute("SELECT meta, tags FROM synk.job ORDER BY id").fetchall()
+    assert rows == [({"a": [1]}, ["b", "c"]), ({}, []), (None, None)]
+
+
+def test_no_rule_for_others_runs_for_plain_inserts_claims_and_acknowledgements(
+    connection: psycopg.Connection,
+) -> None:
+    statements = Statements()
+    outcomes = [Outcome(job_id, 1, 1) for job_id in range(1, 51)]
+    plain = statements.ack_plain(OWNER, outcomes[:25])
+    assert plain is not None
+    jobs = [
+        NewJob(name=f"{n}", kind="k", args="{}", options=synk.InsertOptions()) for n in range(50)
+    ]
+    connection.execute("SET track_functions = 'all'")
+    with connection.transaction():
+        run(connection, statements.register_client(status_of(OWNER), timedelta(hours=1)))
+        assert len(run(connection, statements.insert_many(jobs))) == 50
+        claimed = statements.claim("default", 99, kinds=["k"], owner=OWNER, claim_seq=1)
+        assert len(run(connection, claimed)) == 50
+        assert run(connection, plain) + run(connection, statements.ack(OWNER, outcomes[25:])) == 50
+
+        called = connection.execute(
+            "SELECT funcname, calls FROM pg_stat_xact_user_functions WHERE schemaname = 'synk'"
+        ).fetchall()
+
+    # Once a statement.
+    assert dict(called) == {"job_announce": 1, "job_depends": 1}
 
 
 def test_dependencies_cannot_be_changed_later(connection) -> None:

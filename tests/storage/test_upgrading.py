@@ -22,7 +22,7 @@ from synk.testing.making import insert
 from upgrades import BEFORE, at_version, later_code
 
 PSQL: Final = PLACE_15 / "psql"
-FIRST: Final = 4
+FIRST: Final = 5
 """The version of the first schema, which finds no table."""
 
 MANY_ROWS: Final = """

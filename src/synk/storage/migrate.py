@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     import psycopg
 
-LATEST: Final = 4
+LATEST: Final = 5
 """The schema version that this code works with."""
 
-OLDEST: Final = 4
+OLDEST: Final = 5
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]
@@ -57,11 +57,11 @@ _AFTER_THE_TABLE: Final = "-- From here on the same where the table was the Go p
 _NOTHING: Final = -1
 """The version of a schema in which nothing is noted."""
 
-_FIRST: Final = 4
-"""The version of the first schema."""
-
 _FORMER: Final = -19
-"""That of the last schema before the first one, which upgrade_19.sql makes of it."""
+"""That of the last schema before the first one."""
+
+_RENEWED: Final = 4
+"""What upgrade_19.sql makes of it."""
 
 
 def apply(
@@ -146,8 +146,8 @@ def _renew(connection: psycopg.Connection[Any], schema: str) -> list[str]:
 
 
 def upgrade_19(schema: str) -> str:
-    """Returns SQL that makes the first schema of the last one of before."""
-    versions = range(1, _FIRST + 1)
+    """Returns SQL that makes of the last schema before the first one the beginning of that."""
+    versions = range(1, _RENEWED + 1)
     owned = "".join(belong(schema, version).rstrip() + ";\n" for version in versions)
     return f"{sql.statement('upgrade_19', schema)}\n{owned}"
 

@@ -30,7 +30,7 @@ _ROLES: Final = {
 
 _INSERTED: Final = (
     *("queue", "kind", "args", "max_attempts", "state", "scheduled_at", "priority", "name"),
-    *("depends_on", "idempotency_key"),
+    *("depends_on", "idempotency_key", "meta", "tags"),
 )
 
 
@@ -95,11 +95,14 @@ def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
         *(_grant(installed, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
         _insert(installed),
         _member(installed, "supervisor", ("producer", "viewer")),
-        *(_grant(installed, "SELECT", table, "viewer") for table in ("job", "client", "tie")),
+        *(
+            _grant(installed, "SELECT", table, "viewer")
+            for table in ("job", "client", "tie", "setting", "revision")
+        ),
         _grant(installed, "SELECT, UPDATE, DELETE", "job", "supervisor"),
         *(
             _grant(installed, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
-            for table in ("client", "stack_question")
+            for table in ("client", "stack_question", "setting")
         ),
         _grant(installed, "SELECT, UPDATE, DELETE", "unsettled", "supervisor"),
         _give(installed),

@@ -31,7 +31,9 @@ DROP INDEX IF EXISTS synk.job_kind, synk.job_state_and_finalized_at_index,
     synk.job_prioritized_fetching_index, synk.job_args_index, synk.job_depends_on_idx,
     synk.job_reverse_deps_idx;
 
-CREATE TYPE synk.cancel_reason AS ENUM ('requested', 'failed', 'dependency', 'poison');
+CREATE TYPE synk.cancel_reason AS ENUM (
+    'requested', 'failed', 'dependency', 'poison', 'expired', 'handler'
+);
 
 ALTER TABLE synk.job
     DROP CONSTRAINT IF EXISTS finalized_or_finalized_at_null,
@@ -58,6 +60,8 @@ ALTER TABLE synk.job
     ADD COLUMN unmet integer NOT NULL DEFAULT 0,
     ADD COLUMN has_dependents boolean NOT NULL DEFAULT false,
     ADD COLUMN idempotency_key text,
+    ADD COLUMN meta jsonb,
+    ADD COLUMN tags text[],
     ADD COLUMN progress jsonb,
     ADD COLUMN checkpoint jsonb,
     ADD COLUMN result jsonb,

@@ -15,6 +15,8 @@ CREATE TABLE synk.client (
     -- The kinds that it has workers for; NULL: it did not say. A kind that waits and that nobody knows
     -- can be told of then.
     kinds       text[],
+    -- The revision of the settings that it works by.
+    revision    bigint NOT NULL DEFAULT 0,
     started_at  timestamptz NOT NULL DEFAULT now(),
     seen_at     timestamptz NOT NULL DEFAULT now(),
     stopped_at  timestamptz,
