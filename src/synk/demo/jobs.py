@@ -1,4 +1,4 @@
-"""The demo's jobs: honest CPU work on a file, and one of each kind of trouble."""
+"""The demo's jobs: honest CPU work on a file, and one of each kind that misbehaves."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Misbehaver(synk.Worker[Planted]):
         """Calls the method that the job names."""
         how = job.args.how
         if how not in PLANTED:
-            raise LookupError(f"no such trouble: {how}")
+            raise LookupError(f"no such misbehaviour: {how}")
         return getattr(self, how)(job)
 
     def timeout(self, job: synk.Job[Planted]) -> dt.timedelta | None:  # noqa: ARG002 - for all alike

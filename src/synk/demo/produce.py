@@ -26,13 +26,13 @@ def jobs(queue: str, folder: Path | None) -> Iterator[JobSpec]:
     """Yields a job for each file, and the planted ones among them."""
     options = synk.InsertOptions(queue=queue)
     files = files_in(folder)
-    troubles = list(PLANTED)
-    every = max(1, len(files) // (len(troubles) + 1))
+    planted = list(PLANTED)
+    every = max(1, len(files) // (len(planted) + 1))
     for number, path in enumerate(files, 1):
         yield (_label(path.name), File(str(path)), options)
-        if number % every == 0 and troubles:
-            yield _planted(queue, troubles.pop(0))
-    for how in troubles:
+        if number % every == 0 and planted:
+            yield _planted(queue, planted.pop(0))
+    for how in planted:
         yield _planted(queue, how)
 
 
