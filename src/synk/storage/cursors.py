@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.postgres import register_default_adapters, register_default_types
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import TupleRow, dict_row, tuple_row
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
@@ -71,7 +71,7 @@ def run(connection: psycopg.Connection[Any], statement: Statement[T]) -> T:
     Raises:
         Unreadable: it was run, and what it answered cannot be read.
     """
-    with PlainCursor(connection) as cursor:
+    with PlainCursor(connection, row_factory=_rows_of(statement)) as cursor:
         cursor.execute(statement.text, statement.parameters, binary=statement.binary)
         return answer(cursor, statement)
 
@@ -89,7 +89,7 @@ def answer(cursor: PlainCursor, statement: Statement[T]) -> T:
 
 async def run_awaited(connection: psycopg.AsyncConnection[Any], statement: Statement[T]) -> T:
     """See `run`."""
-    async with PlainAsyncCursor(connection) as cursor:
+    async with PlainAsyncCursor(connection, row_factory=_rows_of(statement)) as cursor:
         await cursor.execute(statement.text, statement.parameters, binary=statement.binary)
         return await answer_awaited(cursor, statement)
 
@@ -103,6 +103,10 @@ async def answer_awaited(cursor: PlainAsyncCursor, statement: Statement[T]) -> T
         if _is_the_servers(error):
             raise
         raise Unreadable(f"{type(error).__name__}: {one_line(error)}") from error
+
+
+def _rows_of(statement: Statement[Any]) -> Any:
+    return dict_row if statement.by_name else tuple_row
 
 
 def _has_rows(cursor: PlainCursor | PlainAsyncCursor) -> bool:

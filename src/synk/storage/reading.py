@@ -10,12 +10,16 @@ import msgspec
 
 from synk.failure import AttemptError
 from synk.row import CancelReason, JobList, JobRow, JobState, KindSummary, Priority, Progress
-from synk.status import Backlog, ClientRow, RecentError, SlotStatus, UnknownKind
+from synk.status import Backlog, ClientRow, RecentError, SlotStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
 Rows: TypeAlias = list[tuple[Any, ...]]
+Records: TypeAlias = list[dict[str, Any]]
+"""Rows by the names of their columns."""
+
 T = TypeVar("T")
 
 _HUGE: Final = 1e300
@@ -32,11 +36,12 @@ def changed(_: Rows, number: int) -> int:
     return number
 
 
-def hidden(rows: Rows, _: int) -> str:
-    """Returns what is to be said if roles may not see all rows: (role, whether it asks, tables)."""
+def hidden(rows: Records, _: int) -> str:
+    """Returns what is to be said if roles may not see all rows."""
     told: list[str] = []
-    for role, asks, tables in rows:
-        if asks:
+    for row in rows:
+        role, tables = row["role"], row["tables"]
+        if row["asks"]:
             harm = "jobs that it does not see never run, and others wait for them"
         else:
             harm = "the table's triggers have its rights, and let go of no job that it does not see"
@@ -48,61 +53,31 @@ def hidden(rows: Rows, _: int) -> str:
     return "; ".join(told)
 
 
-def hidden_from_readers(rows: Rows, _: int) -> str:
+def hidden_from_readers(rows: Records, _: int) -> str:
     """Returns what is to be said with a listing."""
-    for role, _, tables in rows:
-        applies = f"row-level security of {', '.join(tables)} applies to role {role}"
+    for row in rows:
+        tables, role = ", ".join(row["tables"]), row["role"]
+        applies = f"row-level security of {tables} applies to role {role}"
         return f"{applies}: there may be more jobs than it sees"
     return ""
 
 
-def job_rows(rows: Rows, _: int) -> list[JobRow]:
+def job_rows(rows: Records, _: int) -> list[JobRow]:
     """Returns the jobs of get.sql."""
-    return [_job_row(row) for row in rows]
+    return [JobRow(**_converted(row)) for row in rows]
 
 
-def job_list(rows: Rows, searched: int) -> JobList:
-    """Returns the jobs of a listing, whose last column marks the one behind what was looked at."""
-    found = [_job_row(row) for row in rows if not row[-1]]
+def job_list(rows: Records, searched: int) -> JobList:
+    """Returns the jobs of a listing; a row may only say that there is more behind it."""
+    found = [JobRow(**_converted(row)) for row in rows if not row.pop("is_behind")]
     return JobList(found, searched if len(found) < len(rows) else None)
 
 
-def _job_row(row: tuple[Any, ...]) -> JobRow:
-    return JobRow(
-        id=row[0],
-        name=row[1],
-        kind=row[2],
-        queue=row[3],
-        state=JobState(row[4]),
-        priority=Priority(row[5]),
-        args=_json(row[6]),
-        attempt=row[7],
-        max_attempts=row[8],
-        uncounted=row[9],
-        created_at=row[10],
-        scheduled_at=row[11],
-        attempted_at=row[12],
-        finalized_at=row[13],
-        attempted_by=row[14],
-        depends_on=row[15],
-        waiting_on=row[16],
-        errors=_errors(row[17]),
-        cancel_reason=None if row[18] is None else CancelReason(row[18]),
-        cancel_requested_at=row[19],
-        result=_json(row[20]),
-        duration=_duration(row[21]),
-        cpu_time=_duration(row[22]),
-        system_time=_duration(row[23]),
-        peak_rss_bytes=row[24],
-        pid=row[25],
-        host=row[26],
-        crashes=row[27],
-        output=row[28] or "",
-        progress=progress_of(_json(row[29])),
-        checkpoint=_json(row[30]),
-        lost=row[31],
-        idempotency_key=row[32],
-    )
+def _converted(row: dict[str, Any]) -> dict[str, Any]:
+    for name, convert in _CONVERSIONS.items():
+        if name in row:
+            row[name] = convert(row[name])
+    return row
 
 
 def _json(text: str | None) -> Any:
@@ -145,31 +120,13 @@ def _number(value: object) -> int | float | None:
     return None
 
 
-def client_row(row: tuple[Any, ...]) -> ClientRow:
-    """Returns a supervisor of clients.sql."""
-    return ClientRow(
-        id=row[0],
-        host=row[1],
-        pid=row[2],
-        version=row[3],
-        processes=row[4],
-        queues=row[5],
-        started_at=row[6],
-        seen_at=row[7],
-        stopped_at=row[8],
-        unseen=dt.timedelta(seconds=row[11]),
-        slots=_records(row[9], list[SlotStatus]),
-        errors=_records(row[10], list[RecentError]),
-        kinds=row[12],
-    )
-
-
-def unknown_kinds(rows: Rows, _: int) -> list[UnknownKind]:
-    """Returns what unknown_kinds.sql found."""
-    return [
-        UnknownKind(queue=queue, kind=kind, count=count, is_more=is_more, job_id=job_id)
-        for queue, kind, count, is_more, job_id in rows
-    ]
+def client_rows(rows: Records, _: int) -> list[ClientRow]:
+    """Returns the supervisors of clients.sql."""
+    for row in rows:
+        row["unseen"] = dt.timedelta(seconds=row["unseen"])
+        row["slots"] = _records(row["slots"], list[SlotStatus])
+        row["errors"] = _records(row["errors"], list[RecentError])
+    return [ClientRow(**row) for row in rows]
 
 
 def _records(text: str, kind: type[list[T]]) -> list[T]:
@@ -185,12 +142,16 @@ def owners(rows: Rows, _: int) -> list[UUID]:
     return [row[0] for row in rows]
 
 
-def backlog(rows: Rows, _: int) -> Backlog:
+def backlog(rows: Records, _: int) -> Backlog:
     """Returns the counts of backlog.sql."""
+
+    def of(state: str) -> dict[str, int]:
+        return {row["queue"]: row["count"] for row in rows if row["state"] == state}
+
     return Backlog(
-        available={queue: count for queue, state, count in rows if state == "available"},
-        running={queue: count for queue, state, count in rows if state == "running"},
-        scheduled=sum(count for _, state, count in rows if state == "scheduled"),
+        available=of("available"),
+        running=of("running"),
+        scheduled=sum(of("scheduled").values()),
     )
 
 
@@ -203,18 +164,28 @@ def _duration(microseconds: int | None) -> dt.timedelta | None:
         return dt.timedelta.max
 
 
-def kind_summary(row: tuple[Any, ...]) -> KindSummary:
-    """Returns a kind of summary.sql."""
-    return KindSummary(
-        kind=row[0],
-        completed=row[1],
-        cancelled=row[2],
-        failed=row[3],
-        unfinished=row[4],
-        errors=row[5] or 0,
-        duration_p50=_duration(row[6]),
-        duration_p95=_duration(row[7]),
-        duration_max=_duration(row[8]),
-        cpu_time=_duration(int(row[9] or 0)) or dt.timedelta(),
-        peak_rss_bytes=row[10],
-    )
+def kind_summaries(rows: Records, _: int) -> list[KindSummary]:
+    """Returns the kinds of summary.sql."""
+    for row in rows:
+        row["errors"] = row["errors"] or 0
+        row["cpu_time"] = _duration(int(row["cpu_time"] or 0))
+        for name in ("duration_p50", "duration_p95", "duration_max"):
+            row[name] = _duration(row[name])
+    return [KindSummary(**row) for row in rows]
+
+
+_CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
+    "state": JobState,
+    "priority": Priority,
+    "args": _json,
+    "errors": _errors,
+    "cancel_reason": lambda reason: None if reason is None else CancelReason(reason),
+    "result": _json,
+    "duration": _duration,
+    "cpu_time": _duration,
+    "system_time": _duration,
+    "output": lambda output: output or "",
+    "progress": lambda text: progress_of(_json(text)),
+    "checkpoint": _json,
+}
+"""What becomes of a job's columns; all others are as they come."""

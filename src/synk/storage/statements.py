@@ -24,6 +24,7 @@ from synk.status import (
     ClientRow,
     Lease,
     Rescued,
+    UnknownKind,
     client_id_of,
 )
 from synk.storage import reading, sending, sql
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from synk.claim import Mark, Outcome
     from synk.insertion import NewJob
-    from synk.status import ClientStatus, JobNotes, UnknownKind
+    from synk.status import ClientStatus, JobNotes
     from synk.storage.reading import Rows
 
 JOBS_SEARCHED: Final = 100_000
@@ -55,7 +56,10 @@ class Statement(Generic[T]):
 
     text: LiteralString
     parameters: dict[str, object]
-    read: Callable[[Rows, int], T]
+    read: Callable[[Any, int], T]
+    by_name: bool = False
+    """Whether it reads rows as dicts. As tuples it reads one column, or many rows, whose order of
+    columns is tested."""
     binary: bool = False
     """Whether the rows are asked for in binary: faster to read where there are many, and times and
     fractions are the same whatever the session's DateStyle or extra_float_digits."""
@@ -84,7 +88,7 @@ class Statements:
             "triggers": not from_readers,
         }
         read = reading.hidden_from_readers if from_readers else reading.hidden
-        return Statement(self._text("hidden"), parameters, read)
+        return Statement(self._text("hidden"), parameters, read, by_name=True)
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
         return Statement(self._text("insert"), sending.insert_parameters(job), reading.first_column)
@@ -210,7 +214,13 @@ class Statements:
         return Statement(self._text("settle"), {"limit": limit}, reading.changed)
 
     def get(self, job_ids: Sequence[int]) -> Statement[list[JobRow]]:
-        return Statement(self._text("get"), {"ids": list(job_ids)}, reading.job_rows, binary=True)
+        return Statement(
+            self._text("get"),
+            {"ids": list(job_ids)},
+            reading.job_rows,
+            by_name=True,
+            binary=True,
+        )
 
     def jobs(
         self,
@@ -244,6 +254,7 @@ class Statements:
             self._text(form),
             parameters,
             lambda rows, _: reading.job_list(rows, searched),
+            by_name=True,
             binary=True,
         )
 
@@ -251,21 +262,24 @@ class Statements:
         return Statement(
             self._text("counts"),
             {"queue": queue},
-            lambda rows, _: {JobState(state): number for state, number in rows},
+            lambda rows, _: {JobState(row["state"]): row["count"] for row in rows},
+            by_name=True,
         )
 
     def summary(self, queue: str | None) -> Statement[list[KindSummary]]:
         return Statement(
             self._text("summary"),
             {"queue": queue},
-            lambda rows, _: [reading.kind_summary(row) for row in rows],
+            reading.kind_summaries,
+            by_name=True,
         )
 
     def cancel_requests(self, owner: UUID) -> Statement[list[Fence]]:
         return Statement(
             self._text("cancel_requests"),
             {"owner": owner},
-            lambda rows, _: [Fence(*row) for row in rows],
+            lambda rows, _: [Fence(**row) for row in rows],
+            by_name=True,
         )
 
     def note(self, owner: UUID, notes: Sequence[JobNotes]) -> Statement[int]:
@@ -294,18 +308,26 @@ class Statements:
             "limit": KINDS_LOOKED_FOR,
             "kinds_max": KINDS_TOLD,
         }
-        return Statement(self._text("unknown_kinds"), parameters, reading.unknown_kinds)
+        return Statement(
+            self._text("unknown_kinds"),
+            parameters,
+            lambda rows, _: [UnknownKind(**row) for row in rows],
+            by_name=True,
+        )
 
     def heartbeat(self, owner: UUID) -> Statement[Beat | None]:
         return Statement(
             self._text("heartbeat"),
             {"owner": owner},
-            lambda rows, _: Beat(*rows[0]) if rows else None,
+            lambda rows, _: Beat(**rows[0]) if rows else None,
+            by_name=True,
             binary=True,
         )
 
     def leases(self) -> Statement[list[Lease]]:
-        return Statement(self._text("leases"), {}, lambda rows, _: [Lease(*row) for row in rows])
+        return Statement(
+            self._text("leases"), {}, lambda rows, _: [Lease(**row) for row in rows], by_name=True
+        )
 
     def declare_dead(self, suspects: Sequence[Lease]) -> Statement[list[UUID]]:
         parameters: dict[str, object] = {
@@ -326,14 +348,18 @@ class Statements:
         return Statement(
             self._text("rescue"),
             parameters,
-            lambda rows, _: [Rescued(row[0], row[1], JobState(row[2])) for row in rows],
+            lambda rows, _: [
+                Rescued(row["job_id"], row["attempt"], JobState(row["state"])) for row in rows
+            ],
+            by_name=True,
         )
 
     def running(self, owner: UUID) -> Statement[list[ClaimedJob]]:
         return Statement(
             self._text("running"),
             {"owner": owner},
-            lambda rows, _: [ClaimedJob(*row) for row in rows],
+            lambda rows, _: [ClaimedJob(**row) for row in rows],
+            by_name=True,
             binary=True,
         )
 
@@ -350,7 +376,8 @@ class Statements:
         return Statement(
             self._text("clients"),
             {"within": within},
-            lambda rows, _: [reading.client_row(row) for row in rows],
+            reading.client_rows,
+            by_name=True,
             binary=True,
         )
 
@@ -363,13 +390,16 @@ class Statements:
         )
 
     def backlog(self) -> Statement[Backlog]:
-        return Statement(self._text("backlog"), {"limit": BACKLOG_COUNTED}, reading.backlog)
+        return Statement(
+            self._text("backlog"), {"limit": BACKLOG_COUNTED}, reading.backlog, by_name=True
+        )
 
     def stack_questions(self, owner: UUID) -> Statement[list[tuple[int, int]]]:
         return Statement(
             self._text("stack_questions"),
             {"owner": owner},
-            lambda rows, _: [(row[0], row[1]) for row in rows],
+            lambda rows, _: [(row["question"], row["job_id"]) for row in rows],
+            by_name=True,
         )
 
     def answer_stack(self, question: int, answer: str) -> Statement[None]:

@@ -8,12 +8,12 @@ WITH RECURSIVE names (queue) AS (
             WHERE j.state = 'available' AND j.queue > n.queue ORDER BY j.queue LIMIT 1)
     FROM names AS n WHERE n.queue IS NOT NULL
 )
-SELECT n.queue, 'available', (
+SELECT n.queue, 'available' AS state, (
     SELECT count(*) FROM (
         SELECT FROM synk.job AS j WHERE j.state = 'available' AND j.queue = n.queue
         LIMIT %(limit)s
     ) AS counted
-)
+) AS count
 FROM names AS n WHERE n.queue IS NOT NULL
 UNION ALL
 SELECT j.queue, 'running', count(*) FROM synk.job AS j WHERE j.state = 'running' GROUP BY j.queue

@@ -2,8 +2,8 @@
 -- the table's triggers have. Row-level security applies to that role, and no policy lets everything
 -- through for one of the commands, r(ead), w(rite), d(elete). What is noted of migrations is only ever
 -- read.
-SELECT quote_ident(a.rolname), a.asks,
-       array_agg(format('%%s.%%s', c.relnamespace::regnamespace, c.relname) ORDER BY c.relname)
+SELECT quote_ident(a.rolname) AS role, a.asks,
+       array_agg(format('%%s.%%s', c.relnamespace::regnamespace, c.relname) ORDER BY c.relname) AS tables
 FROM (
     SELECT r.oid, r.rolname, r.rolname = current_user AS asks, r.rolsuper OR r.rolbypassrls AS sees_all
     FROM pg_roles AS r

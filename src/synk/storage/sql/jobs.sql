@@ -1,7 +1,7 @@
 -- Jobs in any state, the newest first. Only so many are looked at; the one behind the last of them, if it
 -- comes to that, says that there are more.
 -- include: job_columns
-, found.n > %(searched)s
+, found.n > %(searched)s AS is_behind
 FROM (
     SELECT f.id, f.n
     FROM (

@@ -1,7 +1,7 @@
 -- Jobs that ended in a state, those that ended last, listed with the newest first. By job_final, so that
 -- only what ended since then is looked at; without a time only so many, as in jobs.sql.
 -- include: job_columns
-, found.n > %(searched)s
+, found.n > %(searched)s AS is_behind
 FROM (
     SELECT f.id, f.n
     FROM (

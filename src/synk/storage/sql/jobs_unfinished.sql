@@ -1,6 +1,6 @@
 -- Jobs in a state that is not final, the newest first.
 -- include: job_columns
-, false
+, false AS is_behind
 FROM (
     SELECT f.id
     FROM synk.job AS f

@@ -1,4 +1,4 @@
 -- The leases of all supervisors that may still renew them.
-SELECT c.id, c.beat, c.lease_until < now()
+SELECT c.id AS owner, c.beat, c.lease_until < now() AS is_over
 FROM synk.client AS c
 WHERE c.stopped_at IS NULL AND c.dead_at IS NULL

@@ -29,4 +29,4 @@ SET state = CASE WHEN v.reason IS NULL THEN 'available' ELSE 'cancelled' END::sy
     claim_seq = NULL
 FROM judged AS v
 WHERE j.id = v.id AND j.state = 'running' AND j.owner = ANY (%(dead)s::uuid[])
-RETURNING j.id, j.attempt, j.state
+RETURNING j.id AS job_id, j.attempt, j.state

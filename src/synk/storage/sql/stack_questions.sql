@@ -1,3 +1,3 @@
 -- The open questions to one supervisor.
-SELECT q.id, q.job_id FROM synk.stack_question AS q
+SELECT q.id AS question, q.job_id FROM synk.stack_question AS q
 WHERE q.owner = %(owner)s AND q.answer IS NULL

@@ -12,7 +12,7 @@ WITH living AS MATERIALIZED (
     GROUP BY q.queue
     HAVING bool_and(l.kinds IS NOT NULL)
 )
-SELECT s.queue, w.kind, count(*), bool_or(w.is_cut), min(w.id)
+SELECT s.queue, w.kind, count(*) AS count, bool_or(w.is_cut) AS is_more, min(w.id) AS job_id
 FROM served AS s
 CROSS JOIN generate_series(1, 4) AS p (priority)
 CROSS JOIN LATERAL (
