@@ -4,10 +4,10 @@
 
 As long as one transaction has its snapshot, no vacuum removes what others have finished with: each
 claim may have to step over all rows that were ever claimed. Jobs are inserted at a steady rate,
-claimed and acknowledged through the storage, without workers, and with a supervisor's marks of how
-far it has read; each part of the run tells how many jobs were claimed in a second of claiming. The
-two databases, each a fresh embedded PostgreSQL with its defaults, take turns ten times a second.
-What to compare is how much the last part is slowed by the open transaction.
+claimed and acknowledged through the storage, without workers, and with a supervisor's cursors of
+how far it has read; each part of the run tells how many jobs were claimed in a second of claiming.
+The two databases, each a fresh embedded PostgreSQL with its defaults, take turns ten times a
+second. What to compare is how much the last part is slowed by the open transaction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import synk
 from server import embedded_server, fresh_schema, value
 from showing import show, write_json
 from synk.claim import Outcome
-from synk.core.marks import Marks
+from synk.core.claim_cursors import ClaimCursors
 from synk.insertion import InsertOptions, NewJob
 from synk.status import ClientStatus
 
@@ -83,7 +83,7 @@ class Load:
         job = NewJob(name="noop", kind="noop", args="{}", options=InsertOptions())
         self._jobs = [job] * round(rate * TICK_S)
         self._claims = 0
-        self._marks = Marks(["default"])
+        self._cursors = ClaimCursors(["default"])
         self._storage.register_client(
             ClientStatus(
                 id=OWNER, host="bench", pid=1, version="0", processes=1, queues=("default",)
@@ -110,10 +110,10 @@ class Load:
             kinds=["noop"],
             owner=OWNER,
             claim_seq=self._claims,
-            after=self._marks.of("default", began),
+            after=self._cursors.of("default", began),
         )
         now = time.monotonic()
-        self._marks.claimed("default", claimed, limit=LIMIT, began=began, now=now)
+        self._cursors.claimed("default", claimed, limit=LIMIT, began=began, now=now)
         part.claims_ms.append((now - began) * 1000)
         part.jobs += len(claimed)
         return claimed

@@ -6,7 +6,7 @@ A PostgreSQL server of its own, three supervisors of four workers each, processe
 steadily (some jobs with idempotency keys, some that depend on others) and cancel some of it. Jobs
 run, fail, crash, hang with and without the GIL, use memory, and leave processes behind; each notes
 what it does in a file outside the database. After some calm seconds, for the given time workers,
-their nurseries and supervisors are killed and stopped, and the server is restarted and crashed.
+their fork servers and supervisors are killed and stopped, and the server is restarted and crashed.
 The server dies for good, and a standby that has all it confirmed is promoted. Connections are reset
 and held at any moment. All that comes in rounds, each with every kind of fault at least once, and
 the first one is always finished. Meanwhile connections are cut at chosen statements: before the
@@ -48,7 +48,7 @@ from chaos_users import Users
 from figures import percentile
 from server import value
 from showing import show, write_json
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from chaos_jobs import TTL_S
 from chaos_standby import NoStandbyError, follow
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = {
     "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 5,
-    "end a supervisor": 1, "kill a nursery": 2, "stop a nursery": 1, "reset connections": 3,
+    "end a supervisor": 1, "kill a fork server": 2, "stop a fork server": 1, "reset connections": 3,
     "hold the network": 5, "crash the server": 1, "restart the server": 1, "kill a backend": 1,
     "fail over": 0,
 }  # fmt: skip
@@ -205,11 +205,11 @@ class Faults:
         """For good: to notice it is the supervisor's business."""
         return self._signal_one_of(self._any_supervisor().workers(), signal.SIGSTOP)
 
-    def _kill_nursery(self) -> bool:
-        return self._signal_one_of(_listed(self._any_supervisor().nursery()), signal.SIGKILL)
+    def _kill_fork_server(self) -> bool:
+        return self._signal_one_of(_listed(self._any_supervisor().fork_server()), signal.SIGKILL)
 
-    def _stop_nursery(self) -> bool:
-        found = _listed(self._any_supervisor().nursery())
+    def _stop_fork_server(self) -> bool:
+        found = _listed(self._any_supervisor().fork_server())
         self._in(self._chance.uniform(0.5, 4.0), lambda: _signal(found, signal.SIGCONT))
         return self._signal_one_of(found, signal.SIGSTOP)
 

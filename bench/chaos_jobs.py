@@ -21,7 +21,7 @@ from typing import Final
 
 import synk
 from synk import telemetry
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 FOLDER: Final = "CHAOS_FOLDER"
 """In the environment: where the files are."""

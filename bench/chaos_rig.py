@@ -24,7 +24,7 @@ import chaos_jobs
 import synk
 from chaos_standby import promote
 from server import value
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 from synk.storage.connecting import DSN_VARIABLE
 from synk.storage.embedded import EmbeddedServer
 from synk.storage.statements import client_id_of
@@ -75,19 +75,19 @@ class Supervisor:
         if self.is_running:
             self.process.send_signal(number)
 
-    def nursery(self) -> int | None:
+    def fork_server(self) -> int | None:
         """The process that makes its workers, if there is one at the moment."""
-        found = [pid for pid in linux.children(self.pid) if _name(pid) == "synk-nursery"]
+        found = [pid for pid in linux.children(self.pid) if _name(pid) == "synk-forkserver"]
         return found[0] if found else None
 
     def tag(self) -> str:
         """Its present id, which all that it started carries; empty: nothing is started."""
-        nursery = self.nursery()
-        return "" if nursery is None else _tag_of(nursery)
+        fork_server = self.fork_server()
+        return "" if fork_server is None else _tag_of(fork_server)
 
     def workers(self) -> list[int]:
-        nursery = self.nursery()
-        children = [] if nursery is None else linux.children(nursery)
+        fork_server = self.fork_server()
+        children = [] if fork_server is None else linux.children(fork_server)
         return [pid for pid in children if _name(pid).startswith("synk-worker")]
 
     def kill(self) -> None:

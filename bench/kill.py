@@ -13,12 +13,12 @@ Then a few timeouts with PostgreSQL, from the end of a job's time to the next jo
 
 While it measures, one more worker for each CPU runs a job that spins, so all CPUs are busy also
 without what is measured. After each kill all processes with the supervisor's tag are looked at:
-whatever is neither a worker nor the nursery nor its spare has survived.
+whatever is neither a worker nor the fork server nor its spare has survived.
 
 The floor is a small bare process that kills a child and forks the next one.
 
-Forking a process and tearing it down takes time by its size, so the nursery's is shown too. It is
-what this file imports, a database driver among it, as in programs that keep the client and its
+Forking a process and tearing it down takes time by its size, so the fork server's is shown too. It
+is what this file imports, a database driver among it, as in programs that keep the client and its
 workers in one module.
 """
 
@@ -75,13 +75,13 @@ def main() -> None:
         for kill in several(bench.kill_outside, DEATHS, options.kills):
             deaths.append(kill)
             bare.append(processes.kill_ms())
-        nursery_mb = bench.nursery_mb
+        fork_server_mb = bench.fork_server_mb
     stored = stored_kills(options.stored, options.spinning) if options.stored else []
     in_place = [kill for kill in timeouts if kill.was_in_place]
     p50_ms, p99_ms = TARGET_MS
     notes = [
         f"Meanwhile {options.spinning} other workers spin on {CPUS} CPUs.",
-        f"Forked from a nursery of {nursery_mb:.0f} MB.",
+        f"Forked from a fork server of {fork_server_mb:.0f} MB.",
         f"To reach: {p50_ms:g} ms (p50), {p99_ms:g} ms (p99), a stack on 99 %, no survivor.",
         f"Left out, since the job was late itself: {len(timeouts) - len(in_place)}.",
     ]

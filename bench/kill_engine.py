@@ -22,7 +22,7 @@ from synk.config import EngineConfig
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 from synk.registry import Registry
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 from watching import Kill, Watch, WatchedEngine, WatchedPool
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Bench:
         self._watch = watch
         self._tag = tag
         self._jobs = 0
-        self._nursery = 0
-        self.nursery_mb = 0.0
+        self._fork_server = 0
+        self.fork_server_mb = 0.0
 
     def begin(self) -> None:
         for _ in range(self._spinning + 1):
@@ -48,8 +48,8 @@ class Bench:
             self._post(self._job("spin"))
             self._watch.wait_for("running")
         worker = psutil.Process(next(iter(self._watch.pids.values())))
-        self._nursery = worker.ppid()
-        self.nursery_mb = linux.resident_bytes(self._nursery) / 1e6
+        self._fork_server = worker.ppid()
+        self.fork_server_mb = linux.resident_bytes(self._fork_server) / 1e6
 
     def time_out(self, how: str) -> Kill:
         kill = self._watch.kill = Kill(how, self._job(how, TIMEOUTS_S[how]))
@@ -74,7 +74,7 @@ class Bench:
 
     def _ended(self, kill: Kill) -> Kill:
         self._watch.kill = None
-        expected = {self._nursery, *self._watch.pids.values()}
+        expected = {self._fork_server, *self._watch.pids.values()}
         others = set(linux.tagged_processes(self._tag)) - expected
         kill.survivors = sum(not is_spare(pid) for pid in others)
         return kill
@@ -105,9 +105,9 @@ class Bench:
 
 
 def is_spare(pid: int) -> bool:
-    """Whether it is the process that the nursery keeps for the next slot, just forked perhaps."""
+    """Whether it is what the fork server keeps for the next slot, perhaps just forked."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text() in ("synk-spare\n", "synk-nursery\n")
+        return Path(f"/proc/{pid}/comm").read_text() in ("synk-spare\n", "synk-forkserver\n")
     except OSError:
         return False
 
@@ -127,7 +127,7 @@ def running_bench(spinning: int) -> Generator[Bench]:
         settle=lambda _: None,
         on_change=lambda: None,
     )
-    engine.crew.watch = watch
+    engine.worker_set.watch = watch
     thread = threading.Thread(target=engine.run)
     thread.start()
     bench = Bench(engine, watch, tag, spinning)

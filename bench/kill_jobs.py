@@ -14,7 +14,7 @@ import synk
 LONG_S = 3600.0
 
 PRELOADED = ("kill",)
-"""What the nursery imports besides this file: the script, whose docstring says why."""
+"""What the fork server imports besides this file: the script, whose docstring says why."""
 
 
 @dataclass

@@ -95,12 +95,12 @@ def measured_idle(client: synk.Client, processes: int, seconds: float) -> dict[s
         time.sleep(0.1)
     time.sleep(2.0)
     workers = workers_of(supervisor)
-    nursery = [each for each in supervisor.children() if each.name() == "synk-nursery"]
-    before = [cpu_s(each) for each in (supervisor, *nursery, *workers)]
+    fork_server = [each for each in supervisor.children() if each.name() == "synk-forkserver"]
+    before = [cpu_s(each) for each in (supervisor, *fork_server, *workers)]
     time.sleep(seconds)
-    after = [cpu_s(each) for each in (supervisor, *nursery, *workers)]
+    after = [cpu_s(each) for each in (supervisor, *fork_server, *workers)]
     used = [(later - earlier) / seconds for earlier, later in zip(before, after, strict=True)]
-    pss = [each.memory_full_info().pss / 1e6 for each in (supervisor, *nursery, *workers)]
+    pss = [each.memory_full_info().pss / 1e6 for each in (supervisor, *fork_server, *workers)]
     return {
         SUPERVISOR: pss[0],
         "process that makes the workers, MB": pss[1],

@@ -42,8 +42,8 @@ from synk.core.demand import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
-from synk.runtime.engine import Engine
-from synk.runtime.loops import CLAIM_JOBS
+from synk.runtime.supervisor.claim_loop import CLAIM_JOBS
+from synk.runtime.supervisor.engine import Engine
 
 if TYPE_CHECKING:
     import argparse

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from synk.claim import Mark
+    from synk.claim import ClaimCursor
 
 Batch: TypeAlias = tuple[int, list[tuple[Any, ...]]]
 """The number of a claim, and its rows."""
@@ -194,7 +194,7 @@ def floor_rate(dsn: str, jobs: int) -> float:
 def floor_claims(dsn: str, owner: uuid.UUID, claimed: queue.SimpleQueue[Batch]) -> None:
     """Claims all there is; the last batch is empty."""
     statements = Statements()
-    after: dict[int, Mark] = {}
+    after: dict[int, ClaimCursor] = {}
     with psycopg.connect(dsn, autocommit=True, **connect_options(dsn)) as connection:
         for claim_seq in itertools.count(1):
             statement = statements.claim(

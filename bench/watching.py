@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import synk
 from synk.core import messages as m
 from synk.core.pool import Pool
-from synk.runtime.crew import Crew
-from synk.runtime.engine import Engine
+from synk.runtime.supervisor.engine import Engine
+from synk.runtime.supervisor.worker_set import WorkerSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synk.claim import ClaimedJob
-    from synk.runtime.nursery import Started
+    from synk.runtime.supervisor.fork_server_process import WorkerForked
 
 PATIENCE_S = 30.0
 """A step that takes longer than this is no figure but a fault."""
@@ -119,7 +119,7 @@ class Watch:
         kill = self.kill
         if kill is not None and event.slot == kill.slot:
             kill.buried = now
-            # The nursery may have been faster than the look at the process itself.
+            # The fork server may have been faster than the look at the process itself.
             kill.dead = kill.dead or now
             kill.began = event.report.started_s
             kill.was_in_place = event.exit.checkpoint is not None
@@ -148,7 +148,7 @@ class WatchedPool(Pool):
         return commands
 
 
-class WatchedCrew(Crew):
+class WatchedWorkerSet(WorkerSet):
     """Tells the watch also of births and deaths, of which the pool hears later or never."""
 
     watch: Watch
@@ -157,11 +157,11 @@ class WatchedCrew(Crew):
         self.watch.died(slot)
         super().on_death(slot, pidfd)
 
-    def _on_started(self, news: Started) -> None:
+    def _on_started(self, news: WorkerForked) -> None:
         self.watch.born(news.slot)
         super()._on_started(news)
 
 
 class WatchedEngine(Engine):
-    crew_type = WatchedCrew
-    crew: WatchedCrew
+    worker_set_type = WatchedWorkerSet
+    worker_set: WatchedWorkerSet

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from synk.claim import Mark, Outcome
+    from synk.claim import ClaimCursor, Outcome
     from synk.insertion import NewJob
     from synk.status import ClientStatus, JobNotes
 
@@ -231,10 +231,10 @@ class ModelStorage:
         kinds: Sequence[str],
         owner: UUID,
         claim_seq: int,
-        after: Mapping[int, Mark] | None = None,
+        after: Mapping[int, ClaimCursor] | None = None,
         bytes_max: int | None = None,
     ) -> list[ClaimedJob]:
-        marks = after or {}
+        cursors = after or {}
         with self._call():
             lease = self._leases.get(owner)
             if lease is None or lease.until <= self.now:
@@ -247,7 +247,7 @@ class ModelStorage:
                 and entry.row.kind in kinds
                 and entry.row.scheduled_at <= self.now
                 and (entry.row.scheduled_at.timestamp(), entry.row.id)
-                > marks.get(int(entry.row.priority), (float("-inf"), 0))
+                > cursors.get(int(entry.row.priority), (float("-inf"), 0))
             ]
             due.sort(key=lambda e: (e.row.priority, e.row.scheduled_at, e.row.id))
             claimed: list[ClaimedJob] = []

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 from synk.storage import migrate
 from synk.storage import sql as files
 from synk.storage.embedded import EmbeddedServer

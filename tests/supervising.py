@@ -16,7 +16,7 @@ from typing import Any
 
 import handlers
 import synk
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 DEADLINE_S = 30.0
 TESTS = Path(__file__).parent

@@ -1,6 +1,6 @@
 """A handler whose arguments are a pydantic model.
 
-Apart from the other handlers, which every nursery imports: pydantic takes longer than all of them.
+Apart from the other handlers, which every fork server imports: pydantic takes longer than all.
 """
 
 from __future__ import annotations

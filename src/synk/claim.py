@@ -11,7 +11,7 @@ import msgspec
 
 from synk.row import DEFAULT_QUEUE, CancelReason, JobState
 
-Mark: TypeAlias = tuple[float, int]
+ClaimCursor: TypeAlias = tuple[float, int]
 """A place in a queue's order within one priority: when a job was due, in seconds since 1970, and
 its id."""
 

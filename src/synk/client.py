@@ -22,9 +22,9 @@ from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
 from synk.insertion import check_given, new_job, new_jobs
 from synk.registry import Registry
 from synk.row import check_id, check_label
-from synk.runtime import place
-from synk.runtime.service import Service
-from synk.runtime.supervisor import Supervisor
+from synk.runtime.ipc import process_role
+from synk.runtime.supervisor.service import Service
+from synk.runtime.supervisor.supervisor import Supervisor
 from synk.telemetry import Telemetry, log_to
 from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
@@ -414,8 +414,8 @@ class Client:
         service = self._service
         if service is not None:
             service.stop(None if timeout is None else seconds_of("timeout", timeout))
-        elif place.here is place.Place.WORKER:
-            os.kill(place.supervisor_pid, signal.SIGTERM)
+        elif process_role.role is process_role.ProcessRole.WORKER:
+            os.kill(process_role.supervisor_pid, signal.SIGTERM)
 
     def running(self) -> list[SlotStatus]:
         """Returns what each worker process of a running client does now; empty if it does not run.

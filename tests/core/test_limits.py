@@ -7,7 +7,7 @@ import pytest
 from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.lateness import Wear
+from synk.core.lateness import Recycling
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict, judge
@@ -25,7 +25,7 @@ def world() -> World:
 
 
 def worn(**options) -> World:
-    world = World(slots=3, wear=Wear(**options))
+    world = World(slots=3, recycling=Recycling(**options))
     world.all_ready()
     return world
 
@@ -152,7 +152,7 @@ def test_a_sample_of_the_job_before_kills_nobody(world: World) -> None:
 
 
 def test_a_worker_is_replaced_after_its_share_of_jobs() -> None:
-    world = World(slots=1, wear=Wear(jobs_max=2))
+    world = World(slots=1, recycling=Recycling(jobs_max=2))
     world.all_ready()
     world.claim(job(1), job(2), job(3))
 

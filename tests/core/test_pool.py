@@ -5,7 +5,7 @@ import pytest
 from core.world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS, QueueLimits
-from synk.core.lateness import DISPATCH_S, Wear
+from synk.core.lateness import DISPATCH_S, Recycling
 from synk.core.pool import START_FAILURES_MAX
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
@@ -461,7 +461,7 @@ def test_jobs_that_nobody_can_run_are_given_back_when_workers_keep_failing_to_st
 
 
 def test_a_worker_that_never_gets_ready_is_killed() -> None:
-    world = World(slots=1, wear=Wear(start_timeout_s=90.0))
+    world = World(slots=1, recycling=Recycling(start_timeout_s=90.0))
 
     world.advance(89.9)
     assert world.kills == []

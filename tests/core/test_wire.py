@@ -13,7 +13,7 @@ from synk.core.messages import Reply
 
 
 def page(**words: int) -> memoryview:
-    memory = memoryview(bytearray(wire.PAGE_BYTES)).cast("Q")
+    memory = memoryview(bytearray(wire.STATUS_PAGE_BYTES)).cast("Q")
     for name, value in words.items():
         memory[getattr(wire, name)] = value
     return memory
@@ -27,7 +27,7 @@ def note(memory: memoryview, number: int, wall_us: int, cpu_us: int) -> None:
 def test_a_frame_brings_its_jobs_back_in_order() -> None:
     jobs = [job(7), job(8, kind="other", priority=1)]
 
-    first, encoded = wire.decode_frame(wire.encode_frame(41, jobs))
+    first, encoded = wire.decode_batch(wire.encode_batch(41, jobs))
 
     assert first == 41
     assert [wire.decode_job(one) for one in encoded] == jobs
@@ -38,7 +38,7 @@ def test_arguments_pass_through_a_frame_unchanged(args: str) -> None:
     claimed = job(1)
     claimed.args = args
 
-    _, encoded = wire.decode_frame(wire.encode_frame(1, [claimed]))
+    _, encoded = wire.decode_batch(wire.encode_batch(1, [claimed]))
 
     assert wire.decode_job(encoded[0]).args == args
 
@@ -71,7 +71,7 @@ def test_garbage_is_no_reply_and_breaks_nothing(garbage: bytes) -> None:
 
 
 def test_a_damaged_job_does_not_damage_its_neighbours() -> None:
-    _, encoded = wire.decode_frame(wire.encode_frame(1, [job(1), job(2)]))
+    _, encoded = wire.decode_batch(wire.encode_batch(1, [job(1), job(2)]))
 
     with pytest.raises(msgspec.MsgspecError):
         wire.decode_job(b"\xc1")
@@ -79,7 +79,7 @@ def test_a_damaged_job_does_not_damage_its_neighbours() -> None:
 
 
 def test_an_untouched_page_says_that_nothing_happened() -> None:
-    report = wire.read_page(page(), 0, most=0, done=0)
+    report = wire.read_status_page(page(), 0, most=0, done=0)
 
     assert (report.done, list(report.measures), report.running) == (0, [], 0)
 
@@ -88,14 +88,14 @@ def test_a_page_tells_the_running_job_its_start_and_its_timeout() -> None:
     memory = page(RUNNING=4, DONE=3, STARTED_NS=5_000_000_000, TIMEOUT_NS=1_500_000_000)
     memory[wire.SOFT_NS], memory[wire.RSS_MAX] = 1_000_000_000, 5_000_000
 
-    report = wire.read_page(memory, 3, most=9, done=3)
+    report = wire.read_status_page(memory, 3, most=9, done=3)
 
     assert (report.running, report.started_s, report.timeout_s) == (4, 5.0, 1.5)
     assert (report.soft_s, report.rss_max) == (1.0, 5_000_000)
 
 
 def test_a_finished_job_is_not_running() -> None:
-    assert wire.read_page(page(RUNNING=4, DONE=4), 4, most=4, done=4).running == 0
+    assert wire.read_status_page(page(RUNNING=4, DONE=4), 4, most=4, done=4).running == 0
 
 
 def test_measures_survive_the_turn_of_the_ring() -> None:
@@ -104,7 +104,7 @@ def test_measures_survive_the_turn_of_the_ring() -> None:
     for number in range(wire.RING_JOBS - 5, last + 1):
         note(memory, number, number * 10, number)
 
-    report = wire.read_page(memory, wire.RING_JOBS - 6, most=2 * wire.RING_JOBS, done=last)
+    report = wire.read_status_page(memory, wire.RING_JOBS - 6, most=2 * wire.RING_JOBS, done=last)
 
     assert report.measures[0] == ((wire.RING_JOBS - 5) * 10, wire.RING_JOBS - 5, 0, 0)
     assert report.measures[-1] == (last * 10, last, 0, 0)
@@ -115,7 +115,7 @@ def test_a_reply_ahead_of_the_page_counts_as_done() -> None:
     memory = page(DONE=2, RUNNING=3)
     note(memory, 3, 30, 3)
 
-    report = wire.read_page(memory, 2, most=4, done=3, replies={3: Reply(error="{}")})
+    report = wire.read_status_page(memory, 2, most=4, done=3, replies={3: Reply(error="{}")})
 
     assert (report.done, report.running, list(report.measures)) == (3, 0, [(30, 3, 0, 0)])
 
@@ -124,18 +124,18 @@ def test_what_is_done_since_the_replies_were_read_is_not_told_yet() -> None:
     """Its reply may be on the way: without it a failure would pass for a success."""
     memory = page(DONE=5, RUNNING=6)
 
-    report = wire.read_page(memory, 2, most=9, done=3)
+    report = wire.read_status_page(memory, 2, most=9, done=3)
 
     assert (report.done, len(report.measures), report.running) == (3, 1, 6)
 
 
 def test_a_page_behind_an_earlier_report_does_not_go_backwards() -> None:
-    report = wire.read_page(page(DONE=2, RUNNING=3), 3, most=3, done=2)
+    report = wire.read_status_page(page(DONE=2, RUNNING=3), 3, most=3, done=2)
 
     assert (report.done, list(report.measures)) == (3, [])
 
 
 @pytest.mark.parametrize("words", [{"DONE": 10}, {"RUNNING": 10}, {"DONE": 2**64 - 1}])
 def test_a_page_that_tells_of_jobs_that_were_never_sent_is_refused(words: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="the page tells of job"):
-        wire.read_page(page(**words), 3, most=9, done=words.get("DONE", 3))
+    with pytest.raises(ValueError, match="the status page tells of job"):
+        wire.read_status_page(page(**words), 3, most=9, done=words.get("DONE", 3))

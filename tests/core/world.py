@@ -1,6 +1,6 @@
 """A world without processes for the pool: slots whose workers do what a test tells them.
 
-It keeps the shell's side of the contract (frames in order, a recall takes back exactly what has
+It keeps the shell's side of the contract (batches in order, a recall takes back exactly what has
 not begun) and notes what became of every job.
 """
 
@@ -14,7 +14,7 @@ from synk.claim import ClaimedJob, Fence
 from synk.config import HELD_BYTES
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.lateness import Wear
+from synk.core.lateness import Recycling
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
 from synk.retry import Ended, Verdict
@@ -97,11 +97,13 @@ class World:
         *,
         slots: int = 2,
         queues: dict[str, QueueLimits] | None = None,
-        wear: Wear | None = None,
+        recycling: Recycling | None = None,
         held_bytes: int = HELD_BYTES,
     ) -> None:
         self.queues = queues or {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
-        self.pool = Pool(slots=slots, queues=self.queues, wear=wear, held_bytes=held_bytes)
+        self.pool = Pool(
+            slots=slots, queues=self.queues, recycling=recycling, held_bytes=held_bytes
+        )
         self.asked: list[tuple[int, int, m.Request]] = []
         self.now = 100.0
         self.workers: dict[int, FakeWorker] = {}
@@ -130,7 +132,7 @@ class World:
     def _send(self, command: m.Send) -> None:
         worker = self.workers[command.slot]
         assert worker.ready
-        assert command.first == worker.expected_number, "frames overtook each other"
+        assert command.first == worker.expected_number, "batches overtook each other"
         for number, claimed in enumerate(command.jobs, command.first):
             worker.waiting.append((number, claimed))
         worker.expected_number += len(command.jobs)

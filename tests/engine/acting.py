@@ -13,7 +13,7 @@ import synk
 from engine.acts import Act
 from engine.workers import WORKERS
 from supervising import ended, supervised, wait_until
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 
 def insert(
@@ -65,30 +65,30 @@ def is_gone(pid: int) -> bool:
     return linux.is_zombie(pid)
 
 
-def nursery_of(client_id: object) -> int:
+def fork_server_of(client_id: object) -> int:
     """The pid of the process that makes the workers of a supervisor."""
 
     def look() -> int | None:
         found = linux.tagged_processes(str(client_id))
-        return next((pid for pid in found if _name(pid) == "synk-nursery"), None)
+        return next((pid for pid in found if _name(pid) == "synk-forkserver"), None)
 
-    return wait_until(look, what="the nursery")
+    return wait_until(look, what="the fork server")
 
 
-def workers_of(nursery: int) -> list[int]:
+def workers_of(fork_server: int) -> list[int]:
     """The pids of the worker processes that there are."""
-    return [pid for pid in linux.children(nursery) if _name(pid).startswith("synk-worker")]
+    return [pid for pid in linux.children(fork_server) if _name(pid).startswith("synk-worker")]
 
 
-def spare_of(nursery: int) -> list[int]:
+def spare_of(fork_server: int) -> list[int]:
     """The pid of the process that waits for a slot, if there is one at the moment."""
-    return [pid for pid in linux.children(nursery) if _name(pid) == "synk-spare"]
+    return [pid for pid in linux.children(fork_server) if _name(pid) == "synk-spare"]
 
 
 def both_workers_of(client_id: object) -> list[int]:
     """The pids of the two worker processes, once there are two."""
-    nursery = nursery_of(client_id)
-    return wait_until(lambda: len(found := workers_of(nursery)) == 2 and found)
+    fork_server = fork_server_of(client_id)
+    return wait_until(lambda: len(found := workers_of(fork_server)) == 2 and found)
 
 
 def _name(pid: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import handlers
 from synk.core import wire
-from synk.runtime import packets
+from synk.runtime.ipc import packets
 
 Send = Callable[..., None]
 

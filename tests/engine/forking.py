@@ -144,7 +144,7 @@ def crash_child(job: ActJob) -> int:
 @deed
 def look_at_descriptors_of_child(job: ActJob) -> list[str]:
     """What the worker talks through, in itself and in a fork."""
-    kinds = ("socket:", "/memfd:synk-page")
+    kinds = ("socket:", "/memfd:synk-status-page")
     here = [len(descriptors_of(kind)) for kind in kinds]
     return [str(here), _told_by_child(lambda: [len(descriptors_of(kind)) for kind in kinds])]
 

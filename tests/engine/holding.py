@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.acts import ActJob, deed
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 HELD: dict[str, weakref.ref[Thing]] = {}
 LOCK = threading.Lock()

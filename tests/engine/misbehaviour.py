@@ -223,7 +223,7 @@ def garble_channel(job: ActJob) -> None:
 @deed
 def garble_page(job: ActJob) -> None:
     """Writes 0xFF all over the memory that it shares with its supervisor."""
-    for fd in descriptors_of("/memfd:synk-page"):
+    for fd in descriptors_of("/memfd:synk-status-page"):
         os.pwrite(fd, b"\xff" * job.args.number, 0)
 
 

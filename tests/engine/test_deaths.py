@@ -16,16 +16,16 @@ from engine.acting import (
     begun,
     both_workers_of,
     error_of,
+    fork_server_of,
     insert,
     is_gone,
     noted,
-    nursery_of,
     run,
     workers_of,
 )
 from supervising import ended, wait_until
 from synk import CancelReason, Cause, JobState
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 SOURCE = Path(synk.__file__).parent
 
@@ -207,7 +207,7 @@ def test_w7_a_child_that_keeps_everything_open_hides_no_death(
 def test_w12_a_fork_that_comes_back_gives_one_outcome_and_no_second_worker(
     client: synk.Client, tmp_path: Path, do: str
 ) -> None:
-    nursery = nursery_of(client.id)
+    fork_server = fork_server_of(client.id)
 
     rows = [run(client, do, log=tmp_path / "log") for _ in range(5)]
 
@@ -215,12 +215,12 @@ def test_w12_a_fork_that_comes_back_gives_one_outcome_and_no_second_worker(
         (JobState.COMPLETED, 1, "parent")
     }
     assert run(client, "nothing").state is JobState.COMPLETED
-    below = [pid for worker in workers_of(nursery) for pid in linux.descendants(worker)]
+    below = [pid for worker in workers_of(fork_server) for pid in linux.descendants(worker)]
     wait_until(lambda: all(is_gone(pid) for pid in below), what="the forks to end")
 
 
 def test_w24_deaths_leave_no_zombie_and_steal_no_status_of_others(client: synk.Client) -> None:
-    nursery = nursery_of(client.id)
+    fork_server = fork_server_of(client.id)
     ids = [insert(client, "os_exit", number=n % 5) for n in range(60)]
     while any(not row.state.is_final for row in client.storage.get(ids)):
         done = subprocess.run(["sh", "-c", "exit 7"], check=False)
@@ -228,7 +228,7 @@ def test_w24_deaths_leave_no_zombie_and_steal_no_status_of_others(client: synk.C
 
     codes = [error_of(row).exit_code for row in sorted(client.storage.get(ids), key=lambda r: r.id)]
     assert codes == [n % 5 for n in range(60)]
-    dead = [pid for pid in linux.children(nursery) if linux.is_zombie(pid)]
+    dead = [pid for pid in linux.children(fork_server) if linux.is_zombie(pid)]
     wait_until(lambda: not [pid for pid in dead if Path(f"/proc/{pid}").exists()])
 
 

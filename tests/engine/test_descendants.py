@@ -12,18 +12,18 @@ from engine.acting import (
     acting,
     begun,
     error_of,
+    fork_server_of,
     insert,
     is_gone,
     lines,
     noted,
-    nursery_of,
     run,
     spare_of,
     workers_of,
 )
 from supervising import ended, wait_until
 from synk import Cause, JobState
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 CHILDREN = ["child_plain", "child_in_own_group", "child_in_own_session"]
 
@@ -56,12 +56,12 @@ def test_w6_a_chain_of_ever_new_processes_is_caught(client: synk.Client, tmp_pat
     row = run(client, "child_that_forks_on", path=tmp_path / "never", timeout_s=1.0)
 
     assert error_of(row).cause is Cause.TIMEOUT
-    nursery = nursery_of(client.id)
+    fork_server = fork_server_of(client.id)
     wait_until(
         lambda: (
-            len(workers := workers_of(nursery)) == 2
+            len(workers := workers_of(fork_server)) == 2
             and set(linux.tagged_processes(str(client.id)))
-            == {nursery, *workers, *spare_of(nursery)}
+            == {fork_server, *workers, *spare_of(fork_server)}
         ),
         what="nothing else to be there",
     )
@@ -100,9 +100,12 @@ def test_w6_what_completed_jobs_left_running_ends_with_their_worker(
         # Another worker runs this one, so the first one is gone and buried.
         assert run(client, "nothing").pid != row.pid
 
-        nursery = nursery_of(client.id)
+        fork_server = fork_server_of(client.id)
         wait_until(
-            lambda: set(linux.children(nursery)) == {*workers_of(nursery), *spare_of(nursery)}
+            lambda: (
+                set(linux.children(fork_server))
+                == {*workers_of(fork_server), *spare_of(fork_server)}
+            )
         )
 
 

@@ -126,7 +126,7 @@ def test_threads_that_an_import_leaves_are_refused_by_the_library_s_name(
     problem = refusal(dsn, found)
 
     assert re.search(rf"uses_{library}: its import left threads of [^,]*{library}", problem)
-    assert "synk-nursery" not in problem
+    assert "synk-forkserver" not in problem
 
 
 def test_a_library_of_native_threads_that_an_import_only_loads_runs_in_jobs(

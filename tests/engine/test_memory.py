@@ -17,16 +17,16 @@ from engine.acting import (
     begun,
     both_workers_of,
     error_of,
+    fork_server_of,
     insert,
     is_gone,
     noted,
-    nursery_of,
     run,
 )
 from supervising import ended, wait_until
 from synk import Cause, JobState
-from synk.runtime import crew, gauge
-from synk.runtime.gauge import OomWatch
+from synk.runtime.supervisor import memory_sampler, worker_set
+from synk.runtime.supervisor.memory_sampler import OomWatch
 
 MIB = 1 << 20
 
@@ -79,7 +79,7 @@ Looks = list[tuple[int, int]]
 def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     """What each look at a job's memory found: of its worker alone, and of all."""
     found: Looks = []
-    look = gauge.Gauge._sample
+    look = memory_sampler.MemorySampler._sample
 
     def noting(*args: Any) -> tuple[int, int] | None:
         sample = look(*args)
@@ -87,7 +87,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
             found.append(sample)
         return sample
 
-    monkeypatch.setattr(gauge.Gauge, "_sample", noting)
+    monkeypatch.setattr(memory_sampler.MemorySampler, "_sample", noting)
     return found
 
 
@@ -209,7 +209,7 @@ def test_w23_a_kill_by_the_kernel_is_told_by_what_the_control_group_counts(
     """No real group can be filled here: its counter is a file of the test's."""
     events, log = tmp_path / "memory.events", tmp_path / "log"
     events.write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n")
-    monkeypatch.setattr(crew, "OomWatch", functools.partial(OomWatch, events))
+    monkeypatch.setattr(worker_set, "OomWatch", functools.partial(OomWatch, events))
     with acting(dsn) as client:
         job_id = insert(client, "wait", log=log, path=tmp_path / "never")
         pid = begun(log, "wait")
@@ -235,7 +235,7 @@ def test_w23_the_kernel_takes_a_worker_before_its_supervisor(client: synk.Client
     run(client, "nothing")
     workers = both_workers_of(client.id)
 
-    assert score(nursery_of(client.id)) == score("self")
+    assert score(fork_server_of(client.id)) == score("self")
     wait_until(lambda: all(score(pid) >= min(1000, score("self") + 300) for pid in workers))
 
 

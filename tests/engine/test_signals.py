@@ -13,21 +13,25 @@ from pathlib import Path
 import pytest
 
 import synk
-from engine.acting import acting, begun, insert, nursery_of, run, workers_of
+from engine.acting import acting, begun, fork_server_of, insert, run, workers_of
 from runtime.test_process import next_news
 from supervising import SupervisorProcess, ended, make_client, wait_until
 from synk import JobState
 from synk.config import EngineConfig
-from synk.runtime import linux
-from synk.runtime.nursery import Loaded, Nursery, preparation
-from synk.runtime.setup import Setup
+from synk.runtime.ipc import linux
+from synk.runtime.ipc.setup import Setup
+from synk.runtime.supervisor.fork_server_process import (
+    ForkServerProcess,
+    ModulesImported,
+    preparation,
+)
 
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 OPTIONS = "{'workers': __import__('engine.workers', fromlist=['x']).WORKERS}"
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_w20_a_signal_to_nursery_and_workers_changes_nothing_for_jobs(
+def test_w20_a_signal_to_fork_server_and_workers_changes_nothing_for_jobs(
     client: synk.Client, tmp_path: Path, number: signal.Signals
 ) -> None:
     log, release = tmp_path / "log", tmp_path / "release"
@@ -81,19 +85,19 @@ def test_w20_what_a_job_starts_ignores_no_signal(client: synk.Client) -> None:
 
 
 @contextmanager
-def young_workers_get_signals(nursery: int, chance: random.Random) -> Iterator[list[int]]:
+def young_workers_get_signals(fork_server: int, chance: random.Random) -> Iterator[list[int]]:
     """Sends each new worker SIGTERM within its first 20 ms."""
     seen: list[int] = []
     stop = threading.Event()
 
     def look() -> None:
         while not stop.is_set():
-            for pid in set(linux.children(nursery)) - set(seen):
+            for pid in set(linux.children(fork_server)) - set(seen):
                 stop.wait(chance.uniform(0, 0.02))
                 seen.append(pid)
                 # It may have had its one job by now, and may still end before the signal.
                 with suppress(ProcessLookupError):
-                    if pid in linux.children(nursery):
+                    if pid in linux.children(fork_server):
                         os.kill(pid, signal.SIGTERM)
             stop.wait(0.0005)
 
@@ -111,8 +115,8 @@ def test_w21_a_signal_to_a_worker_that_just_began_charges_no_job(
     dsn: str, start_method: str, jobs: int
 ) -> None:
     with acting(dsn, max_jobs=1, start_method=start_method) as client:
-        nursery = nursery_of(client.id)
-        with young_workers_get_signals(nursery, random.Random(21)) as seen:
+        fork_server = fork_server_of(client.id)
+        with young_workers_get_signals(fork_server, random.Random(21)) as seen:
             rows = [run(client, "nothing") for _ in range(jobs)]
 
     assert {(row.state, row.attempt, row.crashes) for row in rows} == {(JobState.COMPLETED, 1, 0)}
@@ -122,7 +126,7 @@ def test_w21_a_signal_to_a_worker_that_just_began_charges_no_job(
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02, 0.05, 0.1])
-def test_w21_a_nursery_survives_signals_while_it_starts(delay_s: float) -> None:
+def test_w21_a_fork_server_survives_signals_while_it_starts(delay_s: float) -> None:
     setup = Setup(
         client_id="test-young",
         host="host",
@@ -131,25 +135,25 @@ def test_w21_a_nursery_survives_signals_while_it_starts(delay_s: float) -> None:
         payload=b"",
         queues={},
     )
-    nursery = Nursery(EngineConfig(processes=1), setup, preparation(needs_main=False))
+    fork_server = ForkServerProcess(EngineConfig(processes=1), setup, preparation(needs_main=False))
     try:
         threading.Event().wait(delay_s)
         for number in ENDING:
-            os.kill(nursery.pid, number)
+            os.kill(fork_server.pid, number)
 
-        assert next_news(nursery, Loaded) == Loaded({})
+        assert next_news(fork_server, ModulesImported) == ModulesImported({})
     finally:
-        nursery.close()
+        fork_server.close()
 
 
 def test_w21_a_worker_killed_before_it_is_ready_charges_no_job(dsn: str) -> None:
     with acting(dsn, processes=1) as client:
-        nursery = nursery_of(client.id)
+        fork_server = fork_server_of(client.id)
         first = run(client, "nothing")
         assert first.pid is not None
         os.kill(first.pid, signal.SIGKILL)
-        wait_until(lambda: (found := workers_of(nursery)) and found != [first.pid] and found)
-        for pid in linux.children(nursery):
+        wait_until(lambda: (found := workers_of(fork_server)) and found != [first.pid] and found)
+        for pid in linux.children(fork_server):
             os.kill(pid, signal.SIGKILL)
         row = run(client, "nothing")
 

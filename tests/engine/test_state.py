@@ -52,7 +52,7 @@ def test_w19_a_kill_leaves_a_stack_also_after_a_job_that_took_its_signal_over(
 def test_w19_an_alarm_that_a_job_leaves_behind_ends_none_that_follows(
     client: synk.Client,
 ) -> None:
-    """Nor any that travels in the same frame, right behind it."""
+    """Nor any that travels in the same batch, right behind it."""
     for job_id in client.insert_many([("warm up", Act("nothing"))] * 300):
         ended(client, job_id)
     jobs = [("alarm", Act("spoil", text="alarm"))]

@@ -16,11 +16,11 @@ import psycopg
 
 import handlers
 import synk
-from engine.acting import nursery_of, workers_of
+from engine.acting import fork_server_of, workers_of
 from supervising import SupervisorProcess, left_in_shared_memory, make_client, wait_until
 from synk import CancelReason, Cause, JobState
 from synk.retry import POISON_CRASHES
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 JOBS = 2000
 KILLS = 300
@@ -28,14 +28,14 @@ KILL_EVERY_S = 0.02
 
 
 @contextmanager
-def killer(nursery: int, chance: random.Random) -> Iterator[Counter[int]]:
+def killer(fork_server: int, chance: random.Random) -> Iterator[Counter[int]]:
     """Kills a random worker every 20 ms, 300 times; gives the pids."""
     killed: Counter[int] = Counter()
     stop = threading.Event()
 
     def kill() -> None:
         while killed.total() < KILLS and not stop.wait(KILL_EVERY_S):
-            workers = workers_of(nursery)
+            workers = workers_of(fork_server)
             if not workers:
                 continue
             pid = chance.choice(workers)
@@ -44,7 +44,7 @@ def killer(nursery: int, chance: random.Random) -> Iterator[Counter[int]]:
             except ProcessLookupError:
                 continue
             # From here on the descriptor means this very process; and it is still a worker.
-            if pid in workers_of(nursery):
+            if pid in workers_of(fork_server):
                 # It may have ended by itself meanwhile.
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -87,7 +87,7 @@ def test_w1_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_nothing_behind
             left_in_shared_memory(),
         )
 
-        with killer(nursery_of(supervisor.tag), random.Random(1)) as killed:
+        with killer(fork_server_of(supervisor.tag), random.Random(1)) as killed:
             ids = write_jobs(client, log, JOBS)
             wait_until(lambda: all_over(client, connection), seconds=60, what="the end of all")
         rows = client.storage.get(ids)

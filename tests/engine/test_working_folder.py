@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import synk
-from engine.acting import nursery_of, run
+from engine.acting import fork_server_of, run
 from engine.workers import WORKERS
 from supervising import SCRIPT, SupervisorProcess, make_client
 from synk import JobState
@@ -41,8 +41,8 @@ def assert_all_is_well(client: synk.Client, supervisor: SupervisorProcess) -> No
     assert after.result["folder"] == "none"
     assert run(client, "os_exit", number=3).errors[0].exit_code == 3
     assert run(client, "nothing").state is JobState.COMPLETED
-    nursery = nursery_of(supervisor.tag)
-    os.kill(nursery, signal.SIGKILL)
+    fork_server = fork_server_of(supervisor.tag)
+    os.kill(fork_server, signal.SIGKILL)
     assert run(client, "nothing").state is JobState.COMPLETED
 
 

@@ -27,7 +27,7 @@ from supervising import (
     wait_until,
 )
 from synk import Cause, JobState, telemetry
-from synk.runtime.heart import boottime
+from synk.runtime.supervisor.lease_loop import boottime
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, register
 

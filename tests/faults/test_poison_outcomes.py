@@ -19,8 +19,8 @@ from model import ModelStorage
 from supervising import DEADLINE_S, wait_until
 from synk import InvalidJob, JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob, Outcome
-from synk.runtime import trouble
-from synk.runtime.acks import AckLoop
+from synk.runtime.supervisor import backoff
+from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
 from synk.telemetry import Telemetry
@@ -225,7 +225,7 @@ def test_d14_one_that_a_trigger_of_the_users_refuses_stands_in_the_way_of_none(
     connection: psycopg.Connection, storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing tells which of them it is, nor that a value is to blame."""
-    monkeypatch.setattr(trouble, "PAUSE_MAX_S", 0.02)
+    monkeypatch.setattr(backoff, "PAUSE_MAX_S", 0.02)
     outcomes = [outcome_of(job, result="1") for job in claimed(storage)]
     connection.execute(REFUSE)
     try:

@@ -18,7 +18,7 @@ from servers import Server
 from supervising import supervised, wait_until
 from synk import JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob, Outcome
-from synk.runtime import trouble
+from synk.runtime.supervisor import backoff
 from synk.storage.postgres import PostgresStorage
 
 SLOWLY = """
@@ -85,7 +85,7 @@ def served(server: Server) -> Iterator[tuple[Proxy, synk.Client, Facts]]:
         Proxy(dsn) as proxy,
         supervised(proxy.dsn, processes=1) as client,
     ):
-        patched.setattr(trouble, "PAUSE_MAX_S", 0.02)
+        patched.setattr(backoff, "PAUSE_MAX_S", 0.02)
         yield proxy, client, Facts(client)
 
 

@@ -20,7 +20,7 @@ from faults.facts import Facts
 from servers import SETTINGS, new_folder
 from supervising import ended, is_running, supervised, wait_until
 from synk import JobState, telemetry
-from synk.runtime import trouble
+from synk.runtime.supervisor import backoff
 from synk.storage import given, migrate
 from synk.storage.embedded import EmbeddedServer
 from synk.testing.making import raised
@@ -62,8 +62,8 @@ def test_d16_no_loop_waits_for_the_end_of_its_pause_once_another_got_through(
     mode: Literal["fast", "immediate"],
 ) -> None:
     """As after hours without a server, but for the minutes that these pauses would take."""
-    monkeypatch.setattr(trouble, "PAUSE_S", 240.0)
-    monkeypatch.setattr(trouble, "PAUSE_MAX_S", 240.0)
+    monkeypatch.setattr(backoff, "PAUSE_S", 240.0)
+    monkeypatch.setattr(backoff, "PAUSE_MAX_S", 240.0)
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 240.0)
     gate = tmp_path / "gate"
     dsn = restarting.conninfo

@@ -14,7 +14,7 @@ import handlers
 import synk
 from supervising import ended, is_running, supervised, wait_until
 from synk.claim import ClaimedJob, Fence
-from synk.runtime import supervisor
+from synk.runtime.supervisor import supervisor
 
 RARELY = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
 

@@ -17,7 +17,7 @@ from supervising import ended, supervised, wait_until
 from synk import JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob
 from synk.job import Job
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER, claim, insert, outcome_of
 

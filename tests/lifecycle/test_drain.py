@@ -19,7 +19,7 @@ from supervising import ended, make_client, steady, supervised, wait_until
 from synk import Cause, JobState
 
 PAIR = APP.replace("processes=1", "processes=2")
-CALM = f"from synk.runtime import supervisor\nsupervisor.HASTE_S = 20.0\n{PAIR}"
+CALM = f"from synk.runtime.supervisor import supervisor\nsupervisor.HASTE_S = 20.0\n{PAIR}"
 
 
 def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lifecycle import tasks
 from starting import APP, StartedApp
 from supervising import ended, make_client, wait_until
 from synk import JobState
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

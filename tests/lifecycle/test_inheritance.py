@@ -17,7 +17,7 @@ from starting import APP, StartedApp
 from supervising import SupervisorProcess, ended, left_in_shared_memory, make_client, wait_until
 from synk import Cause
 from synk.config import EngineConfig
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 SOURCE = Path(synk.__file__).parent
 
@@ -31,7 +31,7 @@ def crash(client: synk.Client) -> None:
 
 # -- forks ----------------------------------------------------------------------------------------
 
-FORKERS = {"runtime/forked.py", "runtime/leftovers.py", "cli/pid1.py"}
+FORKERS = {"runtime/worker/forks.py", "runtime/forkserver/fork_safety.py", "cli/pid1.py"}
 """What forks: the one before it has workers, the other before it is anything at all."""
 
 HOOK = """
@@ -67,13 +67,13 @@ def test_s6_a_fork_of_the_supervisor_is_no_start_method() -> None:
         EngineConfig(processes=1, start_method="fork")  # pyright: ignore[reportArgumentType]
 
 
-def test_s6_every_fork_of_a_running_supervisor_is_one_of_its_nursery_without_threads(
+def test_s6_every_fork_of_a_running_supervisor_is_one_of_its_fork_server_without_threads(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "forks"
     (tmp_path / "hook.py").write_text(HOOK)
     monkeypatch.setenv("SYNK_TEST_LOG", str(log))
-    # Both have the hook: the supervisor, and the nursery that preloads it.
+    # Both have the hook: the supervisor, and the fork server that preloads it.
     app = "import hook\n" + APP.replace("processes=1", "processes=2, preload=['hook']")
     with (
         make_client(dsn, workers=tasks.WORKERS) as client,
@@ -81,7 +81,7 @@ def test_s6_every_fork_of_a_running_supervisor_is_one_of_its_nursery_without_thr
     ):
         for _ in range(5):
             crash(client)
-        (nursery,) = linux.children(started.process.pid)
+        (fork_server,) = linux.children(started.process.pid)
         threads = len(list(Path(f"/proc/{started.process.pid}/task").iterdir()))
         started.signal(signal.SIGTERM)
         assert started.wait() == 0, started.log
@@ -89,7 +89,7 @@ def test_s6_every_fork_of_a_running_supervisor_is_one_of_its_nursery_without_thr
     assert threads > 5
     forks = log.read_text().splitlines()
     assert len(forks) > 5
-    assert set(forks) == {f"{nursery} 1"}
+    assert set(forks) == {f"{fork_server} 1"}
 
 
 # -- descriptors ----------------------------------------------------------------------------------
@@ -124,17 +124,17 @@ def test_s7_workers_have_their_own_descriptors_and_none_of_the_program(
         # Of a crash too: what replaces a worker is made while others are there.
         crash(client)
         ended(client, client.insert("x", tasks.Task()))
-        (nursery,) = linux.children(supervisor.process.pid)
-        workers = wait_until(lambda: len(found := workers_of(nursery)) == 2 and found)
+        (fork_server,) = linux.children(supervisor.process.pid)
+        workers = wait_until(lambda: len(found := workers_of(fork_server)) == 2 and found)
         seen = [wait_until(lambda pid=pid: files_at_work(pid)) for pid in workers]
-        of_nursery = open_files(nursery)
+        of_fork_server = open_files(fork_server)
 
     for files in seen:
         channel, permits, page, output = (files.pop(number) for number in range(900, 904))
         assert [files.pop(number) for number in range(3)] == ["/dev/null", output, output]
         assert channel.startswith("socket:")
         assert permits.startswith("pipe:")
-        assert page.startswith("/memfd:synk-page")
+        assert page.startswith("/memfd:synk-status-page")
         # The mapping of the page has one of its own, and the meter of memory has its file; libffi,
         # which ctypes loads, keeps its own library open from some version on.
         names = {name.rpartition("/")[2] for name in files.values()}
@@ -143,9 +143,9 @@ def test_s7_workers_have_their_own_descriptors_and_none_of_the_program(
             "clear_refs",
             Path.cwd().name,  # kept, since it may be removed while a job runs
         }
-    assert "/dev/full" not in of_nursery.values()
+    assert "/dev/full" not in of_fork_server.values()
     # To its supervisor, and to the process that waits for a slot.
-    assert sum(name.startswith("socket:") for name in of_nursery.values()) <= 2
+    assert sum(name.startswith("socket:") for name in of_fork_server.values()) <= 2
 
 
 def files_at_work(worker: int) -> dict[int, str] | None:
@@ -180,7 +180,7 @@ def test_s13_there_is_no_resource_tracker_and_nothing_in_shared_memory(
         jobs = [("x", handlers.Misbehave("os_exit"), options)] * 60
         for job_id in client.insert_many(jobs):
             ended(client, job_id)
-        # The supervisor, its nursery and both workers, none of which is about to be replaced.
+        # The supervisor, its fork server and both workers, none of which is about to be replaced.
         wait_until(lambda: len(started.processes()) >= 4)
         commands = [command_of(pid) for pid in started.processes()]
         mapped = [maps_of(pid) for pid in started.processes()]

@@ -15,7 +15,7 @@ from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested, Tick
 from synk.core.pool import Pool
 from synk.registry import Registry
-from synk.runtime.engine import Engine
+from synk.runtime.supervisor.engine import Engine
 
 
 def test_q5_what_comes_after_the_loop_is_written_into_no_file_of_others() -> None:

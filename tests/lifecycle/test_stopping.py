@@ -276,7 +276,7 @@ def test_a_supervisor_refuses_an_empty_database(empty_dsn: str) -> None:
 
 def test_workers_load_no_database_driver_of_their_own() -> None:
     code = (
-        "import sys, synk.runtime.child; unwanted = ('psycopg', 'rich', 'typer', 'ulid');"
+        "import sys, synk.runtime.worker.main; unwanted = ('psycopg', 'rich', 'typer', 'ulid');"
         "print([name for name in sys.modules if name.startswith(unwanted)])"
     )
     import subprocess

@@ -30,7 +30,7 @@ def test_s1_nothing_survives_the_sigkill_of_a_supervisor(
         client.insert_many([(how, tasks.Task(how, log=str(log), text=how)) for how in hows])
         with SupervisorProcess(dsn, options) as supervisor:
             wait_until(lambda: sorted(tasks.notes(log, "begun")) == sorted(hows))
-            # The nursery, three workers, what two of the jobs have started, perhaps a spare worker.
+            # The fork server, three workers, what two of the jobs have started, perhaps a spare.
             wait_until(lambda: len(supervisor.processes()) >= 7, what="the jobs' processes")
 
             supervisor.signal(signal.SIGKILL)
@@ -52,13 +52,13 @@ def test_s1_nothing_survives_a_sigkill_at_any_moment_of_the_start(dsn: str, tmp_
                 wait_until(lambda app=app: app.processes() == [], seconds=3.0)
 
 
-def test_s1_a_nursery_that_hangs_in_an_import_dies_with_its_supervisor(
+def test_s1_a_fork_server_that_hangs_in_an_import_dies_with_its_supervisor(
     dsn: str, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text("import ctypes; ctypes.PyDLL(None).pause()")
     app = APP.replace("processes=1", "processes=1, preload=['hanging']")
     with StartedApp(tmp_path, dsn, app=app) as started:
-        wait_until(lambda: len(started.processes()) == 2, what="the nursery")
+        wait_until(lambda: len(started.processes()) == 2, what="the fork server")
 
         started.signal(signal.SIGKILL)
 
@@ -76,7 +76,7 @@ def test_s2_a_worker_of_a_stopped_supervisor_ends_a_job_that_is_far_over_its_tim
         ]
         with SupervisorProcess(dsn, f"{{{WORKERS}}}") as supervisor:
             wait_until(lambda: len(tasks.notes(log, "begun")) == 2)
-            # The nursery, two workers, what one of the jobs has started, perhaps a spare worker.
+            # The fork server, two workers, what one of the jobs has started, perhaps a spare.
             wait_until(lambda: len(supervisor.processes()) >= 4, what="the job's process")
             supervisor.signal(signal.SIGSTOP)
             wait_until(lambda: len(supervisor.processes()) <= 2, what="the workers to end")

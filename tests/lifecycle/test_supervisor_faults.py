@@ -23,7 +23,7 @@ from supervising import (
     wait_until,
 )
 from synk import Cause, JobState, telemetry
-from synk.runtime import unstored
+from synk.runtime.supervisor import unstored
 
 ONCE = synk.InsertOptions(max_retries=0)
 
@@ -50,7 +50,7 @@ def test_s5_a_blocked_loop_kills_late_and_says_where_it_was(dsn: str, tmp_path: 
     assert f"killed after {row.duration.total_seconds():.1f} s" in row.errors[-1].error
 
 
-CAREFUL = f"from synk.runtime import unstored\nunstored.UNSTORED_MAX = 200\n{SCRIPT}"
+CAREFUL = f"from synk.runtime.supervisor import unstored\nunstored.UNSTORED_MAX = 200\n{SCRIPT}"
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE 'no space left' USING ERRCODE = 'disk_full'; END $$;

@@ -16,7 +16,7 @@ from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested
 from synk.core.pool import Pool
 from synk.registry import Registry
-from synk.runtime.engine import Engine
+from synk.runtime.supervisor.engine import Engine
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from synk.core.ownership import fence_of
 from synk.errors import StorageUnavailable
 from synk.failure import AttemptError
 from synk.retry import Ended, Verdict
-from synk.runtime.acks import AckLoop
-from synk.runtime.unstored import UNSTORED_MAX
+from synk.runtime.supervisor.ack_loop import AckLoop
+from synk.runtime.supervisor.unstored import UNSTORED_MAX
 from synk.telemetry import Telemetry
 from synk.testing.making import OWNER as MAKER
 from synk.testing.making import claim, new_job, outcome_of

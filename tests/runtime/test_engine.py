@@ -18,7 +18,7 @@ from supervising import ended, is_running, supervised, wait_until
 from synk import CancelReason, Cause, JobState
 from synk.core.messages import Command, Event
 from synk.core.pool import Pool
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 
 ONCE = synk.InsertOptions(max_retries=0)
 

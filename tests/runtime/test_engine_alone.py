@@ -25,9 +25,9 @@ from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.retry import Verdict
-from synk.runtime.crew import Crew
-from synk.runtime.engine import Engine
-from synk.runtime.nursery import Ended, Started
+from synk.runtime.supervisor.engine import Engine
+from synk.runtime.supervisor.fork_server_process import WorkerEnded, WorkerForked
+from synk.runtime.supervisor.worker_set import WorkerSet
 
 E = TypeVar("E", bound=Engine)
 
@@ -59,12 +59,12 @@ def running(engine_type: type[E]) -> Iterator[tuple[E, queue.SimpleQueue[Settle]
         assert not thread.is_alive()
 
 
-class LateNews(Crew):
+class LateNews(WorkerSet):
     """Hears of a birth only after the newborn itself has spoken, as on a busy machine."""
 
-    late: Started | None = None
+    late: WorkerForked | None = None
 
-    def _on_started(self, news: Started) -> None:
+    def _on_started(self, news: WorkerForked) -> None:
         if self.processes[news.slot].is_ready:
             super()._on_started(news)
         else:
@@ -77,12 +77,12 @@ class LateNews(Crew):
 
 
 class LateEngine(Engine):
-    crew_type = LateNews
+    worker_set_type = LateNews
 
     def _on_channel(self, slot: int) -> None:
         super()._on_channel(slot)
-        assert isinstance(self.crew, LateNews)
-        self.crew.hear_late_news(slot)
+        assert isinstance(self.worker_set, LateNews)
+        self.worker_set.hear_late_news(slot)
 
 
 def test_a_worker_that_is_ready_before_its_birth_is_announced_has_its_pid() -> None:
@@ -116,7 +116,7 @@ def test_a_pool_that_fails_loses_no_outcome_that_it_has_taken_in() -> None:
     assert 1 in done
 
 
-class SpawnsOnce(Crew):
+class SpawnsOnce(WorkerSet):
     """Has no descriptors left for a second process."""
 
     has_spawned = False
@@ -141,22 +141,22 @@ def test_an_engine_that_cannot_do_the_next_thing_loses_no_outcome() -> None:
     assert (ended.job.id, ended.verdict) == (1, Verdict.FAILED)
 
 
-class LateBurial(Crew):
+class LateBurial(WorkerSet):
     """Hears of an end only once the slot's next process is there, as when a big one dies slowly."""
 
-    late: Ended | None = None
+    late: WorkerEnded | None = None
 
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **options)
         self.successors: list[int] = []
 
-    def _on_started(self, news: Started) -> None:
+    def _on_started(self, news: WorkerForked) -> None:
         super()._on_started(news)
         if news.slot in self._successors:
             self.successors.append(news.pid)
             self._go_on()
 
-    def _on_ended(self, news: Ended) -> None:
+    def _on_ended(self, news: WorkerEnded) -> None:
         if any(not each.pid for each in self._successors.values()):
             self.late = news
         else:
@@ -179,7 +179,7 @@ class ShortLivedSuccessor(LateBurial):
         else:
             os.kill(self.successors[0], signal.SIGKILL)
 
-    def _on_ended(self, news: Ended) -> None:
+    def _on_ended(self, news: WorkerEnded) -> None:
         self.is_over = self.is_over or news.pid in self.successors
         if not self.is_over:
             self.late = news
@@ -188,8 +188,8 @@ class ShortLivedSuccessor(LateBurial):
         self._go_on()
 
 
-def engine_with(crew_type: type[Crew]) -> type[Engine]:
-    return type("EngineWithCrew", (Engine,), {"crew_type": crew_type})
+def engine_with(worker_set_type: type[WorkerSet]) -> type[Engine]:
+    return type("EngineWithWorkerSet", (Engine,), {"worker_set_type": worker_set_type})
 
 
 def crash_and_go_on(engine: Engine, settled: queue.SimpleQueue[Settle]) -> int:
@@ -209,14 +209,14 @@ def test_the_next_process_of_a_slot_begins_while_the_last_one_dies() -> None:
     with running(engine_with(LateBurial)) as (engine, settled):
         pid = crash_and_go_on(engine, settled)
 
-        assert isinstance(engine.crew, LateBurial)
-        assert engine.crew.successors == [pid]
+        assert isinstance(engine.worker_set, LateBurial)
+        assert engine.worker_set.successors == [pid]
 
 
 def test_a_successor_that_dies_before_its_time_is_missed_by_nobody() -> None:
     with running(engine_with(ShortLivedSuccessor)) as (engine, settled):
         pid = crash_and_go_on(engine, settled)
 
-        assert isinstance(engine.crew, ShortLivedSuccessor)
-        assert len(engine.crew.successors) == 1
-        assert pid not in engine.crew.successors
+        assert isinstance(engine.worker_set, ShortLivedSuccessor)
+        assert len(engine.worker_set.successors) == 1
+        assert pid not in engine.worker_set.successors

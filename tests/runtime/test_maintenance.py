@@ -18,8 +18,8 @@ from synk.claim import Fence
 from synk.config import CleanerConfig
 from synk.errors import StorageConflict
 from synk.row import JobState
-from synk.runtime.maintenance import CLEAN_JOBS, MaintenanceLoop
-from synk.runtime.pace import BATCH_S, Pace
+from synk.runtime.supervisor.batch_size import BATCH_S, BatchSize
+from synk.runtime.supervisor.maintenance_loop import CLEAN_JOBS, MaintenanceLoop
 from synk.status import UnknownKind
 from synk.testing.making import AN_HOUR, insert, status_of
 
@@ -96,7 +96,7 @@ def test_nothing_waits_while_very_many_jobs_are_cleaned_and_become_due(row_s: fl
 
 def sizes(seconds: Callable[[int], float], batches: int = 60) -> list[int]:
     """The sizes of batches that take so long."""
-    pace, found = Pace(CLEAN_JOBS), list[int]()
+    pace, found = BatchSize(CLEAN_JOBS), list[int]()
     for _ in range(batches):
         found.append(pace.size)
         assert pace.took(seconds(pace.size), pace.size)
@@ -122,10 +122,10 @@ def test_batches_do_not_shrink_where_the_time_goes_into_finding_the_first_row() 
 
 
 def test_a_batch_that_finds_little_says_nothing_of_its_size() -> None:
-    pace = Pace(CLEAN_JOBS)
+    pace = BatchSize(CLEAN_JOBS)
 
     assert not any(pace.took(5.0, pace.size - 1) for _ in range(9))
-    assert pace.size == Pace(CLEAN_JOBS).size
+    assert pace.size == BatchSize(CLEAN_JOBS).size
 
 
 class GivesUp(Endless):

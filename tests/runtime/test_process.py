@@ -20,19 +20,25 @@ from core.world import job
 from supervising import wait_until
 from synk.config import EngineConfig
 from synk.core import wire
-from synk.runtime import linux, packets
-from synk.runtime.nursery import Ended, Loaded, Nursery, Started, preparation
-from synk.runtime.passing import Passer
-from synk.runtime.process import WorkerProcess
-from synk.runtime.setup import QueueSetup, Setup
+from synk.runtime.ipc import linux, packets
+from synk.runtime.ipc.setup import QueueSetup, Setup
+from synk.runtime.supervisor.fork_server_process import (
+    ForkServerProcess,
+    ModulesImported,
+    WorkerEnded,
+    WorkerForked,
+    preparation,
+)
+from synk.runtime.supervisor.output_lines import Passer
+from synk.runtime.supervisor.worker_process import WorkerProcess
 
 T = TypeVar("T")
 
 
-def next_news(nursery: Nursery, kind: type[T]) -> T:
+def next_news(fork_server: ForkServerProcess, kind: type[T]) -> T:
     while True:
-        assert select.select([nursery.control], [], [], 30)[0], "the nursery says nothing"
-        for news in nursery.news():
+        assert select.select([fork_server.control], [], [], 30)[0], "the fork server says nothing"
+        for news in fork_server.news():
             assert isinstance(news, kind)
             return news
 
@@ -50,41 +56,41 @@ def setup() -> Setup:
 
 
 @pytest.fixture
-def nursery(setup: Setup) -> Iterator[Nursery]:
-    nursery = Nursery(EngineConfig(processes=1), setup, preparation(needs_main=False))
-    assert next_news(nursery, Loaded) == Loaded({})
-    yield nursery
-    nursery.close()
+def fork_server(setup: Setup) -> Iterator[ForkServerProcess]:
+    fork_server = ForkServerProcess(EngineConfig(processes=1), setup, preparation(needs_main=False))
+    assert next_news(fork_server, ModulesImported) == ModulesImported({})
+    yield fork_server
+    fork_server.close()
 
 
 @contextmanager
 def started(
-    nursery: Nursery, setup: Setup, process_type: type[WorkerProcess] = WorkerProcess
+    fork_server: ForkServerProcess, setup: Setup, process_type: type[WorkerProcess] = WorkerProcess
 ) -> Iterator[WorkerProcess]:
     """A ready worker; it is killed at the end."""
     worker = process_type(setup, Passer())
-    nursery.request(0, worker.descriptors)
-    news = next_news(nursery, Started)
+    fork_server.request(0, worker.descriptors)
+    news = next_news(fork_server, WorkerForked)
     worker.born(news.pid, news.pidfd)
     wait_until(lambda: (worker.report(), worker.is_ready)[1], what="the worker to be ready")
     yield worker
     worker.kill()
-    ended = next_news(nursery, Ended)
+    ended = next_news(fork_server, WorkerEnded)
     assert worker.bury(ended).signal == "SIGKILL"
     worker.close()
 
 
 @pytest.fixture
-def worker(nursery: Nursery, setup: Setup) -> Iterator[WorkerProcess]:
-    with started(nursery, setup) as worker:
+def worker(fork_server: ForkServerProcess, setup: Setup) -> Iterator[WorkerProcess]:
+    with started(fork_server, setup) as worker:
         yield worker
 
 
-def spare_of(nursery: Nursery) -> int:
+def spare_of(fork_server: ForkServerProcess) -> int:
     """Waits for the process that waits for a slot; returns its pid."""
 
     def spare() -> int | None:
-        for pid in linux.children(nursery.pid):
+        for pid in linux.children(fork_server.pid):
             if Path(f"/proc/{pid}/comm").read_text() == "synk-spare\n":
                 return pid
         return None
@@ -101,7 +107,7 @@ def writing(number: int, path: Path):
 def test_what_is_taken_back_never_ran_and_the_rest_did(
     worker: WorkerProcess, tmp_path: Path
 ) -> None:
-    """However frames, permits and a recall race: each job runs once, in the order it was sent."""
+    """However batches, permits and a recall race: each job runs once, in the order it was sent."""
     log = tmp_path / "log"
     chance = random.Random(7)
     waiting = deque(writing(number, log) for number in range(1, 4001))
@@ -109,10 +115,10 @@ def test_what_is_taken_back_never_ran_and_the_rest_did(
     sent = done = 0
     while waiting or in_flight:
         while waiting and len(in_flight) < 60:
-            frame = [waiting.popleft() for _ in range(min(len(waiting), chance.randint(1, 9)))]
-            worker.send(sent + 1, frame)
-            sent += len(frame)
-            in_flight.extend(frame)
+            batch = [waiting.popleft() for _ in range(min(len(waiting), chance.randint(1, 9)))]
+            worker.send(sent + 1, batch)
+            sent += len(batch)
+            in_flight.extend(batch)
         if chance.random() < 0.8:
             report, taken = worker.recall()
         else:
@@ -142,9 +148,9 @@ class Overtaken(WorkerProcess):
 
 
 def test_news_of_a_job_that_ends_while_they_are_read_are_not_lost(
-    nursery: Nursery, setup: Setup, tmp_path: Path
+    fork_server: ForkServerProcess, setup: Setup, tmp_path: Path
 ) -> None:
-    with started(nursery, setup, Overtaken) as worker:
+    with started(fork_server, setup, Overtaken) as worker:
         assert isinstance(worker, Overtaken)
         worker.jobs = (writing(1, tmp_path / "log"),)
         report = worker.report()
@@ -160,7 +166,7 @@ def test_a_worker_tells_once_of_a_job_that_nothing_is_behind(
         slow = writing(number, tmp_path / "log")
         slow.args = slow.args.replace("}", ', "sleep_s": 0.005}')
         worker.send(number, [slow])
-        wait_until(lambda number=number: worker._page[wire.DONE] == number)
+        wait_until(lambda number=number: worker._status_page[wire.DONE] == number)
 
     told = 0
     with contextlib.suppress(BlockingIOError):
@@ -219,11 +225,11 @@ def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerP
     sent = done = 0
     while done < total:
         if sent < total and sent - done < 200:
-            frame = [job(number, kind="typed") for number in range(sent + 1, sent + 21)]
-            for claimed in frame:
+            batch = [job(number, kind="typed") for number in range(sent + 1, sent + 21)]
+            for claimed in batch:
                 claimed.args = f'{{"count": {claimed.id}}}'
-            worker.send(sent + 1, frame)
-            sent += len(frame)
+            worker.send(sent + 1, batch)
+            sent += len(batch)
         report = worker.report()
         done = report.done
         replies.update((number, reply.result) for number, reply in report.replies.items())
@@ -240,23 +246,23 @@ def kill_and_wait(pid: int) -> None:
 
 
 def test_the_spare_outlives_its_siblings_and_is_the_next_worker(
-    nursery: Nursery, setup: Setup
+    fork_server: ForkServerProcess, setup: Setup
 ) -> None:
-    with started(nursery, setup):
-        spare = spare_of(nursery)
+    with started(fork_server, setup):
+        spare = spare_of(fork_server)
 
-    with started(nursery, setup) as worker:
+    with started(fork_server, setup) as worker:
         assert worker.pid == spare
 
 
 def test_a_spare_that_dies_is_missed_by_nobody(
-    nursery: Nursery, setup: Setup, tmp_path: Path
+    fork_server: ForkServerProcess, setup: Setup, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    spare = spare_of(nursery)
+    spare = spare_of(fork_server)
     kill_and_wait(spare)
 
-    with started(nursery, setup) as worker:
+    with started(fork_server, setup) as worker:
         worker.send(1, [writing(1, log)])
         wait_until(log.exists)
 
@@ -264,11 +270,11 @@ def test_a_spare_that_dies_is_missed_by_nobody(
 
 
 def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
-    nursery: Nursery, setup: Setup, tmp_path: Path
+    fork_server: ForkServerProcess, setup: Setup, tmp_path: Path
 ) -> None:
     """The kernel then says that the connection was reset, not that it was closed."""
     worker = WorkerProcess(setup, Passer())
-    nursery.request(0, worker.descriptors)
+    fork_server.request(0, worker.descriptors)
     log = tmp_path / "log"
     claimed = job(1, kind="misbehave")
     claimed.args = f'{{"how": "long_child", "path": "{log}"}}'
@@ -276,17 +282,17 @@ def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
     wait_until(lambda: log.exists() and "started=" in log.read_text())
     pidfd = os.pidfd_open(int(log.read_text().split("started=")[1]))
 
-    nursery.close()
+    fork_server.close()
 
     assert select.select([pidfd], [], [], 30)[0], "what the job started lives on"
     os.close(pidfd)
     worker.close()
 
 
-def test_a_spare_ends_with_its_nursery(nursery: Nursery) -> None:
-    pidfd = os.pidfd_open(spare_of(nursery))
+def test_a_spare_ends_with_its_fork_server(fork_server: ForkServerProcess) -> None:
+    pidfd = os.pidfd_open(spare_of(fork_server))
 
-    nursery.kill()
+    fork_server.kill()
 
     assert select.select([pidfd], [], [], 30)[0], "the spare lives on"
     os.close(pidfd)
@@ -294,15 +300,15 @@ def test_a_spare_ends_with_its_nursery(nursery: Nursery) -> None:
 
 @pytest.mark.parametrize("waited", [True, False])
 def test_a_worker_holds_the_descriptors_of_its_slot_once(
-    nursery: Nursery, setup: Setup, *, waited: bool
+    fork_server: ForkServerProcess, setup: Setup, *, waited: bool
 ) -> None:
     """Whether it waited for the slot or was made for it."""
     if waited:
-        spare_of(nursery)
+        spare_of(fork_server)
     else:
-        kill_and_wait(spare_of(nursery))
+        kill_and_wait(spare_of(fork_server))
 
-    with started(nursery, setup) as worker:
+    with started(fork_server, setup) as worker:
         held = [path.readlink() for path in Path(f"/proc/{worker.pid}/fd").iterdir()]
         channel, permits, *_ = worker.descriptors
 

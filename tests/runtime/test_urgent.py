@@ -12,9 +12,9 @@ import handlers
 import synk
 from synk.core.demand import Urgent
 from synk.row import JobState, Priority
-from synk.runtime.acks import AckLoop
-from synk.runtime.engine import Engine
-from synk.runtime.loops import URGENT_PAUSE_S, ClaimLoop
+from synk.runtime.supervisor.ack_loop import AckLoop
+from synk.runtime.supervisor.claim_loop import URGENT_PAUSE_S, ClaimLoop
+from synk.runtime.supervisor.engine import Engine
 from synk.status import ClientStatus
 from synk.storage.postgres import PostgresStorage
 from synk.telemetry import Telemetry
@@ -115,7 +115,9 @@ def test_where_nothing_is_announced_it_is_looked_for_by_the_queue_s_interval(
     assert loop._wanted(now + 3700) == ("default", Urgent(2, Priority.MEDIUM))
 
 
-def test_what_it_brings_does_not_move_the_marks(storage: PostgresStorage, loop: ClaimLoop) -> None:
+def test_what_it_brings_does_not_move_the_cursors(
+    storage: PostgresStorage, loop: ClaimLoop
+) -> None:
     inserted(storage, Priority.MEDIUM, Priority.MEDIUM, Priority.CRITICAL)
     loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
     claim(loop)

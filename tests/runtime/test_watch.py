@@ -16,7 +16,7 @@ import pytest
 import handlers
 import synk
 from supervising import ended, is_running, supervised, wait_until
-from synk.runtime import sampling
+from synk.runtime.supervisor import stacks
 from synk.status import ClientRow
 from synk.testing import making
 
@@ -125,7 +125,7 @@ def test_asking_a_later_job_of_a_worker_does_not_hurt_it(dsn: str, tmp_path: Pat
 def test_a_job_in_c_code_is_not_hurt_by_the_question(
     client: synk.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "program", lambda: None)
+    monkeypatch.setattr(stacks, "program", lambda: None)
     job_id = started(client, handlers.Slow(str(tmp_path / "gate"), code="c"))
 
     answer = client.stack(job_id)
@@ -153,7 +153,7 @@ def test_with_py_spy_a_job_in_c_code_need_not_answer(client: synk.Client, tmp_pa
 
 
 def skip_unless_py_spy_may_look() -> None:
-    program = sampling.program()
+    program = stacks.program()
     if program is None:
         pytest.skip("py-spy is not installed")
     waits = "import sys; print(flush=True); sys.stdin.read()"

@@ -35,7 +35,7 @@ SOURCES = sorted(Path(synk.__file__).parent.rglob("*.py"))
 
 DANGEROUS_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "jsonpickle"}
 DANGEROUS_CALLS = {"eval", "exec", "compile"}
-UNPICKLES = {"runtime/child.py": 1}
+UNPICKLES = {"runtime/worker/main.py": 1}
 """The worker unpickles its setup, which its supervisor made: from parent to child only."""
 
 

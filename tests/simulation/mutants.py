@@ -10,8 +10,8 @@ import pytest
 
 from synk.claim import Outcome
 from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
-from synk.runtime import loops
-from synk.runtime.acks import AckLoop
+from synk.runtime.supervisor import claim_loop
+from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.status import Lease
 
 
@@ -41,7 +41,7 @@ def _forgets(what: str) -> Callable[[pytest.MonkeyPatch], None]:
         getattr(found, what).clear()
         return found
 
-    return lambda patch: patch.setattr(loops, "reconcile", compared)
+    return lambda patch: patch.setattr(claim_loop, "reconcile", compared)
 
 
 def _runs_again_what_was_accepted(patch: pytest.MonkeyPatch) -> None:

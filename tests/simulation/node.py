@@ -1,9 +1,9 @@
 """A supervisor in virtual time: the real loops and the real pool, with the waiting taken out.
 
-What `synk.runtime.supervisor` does with threads is done here by actors: each does one step at a
-time, says when it wants the next, and stands still as long as its machine does. What they decide
-is decided by the code that is under test: `Pool`, `OwnLease`, `ClaimLoop`, `AckLoop`, `HeartLoop`
-and `MaintenanceLoop`.
+What `synk.runtime.supervisor.supervisor` does with threads is done here by actors: each does one
+step at a time, says when it wants the next, and stands still as long as its machine does. What they
+decide is decided by the code that is under test: `Pool`, `OwnLease`, `ClaimLoop`, `AckLoop`,
+`LeaseLoop` and `MaintenanceLoop`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import StorageError
 from synk.retry import Ended, Verdict
-from synk.runtime.acks import ACK_LINGER_S, AckLoop
-from synk.runtime.heart import HeartLoop
-from synk.runtime.loops import ClaimLoop
-from synk.runtime.maintenance import MaintenanceLoop
+from synk.runtime.supervisor.ack_loop import ACK_LINGER_S, AckLoop
+from synk.runtime.supervisor.claim_loop import ClaimLoop
+from synk.runtime.supervisor.lease_loop import LeaseLoop
+from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
 from synk.storage.statements import client_id_of
 from synk.testing.making import status_of
 
@@ -155,7 +155,7 @@ class Node:
         self._acks = AckLoop(storage, self.owner, facts)
         queues = {"default": QueueConfig()}
         self._claims = ClaimLoop(storage, engine, self._acks, self.owner, queues, [KIND], facts)
-        self._heart = HeartLoop(
+        self._heart = LeaseLoop(
             storage,
             self.owner,
             lease,
@@ -284,7 +284,7 @@ class Node:
             try:
                 self._gone = claims._compare()
             except StorageError as error:
-                return claims._trouble.began(error)
+                return claims._backoff.failed(error)
             claims._reconcile_due = False
             self._actors["ack"].wake()
         if self._gone and (held := claims._held()) is not None and self._gone & held:
@@ -317,7 +317,7 @@ class Node:
                 if not self._heart._beat_once(heart_, self.clock()):
                     return None
         except StorageError as error:
-            return min(self._heart._trouble.began(error), self._lease.beat_s)
+            return min(self._heart._backoff.failed(error), self._lease.beat_s)
         return self._lease.beat_s * self._chance.uniform(0.9, 1.0)
 
     def _maintain(self) -> float | None:
@@ -326,7 +326,7 @@ class Node:
         try:
             self._maintenance._pass(self.clock())
         except StorageError as error:
-            return self._maintenance._trouble.began(error)
+            return self._maintenance._backoff.failed(error)
         return MAINTAIN_S
 
     def _on_beat(self) -> None:

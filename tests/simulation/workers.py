@@ -14,7 +14,7 @@ from simulation.schedule import Schedule
 from synk.claim import ClaimedJob
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
-from synk.core.lateness import Wear
+from synk.core.lateness import Recycling
 from synk.failure import AttemptError, Cause
 
 TIMEOUT_S: Final = 14.0
@@ -65,7 +65,7 @@ class Workers(World):
         super().__init__(
             slots=SLOTS,
             queues={"default": QueueLimits(max_workers=100, timeout_s=TIMEOUT_S)},
-            wear=Wear(cancel_grace_s=GRACE_S),
+            recycling=Recycling(cancel_grace_s=GRACE_S),
         )
 
     # -- the supervisor's side --------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from servers import Server
 from synk.claim import Outcome
 from synk.row import CancelReason, JobState
-from synk.runtime.acks import ACK_JOBS
+from synk.runtime.supervisor.ack_loop import ACK_JOBS
 from synk.storage.sessions import connect_options
 from synk.storage.statements import Statement, Statements
 

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Final
 
-from synk.runtime.supervisor import FLUSH_S
+from synk.runtime.supervisor.supervisor import FLUSH_S
 from synk.telemetry import SupervisorDraining, SupervisorStarted, SupervisorStopped
 
 SLACK_S: Final = 5.0

@@ -1,8 +1,8 @@
 """``synk start``: runs a supervisor until a signal stops it.
 
-SIGTERM, SIGINT and SIGHUP are heard by `synk.runtime.signals`, which has the supervisor drain and
-stop; `synk.cli.pid1` passes them on where this is the first process of a container, and
-`synk.cli.exit_watchdog` ends a process that does not end itself.
+SIGTERM, SIGINT and SIGHUP are heard by `synk.runtime.supervisor.stop_signals`, which has the
+supervisor drain and stop; `synk.cli.pid1` passes them on where this is the first process of a
+container, and `synk.cli.exit_watchdog` ends a process that does not end itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def start(
     Its memory is closed to jobs, which run as the same user: look into it as root.
     """
     if sys.platform == "linux":
-        from synk.runtime import linux  # noqa: PLC0415 - `--help` needs no supervisor
+        from synk.runtime.ipc import linux  # noqa: PLC0415 - `--help` needs no supervisor
 
         # Before process 1 parts in two: both were given the database's password.
         linux.close_memory()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from synk.client import Client
 from synk.errors import ConfigurationError, SynkError
-from synk.runtime import loading
+from synk.runtime.worker import handler_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def _look_in(folder: Path) -> None:
         raise ConfigurationError("--app-dir", str(folder), "is no folder")
     here = str(folder.resolve())
     sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
-    standard = loading.standard_library()
+    standard = handler_modules.standard_library()
     last = max((at for at, entry in enumerate(sys.path) if entry in standard), default=-1)
     sys.path.insert(last + 1, here)
 
@@ -65,7 +65,7 @@ def _look_in(folder: Path) -> None:
 def _no_client(module: ModuleType, name: str, found: object) -> str:
     """Returns what is wrong with the name, and which one is meant perhaps."""
     where = f"{module.__name__} ({getattr(module, '__file__', None) or 'built in'})"
-    rival = loading.rival_of(module.__name__)
+    rival = handler_modules.rival_of(module.__name__)
     if rival is not None:
         return f"is no synk.Client: {where} is another module than your {rival}: rename that"
     if found is not None:
@@ -81,7 +81,7 @@ def _not_imported(module_name: str, error: BaseException) -> SynkError:
     """Returns the problem in one line, with the place where it was raised."""
     text = " ".join(traceback.format_exception_only(error)[-1].split())
     place = traceback.extract_tb(error.__traceback__)[-1]
-    hints = "".join(f"; {hint}" for hint in loading.shadow_hints(error))
+    hints = "".join(f"; {hint}" for hint in handler_modules.shadow_hints(error))
     return SynkError(
         f"cannot import {module_name}: {text} ({place.filename}:{place.lineno}){hints}"
     )

@@ -25,7 +25,7 @@ WINDOW_S: Final = 0.005
 turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
 
 WINDOW_JOBS: Final = 512
-"""Jobs at one worker at most; the ring on its page holds twice as many."""
+"""Jobs at one worker at most; the ring on its status page holds twice as many."""
 
 PREFETCH_S: Final = 0.1
 """Up to this duration one job may wait at the worker behind the running one. For longer jobs the

@@ -26,7 +26,7 @@ gets no more jobs, and what waits at it is taken back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wear:
+class Recycling:
     """When a worker process is replaced, and how long it, or a cancelled job, gets."""
 
     jobs_max: int | None = None
@@ -88,7 +88,7 @@ def is_late(slot: Slot, now: float) -> bool:
 
 
 def reason_to_kill(
-    slot: Slot, now: float, *, is_fenced: bool, drain_deadline: float | None, wear: Wear
+    slot: Slot, now: float, *, is_fenced: bool, drain_deadline: float | None, recycling: Recycling
 ) -> KillReason | None:
     """Returns why a worker is killed that was just recalled: nothing but its job is left there.
 
@@ -97,9 +97,9 @@ def reason_to_kill(
         now: the present.
         is_fenced: whether nothing may run.
         drain_deadline: when nothing may run any more; None: there is no drain.
-        wear: how long a cancelled job gets.
+        recycling: how long a cancelled job gets.
     """
-    if slot.withheld or (slot.in_flight and _is_out_of_grace(slot, now, wear)):
+    if slot.withheld or (slot.in_flight and _is_out_of_grace(slot, now, recycling)):
         return KillReason.CANCELLED
     if not slot.in_flight:
         return None
@@ -113,8 +113,8 @@ def reason_to_kill(
     return KillReason.SHUTDOWN if is_over else None
 
 
-def _is_out_of_grace(slot: Slot, now: float, wear: Wear) -> bool:
+def _is_out_of_grace(slot: Slot, now: float, recycling: Recycling) -> bool:
     if not slot.in_flight[0].cancel_requested:
         return False
     asked_long_ago = slot.cancel_at is not None and now >= slot.cancel_at
-    return asked_long_ago or not wear.cancel_grace_s
+    return asked_long_ago or not recycling.cancel_grace_s

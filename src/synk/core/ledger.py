@@ -31,7 +31,7 @@ page may tell of a limit that the job's own worker named."""
 
 
 def glance_at(job: ClaimedJob, now: float, limited: Container[str] | None) -> float | None:
-    """Returns when to look at the page of a worker that begins *job*; None: there is no need."""
+    """Returns when to look at the status page of a worker that begins *job*; None: no need."""
     return now + GLANCE_S if limited is None or job.kind in limited else None
 
 

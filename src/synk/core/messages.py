@@ -44,7 +44,7 @@ peak of the resident memory in bytes. The last two are 0 for jobs too short to a
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker has done since the last report, as read from its page and its channel.
+    """What a worker has done since the last report, as read from its status page and its channel.
 
     Jobs are numbered by the order in which they were sent to this worker process, from 1.
     """

@@ -1,8 +1,8 @@
 """The pool's decisions: which slot gets which job, who is late, who is killed, what a death means.
 
 A state machine without I/O. `Pool.handle` takes an event and the time and returns commands; the
-shell (`synk.runtime.engine`) performs them and reports back. What holds, whatever the order of
-events:
+shell (`synk.runtime.supervisor.engine`) performs them and reports back. What holds, whatever the
+order of events:
 
 * every claimed job is settled exactly once, or is still held here;
 * a death is blamed on the one job that ran in that process; jobs behind it go to other workers;
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Final, assert_never
 from synk.config import HELD_BYTES
 from synk.core import lateness, wire
 from synk.core.backlog import Backlog
-from synk.core.burden import Burden
 from synk.core.demand import Demand
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
-from synk.core.lateness import Wear, is_late, reason_to_kill, stall_at, times_of
+from synk.core.held_bytes import HeldBytes
+from synk.core.lateness import Recycling, is_late, reason_to_kill, stall_at, times_of
 from synk.core.ledger import Ledger
 from synk.core.messages import (
     Ask,
@@ -80,8 +80,9 @@ class Pool:
     Args:
         slots: how many.
         queues: what holds for each queue.
-        wear: when processes are replaced.
-        limited: the kinds whose workers may name limits of their own, which are on the pages of
+        recycling: when processes are replaced.
+        limited: the kinds whose workers may name limits of their own, which are on the status pages
+        of
             the workers that run them; None: all.
     """
 
@@ -90,19 +91,19 @@ class Pool:
         *,
         slots: int,
         queues: Mapping[str, QueueLimits],
-        wear: Wear | None = None,
+        recycling: Recycling | None = None,
         limited: Container[str] | None = None,
         held_bytes: int = HELD_BYTES,
     ) -> None:
-        self._wear = wear or Wear()
-        self.slots = [Slot(number, self._wear.jobs_max) for number in range(slots)]
+        self._recycling = recycling or Recycling()
+        self.slots = [Slot(number, self._recycling.jobs_max) for number in range(slots)]
         self.queues = dict(queues)
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
         self._ledger = Ledger(self.queues, self.estimates, limited)
         self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates, limited)
         self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
-        self._burden = Burden(self.slots, self.queues, held_bytes)
+        self._held_bytes = HeldBytes(self.slots, self.queues, held_bytes)
         self.draining = False
         self.fenced = False
         """The lease is not renewed: nothing runs, and nothing is given out."""
@@ -193,7 +194,7 @@ class Pool:
 
     def rooms(self) -> dict[str, int]:
         """Returns how many bytes of jobs of each queue may be claimed now."""
-        return {name: self._burden.room(name) for name in self.queues}
+        return {name: self._held_bytes.room(name) for name in self.queues}
 
     def urgent(self) -> dict[str, Urgent]:
         """Returns what is wanted beyond that, of jobs that would overtake those at hand."""
@@ -258,7 +259,7 @@ class Pool:
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
         self._ids |= ids
-        self._burden.take(jobs)
+        self._held_bytes.take(jobs)
         for job in jobs:
             self.backlog.append(job)
 
@@ -299,14 +300,14 @@ class Pool:
                 now,
                 is_fenced=self.fenced,
                 drain_deadline=self._drain_deadline if self.draining else None,
-                wear=self._wear,
+                recycling=self._recycling,
             )
         if reason is not None:
             self._kill(slot, reason)
             return
         slot.move(SlotInput.RECALLED)
         if slot.in_flight and slot.in_flight[0].cancel_requested and slot.cancel_at is None:
-            slot.cancel_at = now + self._wear.cancel_grace_s
+            slot.cancel_at = now + self._recycling.cancel_grace_s
             # Nothing may wait behind it: its process ends with it.
             slot.stalled = True
             self._commands.append(Ask(slot.number, slot.head_number, Request.CANCEL))
@@ -346,9 +347,9 @@ class Pool:
         return self._rss_max_of(held) if held.in_flight else None
 
     @property
-    def wears_out_at_bytes(self) -> int | None:
+    def recycled_above_bytes(self) -> int | None:
         """The memory above which a worker is replaced; None: it never is."""
-        return self._wear.rss_max
+        return self._recycling.rss_max
 
     def _on_cancel(self, event: CancelRequested) -> None:
         wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
@@ -418,7 +419,7 @@ class Pool:
             match slot.state:
                 case SlotState.VACANT if not self.draining and now >= slot.spawn_at:
                     slot.move(SlotInput.SPAWN)
-                    slot.deadline = now + self._wear.start_timeout_s
+                    slot.deadline = now + self._recycling.start_timeout_s
                     self._commands.append(Spawn(slot.number))
                 case SlotState.STARTING if self.draining or now >= (slot.deadline or now + 1):
                     self._kill(slot, KillReason.SHUTDOWN if self.draining else KillReason.START)
@@ -447,7 +448,7 @@ class Pool:
             self._recall(slot)
 
     def _is_worn(self, slot: Slot) -> bool:
-        return self._wear.is_reached_by(slot, self.slots)
+        return self._recycling.is_reached_by(slot, self.slots)
 
     def _recall(self, slot: Slot) -> None:
         if slot.state is SlotState.SERVING:
@@ -464,7 +465,7 @@ class Pool:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining or self.fenced:
             return
-        if self._wear.rss_max is not None:
+        if self._recycling.rss_max is not None:
             serving = [slot for slot in serving if not self._is_worn(slot)]
         if self.backlog.count and serving:
             self._commands += self._dispatching.to(serving, now)
@@ -483,14 +484,14 @@ class Pool:
         if not self._ids_are_sure:
             self._ids = {fence.id for fence in self.held()}
             self._ids_are_sure = True
-            self._burden.keep(self._ids)
+            self._held_bytes.keep(self._ids)
         elif settle is not None:
             for over in (
                 [job.id for job, _, _ in settle.successes],
                 [ended.job.id for ended in settle.ended],
             ):
                 self._ids.difference_update(over)
-                self._burden.drop(over)
+                self._held_bytes.drop(over)
         commands, self._commands = self._commands, []
         # First: what is over must be told also if the shell fails at one of the others.
         return commands if settle is None else [settle, *commands]

@@ -129,7 +129,7 @@ class Slot:
         self.deadline: float | None = None
         """When the slot must be looked at: its job is late by then, or its start is."""
         self.glance_at: float | None = None
-        """When to look at its page: its job may have named a timeout of its own."""
+        """When to look at its status page: its job may have named a timeout of its own."""
         self.progress_at = 0.0
         """When it last finished a job, or was given one while it had none."""
         self.stalled = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synk.core import stacks, wire
+from synk.core import stack_text, wire
 from synk.core.messages import KillReason
 from synk.failure import AttemptError, Cause, with_output
 from synk.retry import Ended, Verdict
@@ -22,7 +22,7 @@ _STACK: Final = "SIGUSR2"
 """What a worker that is killed dies of where it could write its stack before."""
 
 _ALARM: Final = "SIGALRM"
-"""What a worker's own timer ends it with when its supervisor does not: see `synk.runtime.work`."""
+"""A worker's own timer ends it so when its supervisor does not: see `worker.job_loop`."""
 
 
 def ended_by_reply(job: ClaimedJob, reply: Reply, measure: Measure, pid: int | None) -> Ended:
@@ -175,5 +175,5 @@ def _death(exit_: Exit, ran_s: float) -> tuple[Cause, str]:
 
 
 def _place(stack: str) -> str:
-    place = stacks.place(stack)
+    place = stack_text.place(stack)
     return f"; it was in {place}" if place else ""

@@ -1,15 +1,15 @@
-"""What passes between a supervisor and a worker: frames of jobs, replies, and the page.
+"""What passes between a supervisor and a worker: batches of jobs, replies, and the status page.
 
 Three things tie a worker process to its supervisor, and no other process has them:
 
-* the *channel*, a pair of SOCK_SEQPACKET sockets: frames of jobs down, replies up. A packet is
+* the *channel*, a pair of SOCK_SEQPACKET sockets: batches of jobs down, replies up. A packet is
   whole or not there. The supervisor keeps the worker's end too, and can read back what the worker
   has not read;
 * the *permits*, a pipe: one byte is leave to begin one job. Who has the byte has the job, so that
   taking bytes back is taking back exactly the last of the jobs sent;
-* the *page*, shared memory: which job the worker runs since when, which are done, what each took,
-  and what the job notes of its progress. It says the truth also after a SIGKILL. The supervisor
-  writes three words of it, the worker all others.
+* the *status page*, shared memory: which job the worker runs since when, which are done, what each
+  took, and what the job notes of its progress. It says the truth also after a SIGKILL. The
+  supervisor writes three words of it, the worker all others.
 
 Bytes of arguments pass through as they came from the database. What comes up is JSON and numbers.
 """
@@ -23,14 +23,15 @@ import msgspec
 
 from synk.claim import ClaimedJob
 from synk.core.messages import Reply, Report
-from synk.core.notes import Cell
+from synk.core.progress_cell import ProgressCell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synk.core.messages import Measure
 
-# -- the page: sixteen 64-bit words, a ring of measures, what the job notes, room for stacks ------
+# -- the status page: 64-bit words, a ring of measures, what the job notes, room for stacks
+# -----------
 
 RUNNING: Final = 0
 """Word: the number of the job begun last."""
@@ -69,8 +70,8 @@ WORDS_BYTES: Final = (RING + RING_WORDS * RING_JOBS) * 8
 PROGRESS_BYTES_MAX: Final = 1024
 CHECKPOINT_BYTES_MAX: Final = 64 * 1024
 PROGRESS_AT: Final = WORDS_BYTES
-CHECKPOINT_AT: Final = PROGRESS_AT + Cell.size(PROGRESS_BYTES_MAX)
-PAGE_BYTES: Final = CHECKPOINT_AT + Cell.size(CHECKPOINT_BYTES_MAX)
+CHECKPOINT_AT: Final = PROGRESS_AT + ProgressCell.size(PROGRESS_BYTES_MAX)
+STATUS_PAGE_BYTES: Final = CHECKPOINT_AT + ProgressCell.size(CHECKPOINT_BYTES_MAX)
 """All that is mapped; faulthandler's stacks are written to the file behind it."""
 
 
@@ -82,9 +83,9 @@ def ring_place(number: int) -> int:
 # -- permits --------------------------------------------------------------------------------------
 
 PERMIT: Final = b"\x01"
-"""Leave to begin the next job of the frame."""
+"""Leave to begin the next job of the batch."""
 VOID: Final = b"\x00"
-"""The rest of the frame was taken back: drop it."""
+"""The rest of the batch was taken back: drop it."""
 
 # -- packets --------------------------------------------------------------------------------------
 
@@ -98,9 +99,9 @@ PROBLEM: Final = b"P"
 REPLY: Final = b"A"
 OUTPUT: Final = b"O"
 STACK: Final = b"T"
-"""The first byte of a packet from a worker: it is ready; look at the page; it cannot start, or must
-be replaced (and why); a reply; the pipe that it wrote to belongs to a job that is over, and another
-comes with this; where its job is, as it was asked."""
+"""The first byte of a packet from a worker: it is ready; look at the status page; it cannot start,
+or must be replaced (and why); a reply; the pipe that it wrote to belongs to a job that is over, and
+another comes with this; where its job is, as it was asked."""
 
 # -- the exit statuses of a worker ----------------------------------------------------------------
 
@@ -112,18 +113,18 @@ REPLACE_ME: Final = 72
 """It runs no job, and what the last one changed cannot be put back."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_frame = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
+_decode_batch = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
 _decode_reply = msgspec.msgpack.Decoder(
     tuple[int, str | None, str | None, dt.datetime | None, bool, str | None, str | None, bool]
 ).decode
 
 
-def encode_frame(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
+def encode_batch(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
     """Returns the packet for *jobs*, which are numbered from *first* on."""
     return _encode((first, jobs))
 
 
-def read_page(
+def read_status_page(
     words: memoryview,
     after: int,
     *,
@@ -131,7 +132,7 @@ def read_page(
     done: int,
     replies: dict[int, Reply] | None = None,
 ) -> Report:
-    """Returns what the page says of the jobs that come after number *after*, up to *done*.
+    """Returns what the status page says of the jobs that come after number *after*, up to *done*.
 
     What counts as done is not read here: DONE must be looked at before the channel is read for
     replies, or the reply of a job that is finished in between would be missed. Nothing of a job
@@ -139,7 +140,7 @@ def read_page(
     until two looks agree.
 
     Args:
-        words: the page.
+        words: the status page.
         after: the number of the last job that is settled.
         most: the number of the last job that was sent.
         done: what DONE said before the channel was read, or the last reply if that is more.
@@ -155,7 +156,7 @@ def read_page(
         if words[RUNNING] == running:
             break
     if done > most or running > most:
-        raise ValueError(f"the page tells of job {max(done, running)} of {most}")
+        raise ValueError(f"the status page tells of job {max(done, running)} of {most}")
     done = max(done, after)
     return Report(
         done=done,
@@ -182,13 +183,13 @@ def _measures(words: memoryview, after: int, done: int) -> list[Measure]:
     return list(zip(each, each, each, each, strict=True))
 
 
-def decode_frame(packet: bytes) -> tuple[int, list[msgspec.Raw]]:
+def decode_batch(packet: bytes) -> tuple[int, list[msgspec.Raw]]:
     """Returns the first number and the jobs, each still encoded."""
-    return _decode_frame(packet)
+    return _decode_batch(packet)
 
 
 decode_job = msgspec.msgpack.Decoder(ClaimedJob).decode
-"""Returns one job of a frame."""
+"""Returns one job of a batch."""
 
 
 def encode_reply(number: int, reply: Reply) -> bytes:

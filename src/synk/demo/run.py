@@ -21,7 +21,7 @@ from synk.config import QueueConfig
 from synk.demo.jobs import PLANTED, Misbehaver, files_in, work_on_file
 from synk.demo.view import View
 from synk.errors import ConfigurationError
-from synk.runtime import linux
+from synk.runtime.ipc import linux
 from synk.show.console import columns_of, put
 from synk.show.jobs import failed_attempt
 from synk.show.stats import summary_table

@@ -1,1 +1,6 @@
-"""What acts: processes, threads, signals, and the loop that carries out the pool's decisions."""
+"""What acts: a room for each process, and one for what they share.
+
+`supervisor` holds the engine and the loops, `forkserver` imports the handlers and forks the
+workers, `worker` runs jobs, `ipc` is what both ends of a channel know. Inside of `synk` itself
+there is no place for the third: `synk.worker` is the decorator.
+"""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from uuid import UUID
 
-    from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
+    from synk.claim import AckAnswer, ClaimCursor, ClaimedJob, Fence, Outcome
     from synk.insertion import NewJob
     from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
     from synk.status import (
@@ -123,7 +123,7 @@ class Storage(Protocol):
         kinds: Sequence[str],
         owner: UUID,
         claim_seq: int,
-        after: Mapping[int, Mark] | None = None,
+        after: Mapping[int, ClaimCursor] | None = None,
         bytes_max: int | None = None,
     ) -> list[ClaimedJob]:
         """Claims up to *limit* due jobs of *queue* whose kind is in *kinds*, most urgent first.

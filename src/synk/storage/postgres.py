@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     import psycopg_pool
 
-    from synk.claim import AckAnswer, ClaimedJob, Fence, Mark, Outcome
+    from synk.claim import AckAnswer, ClaimCursor, ClaimedJob, Fence, Outcome
     from synk.insertion import NewJob
     from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
     from synk.status import (
@@ -228,7 +228,7 @@ class PostgresStorage:
         kinds: Sequence[str],
         owner: UUID,
         claim_seq: int,
-        after: Mapping[int, Mark] | None = None,
+        after: Mapping[int, ClaimCursor] | None = None,
         bytes_max: int | None = None,
     ) -> list[ClaimedJob]:
         """See `Storage.get_job_available`."""

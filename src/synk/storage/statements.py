@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import LiteralString
     from uuid import UUID
 
-    from synk.claim import Mark, Outcome
+    from synk.claim import ClaimCursor, Outcome
     from synk.insertion import NewJob
     from synk.status import ClientStatus, JobNotes
     from synk.storage.reading import Rows
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 JOBS_SEARCHED: Final = 100_000
 """How many jobs a listing looks at for those that match, where no time bounds it."""
 
-_BEGINNING: Final[Mark] = (float("-inf"), 0)
+_BEGINNING: Final[ClaimCursor] = (float("-inf"), 0)
 _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
@@ -118,10 +118,10 @@ class Statements:
         kinds: Sequence[str],
         owner: UUID,
         claim_seq: int,
-        after: Mapping[int, Mark] | None = None,
+        after: Mapping[int, ClaimCursor] | None = None,
         bytes_max: int | None = None,
     ) -> Statement[list[ClaimedJob]]:
-        marks = [(after or {}).get(priority, _BEGINNING) for priority in Priority]
+        cursors = [(after or {}).get(priority, _BEGINNING) for priority in Priority]
 
         def read(rows: Rows, _: int) -> list[ClaimedJob]:
             mine: tuple[Any, ...] = (queue, claim_seq)
@@ -136,8 +136,8 @@ class Statements:
             "owner": owner,
             "claim_seq": claim_seq,
             "client_id": client_id_of(owner),
-            "marks_at": [at for at, _ in marks],
-            "marks_id": [job_id for _, job_id in marks],
+            "cursors_at": [at for at, _ in cursors],
+            "cursors_id": [job_id for _, job_id in cursors],
             "bytes_max": _ANY_NUMBER if bytes_max is None else bytes_max,
         }
         return Statement(self._text("claim"), parameters, read, binary=True)

@@ -176,17 +176,17 @@ class ClaimingConformance:
 
         assert [job.id for job in claimed] == ids[:1]
 
-    def test_a_claim_begins_behind_its_marks(self, storage: Storage) -> None:
+    def test_a_claim_begins_behind_its_cursors(self, storage: Storage) -> None:
         ids = [insert(storage, priority=Priority(n % 4 + 1)) for n in range(40)]
         first = claim(storage, 12)
-        marks = {job.priority: (job.scheduled_at, job.id) for job in first}
+        cursors = {job.priority: (job.scheduled_at, job.id) for job in first}
         fail(storage, first[0], retry_in_s=-3600)
         storage.stage(10)
 
-        second = claim(storage, 28, after=marks)
+        second = claim(storage, 28, after=cursors)
 
         assert [job.id for job in first + second] == [each for n in range(4) for each in ids[n::4]]
-        assert claim(storage, 1, after=marks) == []
+        assert claim(storage, 1, after=cursors) == []
         assert [job.id for job in claim(storage)] == [ids[0]]
 
     def test_only_due_jobs_of_the_queue_and_the_kinds_are_claimed(self, storage: Storage) -> None:

@@ -15,7 +15,7 @@ from synk.status import ClientStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from synk.claim import ClaimedJob, Mark
+    from synk.claim import ClaimCursor, ClaimedJob
     from synk.row import JobRow
     from synk.storage.base import Storage
 
@@ -98,7 +98,7 @@ def claim(
     owner: uuid.UUID = OWNER,
     seq: int = 1,
     kinds: Sequence[str] = ("kind",),
-    after: Mapping[int, Mark] | None = None,
+    after: Mapping[int, ClaimCursor] | None = None,
     bytes_max: int | None = None,
 ) -> list[ClaimedJob]:
     """Claims from the default queue, for an owner that has its lease."""

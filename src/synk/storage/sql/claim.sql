@@ -1,8 +1,8 @@
 -- Claims up to %(limit)s available jobs of one queue, the most urgent first, for a supervisor that
 -- holds its lease.
 --
--- Each priority is read from its mark on, or from the beginning, until the limit is reached: the
--- marks come in the order of the priorities, and a nested loop keeps it.
+-- Each priority is read from its cursor on, or from the beginning, until the limit is reached: the
+-- cursors come in the order of the priorities, and a nested loop keeps it.
 --
 -- Of those, no more are taken once they weigh %(bytes_max)s bytes, by what PostgreSQL's own form of
 -- them takes, without compression: only what is compressed is read for it. The others are let go.
@@ -13,14 +13,14 @@ WITH read AS MATERIALIZED (
     SELECT urgent.id, urgent.bytes
     FROM (
         SELECT to_timestamp(m.at) AS at, m.id, m.priority
-        FROM unnest(%(marks_at)s::float8[], %(marks_id)s::bigint[])
+        FROM unnest(%(cursors_at)s::float8[], %(cursors_id)s::bigint[])
             WITH ORDINALITY AS m (at, id, priority)
         WHERE EXISTS (
             SELECT FROM synk.client AS c
             WHERE c.id = %(owner)s AND c.lease_until > now()
               AND c.stopped_at IS NULL AND c.dead_at IS NULL)
         OFFSET 0
-    ) AS mark
+    ) AS cursor
     CROSS JOIN LATERAL (
         SELECT j.id,
                -- #> '{}' is the whole value, and errors || '{}' likewise.
@@ -33,8 +33,8 @@ WITH read AS MATERIALIZED (
         FROM synk.job AS j
         WHERE j.state = 'available'
           AND j.queue = %(queue)s
-          AND j.priority = mark.priority
-          AND (j.scheduled_at, j.id) > (mark.at, mark.id)
+          AND j.priority = cursor.priority
+          AND (j.scheduled_at, j.id) > (cursor.at, cursor.id)
           AND j.kind = ANY (%(kinds)s)
           AND j.scheduled_at <= now()
         ORDER BY j.scheduled_at, j.id

@@ -1,0 +1,1 @@
+"""What both ends share: packets, the setup, the calls of Linux."""

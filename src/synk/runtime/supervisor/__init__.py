@@ -1,0 +1,1 @@
+"""What runs in the supervisor's process: the engine, the worker set, and the loops."""

@@ -1,0 +1,368 @@
+"""The thread that stores outcomes, in batches, again and again until each has its answer.
+
+A batch that the server refuses for what one of its outcomes says is halved until that one is alone;
+it is stored then without the fewest of its values that the server takes it without. After any other
+refusal nothing is left out: it is tried again, and batches are smaller for a while, so that one
+that cannot be stored at all stands in the way of none. What was accepted lately is remembered, in
+case that the server loses it in a fail-over.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec import structs
+
+from synk import telemetry
+from synk.claim import AckAnswer, Outcome
+from synk.config import HELD_BYTES
+from synk.core.ownership import fence_of
+from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
+from synk.failure import AttemptError
+from synk.retry import Ended, Verdict, judge
+from synk.row import JobState
+from synk.runtime.supervisor.backoff import Backoff, BatchLimit
+from synk.runtime.supervisor.unstored import Unstored, weight_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
+
+    from synk.claim import Fence
+    from synk.core.messages import Settle
+    from synk.runtime.supervisor.backoff import StorageLink
+    from synk.storage.base import Storage
+    from synk.telemetry import Telemetry
+
+ACK_JOBS: Final = 1_000
+"""Outcomes in one acknowledgement. Each costs a wait for the disk, so few large ones are better
+than many small; beyond this the gain is small, and the rows are locked for longer."""
+
+ACK_WEIGHT: Final = ACK_JOBS + 8_000
+"""What they may weigh, so that results and records of 64 KiB each make no statement of 100 MB. One
+counts as one, and once more for each kilobyte of its texts."""
+
+ENOUGH_JOBS: Final = 125
+ACK_LINGER_S: Final = 0.002
+BUSY_LINGER_S: Final = 0.05
+"""Fewer outcomes than that wait this long for company: one statement for many costs the database
+far less. The longer time holds where jobs wait and no worker is idle: what depends on an outcome
+then could hardly begin sooner."""
+
+ACCEPTED_WEIGHT: Final = 10_000
+"""Accepted outcomes that are remembered: what a server that fails over may have lost. One with
+texts counts once more for each kilobyte."""
+
+LOCKED_PAUSE_S: Final = 0.05
+"""At the most; by chance less, so that two that skip each other's rows do not keep step."""
+
+_CHOSEN: Final = ("output", "progress", "checkpoint", "retry_at", "result", "error")
+"""What of an outcome is the job's own, the least first."""
+
+_OWN_END: Final = "the job had completed by complete_tx() before, and stays completed"
+
+T = TypeVar("T")
+
+
+class AckLoop:
+    """Stores outcomes of one owner's claims."""
+
+    def __init__(
+        self, storage: Storage, owner: UUID, facts: Telemetry, *, held_bytes: int = HELD_BYTES
+    ) -> None:
+        self._storage = storage
+        self._owner = owner
+        self._facts = facts
+        self._backoff = Backoff("acknowledging", facts)
+        self._batch = BatchLimit()
+        self._settled: deque[Settle] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
+        self._accepted_weight = 0
+        self._unstored = Unstored(held_bytes)
+        self._arrived = threading.Event()
+        self._try_now = threading.Event()
+        self._give_up_at: float | None = None
+        self.is_busy = False
+        """Whether more outcomes are sure to come."""
+
+    @property
+    def unacknowledged(self) -> int:
+        """Outcomes that are not stored yet."""
+        settled = _copied(self._settled)
+        return len(self._outcomes) + sum(
+            len(settle.successes) + len(settle.ended) for settle in settled
+        )
+
+    def room(self, at_hand: Callable[[], int]) -> int:
+        """Returns how many more jobs may be claimed, for what waits to be stored; 0 or less: none.
+
+        Args:
+            at_hand: says how many jobs are claimed and not over.
+        """
+        # Cheap, since it is asked all the time: what arrived during a statement counts as few.
+        waiting = len(self._outcomes) + len(self._settled)
+        return self._unstored.room(waiting, at_hand() if self._unstored.expects_texts else 0)
+
+    # -- for other threads ------------------------------------------------------------------------
+
+    def share(self, link: StorageLink) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        link.join(self._backoff, self._try_now.set)
+
+    def settle(self, settle: Settle) -> None:
+        """Takes what is over; returns at once."""
+        self._unstored.arrived(settle)
+        self._settled.append(settle)
+        self._arrived.set()
+
+    def offer(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes outcomes that are judged already; returns at once."""
+        self._unstored.offered(outcomes)
+        self._outcomes.extend(outcomes)
+        self._arrived.set()
+
+    def pending(self) -> set[Fence]:
+        """Returns the claims whose outcome is on its way; may have some that just arrived."""
+        # In the order of the way, so that none that moves on meanwhile is missed.
+        fences = {
+            fence_of(job)
+            for settle in _copied(self._settled)
+            for job in (
+                *(job for job, _, _ in settle.successes),
+                *(ended.job for ended in settle.ended),
+            )
+        }
+        fences.update(map(fence_of, _copied(self._outcomes)))
+        return fences
+
+    def accepted(self) -> dict[Fence, Outcome]:
+        """Returns the outcomes that the storage accepted lately, by their claims."""
+        return {fence_of(each): each for _, batch in _copied(self._accepted) for each in batch}
+
+    def finish_by(self, deadline: float) -> None:
+        """Ends `run` when everything is stored, or at *deadline* (monotonic)."""
+        self._give_up_at = deadline
+        self._arrived.set()
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Acknowledges until `finish_by`."""
+        while True:
+            self._arrived.wait()
+            self._arrived.clear()
+            self._gather()
+            while self._outcomes:
+                if self._give_up_at is not None and time.monotonic() > self._give_up_at:
+                    return
+                if pause_s := self._acknowledge_some():
+                    self._pause(pause_s)
+                self._gather()
+            if self._give_up_at is not None and not self._settled:
+                return
+
+    def _judge_settled(self) -> None:
+        while self._settled:
+            # It stays there until its outcomes are in the next place: see `pending`.
+            settle = self._settled[0]
+            self._outcomes.extend(
+                Outcome(
+                    job.id,
+                    job.attempt,
+                    job.claim_seq,
+                    JobState.COMPLETED,
+                    *(measure[0], measure[1], measure[2], measure[3], pid),
+                )
+                for job, measure, pid in settle.successes
+            )
+            judged: list[Outcome] = []
+            for ended in settle.ended:
+                outcome = judge(ended, random.random())  # noqa: S311 - jitter
+                judged.append(outcome)
+                self._outcomes.append(outcome)
+                if ended.error is not None:
+                    reason = outcome.cancel_reason or ""
+                    self._facts.emit(telemetry.AttemptEnded(ended, outcome.state.value, reason))
+            if self._facts.wants_successes:
+                self._tell_successes(settle)
+            self._unstored.judged(settle, judged)
+            self._settled.popleft()
+
+    def _tell_successes(self, settle: Settle) -> None:
+        plain = (
+            Ended(job, Verdict.SUCCEEDED, *(measure[0], measure[1], measure[2], measure[3], pid))
+            for job, measure, pid in settle.successes
+        )
+        for ended in (*plain, *settle.ended):
+            if ended.verdict is Verdict.SUCCEEDED:
+                self._facts.emit(telemetry.AttemptSucceeded(ended))
+
+    def _gather(self) -> None:
+        self._judge_settled()
+        if 0 < len(self._outcomes) < ENOUGH_JOBS and self._give_up_at is None:
+            time.sleep(BUSY_LINGER_S if self.is_busy else ACK_LINGER_S)
+            self._judge_settled()
+
+    def _acknowledge_some(self) -> float:
+        """Stores the first outcomes of the line; returns how long to wait before the next."""
+        count, weight = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes))))
+        # In the order of ids, so that two that write many rows take their locks the same way round.
+        batch = sorted(
+            (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
+        )
+        again, pause_s = self._acknowledge(batch)
+        # They leave their place only now: what is not stored must never be missing from `pending`.
+        self._outcomes.extend(again)
+        self._unstored.offered(again)
+        for _ in range(count):
+            self._outcomes.popleft()
+        self._unstored.left(count, weight)
+        return pause_s
+
+    def _light(self, count: int) -> tuple[int, int]:
+        """Returns how many of the first *count* are not too heavy together, and what they weigh."""
+        weight = 0
+        for place in range(count):
+            more = weight_of(self._outcomes[place])
+            if place and weight + more > ACK_WEIGHT:
+                return place, weight
+            weight += more
+        return count, weight
+
+    def _acknowledge(self, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
+        """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
+        try:
+            answers = self._storage.update_job_state(self._owner, batch)
+        except InvalidJob as error:
+            return self._acknowledge_refused(batch, error)
+        except StorageError as error:
+            if _may_do_with_fewer(error):
+                # It took too long, or one of them is to blame and the storage cannot tell which.
+                self._batch.was_too_much(len(batch))
+            # Perhaps it was applied; to offer it again is safe.
+            return list(batch), self._backoff.failed(error)
+        self._backoff.succeeded()
+        self._remember(_accepted(batch, answers))
+        again: list[Outcome] = []
+        for outcome, answer in zip(batch, answers, strict=True):
+            if answer is AckAnswer.LOCKED:
+                again.append(outcome)
+            elif answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
+                self._tell_unless_fits(outcome, answer)
+        if len(again) < len(batch):
+            return again, 0.0
+        return again, LOCKED_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311 - as above
+
+    def _acknowledge_refused(
+        self, batch: Sequence[Outcome], error: InvalidJob
+    ) -> tuple[list[Outcome], float]:
+        """Halves a batch that was refused as a whole, down to the one that is to blame."""
+        if len(batch) == 1:
+            return self._acknowledge_bare(batch[0], error)
+        middle = len(batch) // 2
+        first, first_pause_s = self._acknowledge(batch[:middle])
+        second, second_pause_s = self._acknowledge(batch[middle:])
+        return first + second, max(first_pause_s, second_pause_s)
+
+    def _acknowledge_bare(self, outcome: Outcome, error: Exception) -> tuple[list[Outcome], float]:
+        """Stores an outcome that is refused for a value without that value, if that helps.
+
+        As few as possible are left out, and none before the rest is accepted.
+        """
+        for left_out in _fewest_first(outcome):
+            bare = _without(outcome, left_out)
+            try:
+                (answer,) = self._storage.update_job_state(self._owner, [bare])
+            except InvalidJob:
+                continue
+            except StorageError as other:
+                return [outcome], self._backoff.failed(other)
+            if answer is AckAnswer.LOCKED:
+                return [outcome], LOCKED_PAUSE_S
+            self._backoff.succeeded()
+            self._remember(_accepted([bare], [answer]))
+            if answer in (AckAnswer.APPLIED, AckAnswer.DUPLICATE, AckAnswer.COMPLETED):
+                self._facts.emit(
+                    telemetry.OutcomeReduced(outcome.id, outcome.attempt, left_out, str(error))
+                )
+            if answer not in (AckAnswer.APPLIED, AckAnswer.DUPLICATE):
+                self._tell_unless_fits(outcome, answer)
+            return [], 0.0
+        # Nothing more can be left out: later, perhaps.
+        return [outcome], self._backoff.failed(error)
+
+    def _tell_unless_fits(self, outcome: Outcome, answer: AckAnswer) -> None:
+        """Tells of an outcome that did not count; a job that completed itself may end as well."""
+        if answer is not AckAnswer.COMPLETED:
+            self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, answer))
+        elif outcome.state is not JobState.COMPLETED:
+            self._facts.emit(telemetry.OutcomeRefused(outcome.id, outcome.attempt, _OWN_END))
+
+    def _remember(self, batch: Sequence[Outcome]) -> None:
+        if not batch:
+            return
+        weight = sum(map(weight_of, batch))
+        self._accepted.append((weight, batch))
+        self._accepted_weight += weight
+        while self._accepted_weight - self._accepted[0][0] >= ACCEPTED_WEIGHT:
+            self._accepted_weight -= self._accepted.popleft()[0]
+
+    def _pause(self, seconds: float) -> None:
+        if self._give_up_at is not None:
+            seconds = min(seconds, max(0.0, self._give_up_at - time.monotonic()))
+        self._try_now.wait(seconds)
+        self._try_now.clear()
+
+
+def _accepted(batch: Sequence[Outcome], answers: Sequence[AckAnswer]) -> Sequence[Outcome]:
+    """Returns what may be sent again if a fail-over loses it.
+
+    Of a job that completed in its own transaction that is lost too, and the job has to run again.
+    """
+    if AckAnswer.COMPLETED not in answers:
+        return batch
+    return [
+        outcome
+        for outcome, answer in zip(batch, answers, strict=True)
+        if answer is not AckAnswer.COMPLETED
+    ]
+
+
+def _copied(values: deque[T]) -> tuple[T, ...]:
+    """Returns what is in a deque that another thread may change meanwhile."""
+    while True:
+        try:
+            return tuple(values)
+        except RuntimeError:
+            continue
+
+
+def _may_do_with_fewer(error: StorageError) -> bool:
+    """Whether one of several may be to blame, or their number, and the storage cannot tell."""
+    if isinstance(error, StorageUnavailable):
+        return error.has_answered
+    return not isinstance(error, SchemaMismatch)
+
+
+def _fewest_first(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    """Gives what may be left out of an outcome: each value that the job chose, any two, and so on.
+
+    Without `retry_at` the default back-off takes its place.
+    """
+    chosen = [name for name in _CHOSEN if getattr(outcome, name) is not None]
+    for count in range(1, len(chosen) + 1):
+        yield from combinations(chosen, count)
+
+
+def _without(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
+    values: dict[str, Any] = dict.fromkeys(left_out)
+    if "error" in left_out:
+        stand_in = "the storage refused the record of this attempt; this stands in its place"
+        values["error"] = AttemptError(attempt=outcome.attempt, error=stand_in).to_json()
+    return structs.replace(outcome, **values)

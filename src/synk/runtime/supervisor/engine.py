@@ -1,0 +1,340 @@
+"""The loop that turns the world into events for the pool, and the pool's commands into deeds.
+
+One thread runs it. Other threads, and signal handlers, only `post` events. It never waits for the
+database, and never for a worker: a process that does not read its channel costs nothing but itself.
+
+Usable without a storage: whoever wants a pool of killable processes alone posts `Claimed` events
+and gets `Settle` commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, assert_never
+
+from synk import retry
+from synk.core.messages import (
+    Ask,
+    Claimed,
+    Dismiss,
+    DrainRequested,
+    GiveUp,
+    Kill,
+    LeaseLost,
+    LeaseRenewed,
+    Recall,
+    Recalled,
+    Report,
+    Reported,
+    Send,
+    Settle,
+    Spawn,
+    Tick,
+    WorkerReady,
+)
+from synk.errors import WorkerStartError
+from synk.runtime.ipc.setup import setup_of
+from synk.runtime.supervisor.memory_sampler import MemorySampler
+from synk.runtime.supervisor.selector import Selector, Source
+from synk.runtime.supervisor.worker_set import WorkerSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from synk.config import EngineConfig, QueueConfig
+    from synk.core.messages import Command, Event
+    from synk.core.pool import Pool
+    from synk.registry import Registry
+    from synk.runtime.supervisor.selector import Sign
+    from synk.runtime.supervisor.worker_process import WorkerProcess
+
+ANSWER_S: Final = 2.0
+"""How long the loop may take to get to a question; longer, and it is on its way out."""
+
+_ANSWER_PAUSE_S: Final = 0.05
+"""Between two looks whether the loop is still there to answer."""
+
+_LONGEST_WAIT_S: Final = 60.0
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Worker processes under a pool's command.
+
+    Args:
+        pool: decides.
+        config: how many processes, and how they are made.
+        registry: the handlers that the workers get.
+        queues: their settings, as far as workers must know them.
+        client_id: tags the processes and their records.
+        settle: called in the engine's thread with what is over; must not block.
+        on_change: called in the engine's thread after events were handled; must not block.
+        schema: where the jobs' table is, for `Job.complete_tx`.
+        lease_left_s: says for how many seconds work may go on; None: for ever.
+
+    Raises:
+        ConfigurationError: a worker cannot be sent to a process.
+    """
+
+    worker_set_type: ClassVar[type[WorkerSet]] = WorkerSet
+
+    def __init__(  # noqa: PLR0913 - the parts of an engine, the rarer ones by name
+        self,
+        pool: Pool,
+        config: EngineConfig,
+        registry: Registry,
+        queues: Mapping[str, QueueConfig],
+        *,
+        client_id: str,
+        settle: Callable[[Settle], None],
+        on_change: Callable[[], None],
+        lease_left_s: Callable[[], float] | None = None,
+        schema: str | None = None,
+    ) -> None:
+        self.pool = pool
+        self._lease_left_s = lease_left_s
+        self._is_over = False
+        """Whether the loop has ended, so that nobody answers any more."""
+        self._settle = settle
+        self._on_change = on_change
+        self._memory_sampler = MemorySampler()
+        self._inbox: deque[Event] = deque()
+        self._events: deque[Event] = deque()
+        self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
+        self._selector = Selector()
+        self.worker_set = self.worker_set_type(
+            config,
+            setup_of(config, registry, queues, client_id, schema),
+            self._selector,
+            tell=self._handle,
+            is_draining=lambda: pool.draining,
+            job_of=lambda slot, number: pool.slots[slot].job_of(number),
+        )
+        self._processes = self.worker_set.processes
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # Open as long as anybody can post: the number may be another file's once it is closed.
+        weakref.finalize(self, os.close, self._wake)
+        self._selector.watch(self._wake, Source.WAKE)
+
+    # -- for other threads and signal handlers ---------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Hands *event* to the loop; returns at once."""
+        self._inbox.append(event)
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def call(self, function: Callable[[Mapping[int, WorkerProcess]], None]) -> None:
+        """Has *function* called in the loop with the processes by slot; returns at once."""
+        self._calls.append(function)
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def ask(self, function: Callable[[Mapping[int, WorkerProcess]], T]) -> T | None:
+        """Returns what *function* returns in the loop; None if that does not get to it in time."""
+        answers: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self.call(lambda processes: answers.put(function(processes)))
+        deadline = time.monotonic() + ANSWER_S
+        while not self._is_over and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=_ANSWER_PAUSE_S)
+        return None
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Runs workers until a drain that was posted is complete.
+
+        Raises:
+            WorkerStartError: worker processes keep dying at their start.
+        """
+        try:
+            self.worker_set.start()
+            while not self.pool.is_stopped:
+                self._step()
+        finally:
+            self._is_over = True
+            self.worker_set.close()
+            self.give_back()
+            self._selector.close()
+        if self.worker_set.problem is not None:
+            raise WorkerStartError(
+                f"worker processes cannot be started:\n{self.worker_set.problem}"
+            )
+
+    def _step(self) -> None:
+        signs = self._selector.wait(self._timeout_s())
+        self._mind_the_lease()
+        for sign in signs:
+            self._heed(sign)
+        while self._inbox:
+            self._handle(self._inbox.popleft())
+        while self._calls:
+            self._calls.popleft()(self._processes)
+        now = time.monotonic()
+        self.worker_set.finish_kills(now)
+        for slot in self._selector.rested(now):
+            if slot in self._processes:
+                self._selector.watch_outputs(slot, self._processes[slot].outputs)
+        for sampled in self._memory_sampler.due(now, self._processes, self.pool):
+            self._handle(Reported(sampled.slot, self._report_of(sampled.slot)))
+            self._handle(sampled)
+        deadline = self._pool_deadline()
+        if deadline is not None and deadline <= time.monotonic():
+            self._look_closer()
+        self._on_change()
+
+    def _heed(self, sign: Sign) -> None:
+        match sign.source:
+            case Source.CHANNEL:
+                self._on_channel(sign.slot)
+            case Source.FORK_SERVER:
+                self.worker_set.on_fork_server()
+            case Source.OUTPUT:
+                self._on_output(sign.slot)
+            case Source.DEATH:
+                self.worker_set.on_death(sign.slot, sign.fd)
+            case Source.WAKE:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+            case _:
+                assert_never(sign.source)
+
+    def _mind_the_lease(self) -> None:
+        """Before anything else, since this process may have stood still until a moment ago."""
+        if self._lease_left_s is None:
+            return
+        is_over = self._lease_left_s() <= 0
+        if is_over != self.pool.fenced:
+            self._handle(LeaseLost() if is_over else LeaseRenewed())
+
+    def _pool_deadline(self) -> float | None:
+        """Nothing is due before the modules are imported."""
+        return (
+            self.pool.next_deadline() if self.worker_set.is_loaded or self.pool.draining else None
+        )
+
+    def _timeout_s(self) -> float:
+        times = [*self.worker_set.next_at(), *self._selector.next_at()]
+        others = (self._pool_deadline(), self._memory_sampler.next_at(self._processes))
+        times += [time_ for time_ in others if time_ is not None]
+        if self._lease_left_s is not None and not self.pool.fenced:
+            times.append(time.monotonic() + self._lease_left_s())
+        if not times:
+            return _LONGEST_WAIT_S
+        return min(_LONGEST_WAIT_S, max(0.0, min(times) - time.monotonic()))
+
+    def _look_closer(self) -> None:
+        """Before the pool judges who is late, it gets what the status pages say now."""
+        for slot in list(self._processes):
+            if self._processes[slot].is_ready:
+                self._handle(Reported(slot, self._report_of(slot)))
+        self._handle(Tick())
+
+    def _on_channel(self, slot: int) -> None:
+        process = self._processes.get(slot)
+        if process is None:
+            return
+        was_ready = process.is_ready
+        report = self._report_of(slot)
+        if process.is_ready and process.pid:
+            self._handle(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
+        if slot not in self._processes:
+            return
+        if process.wants_flush:
+            process.flush()
+        self._selector.watch_channel(slot, process)
+
+    def _report_of(self, slot: int) -> Report:
+        return self._hear(slot, self._processes[slot].report)
+
+    def _hear(self, slot: int, ask: Callable[[], T]) -> T:
+        """Returns what a process says. It may close pipes, whose numbers others get then."""
+        process = self._processes[slot]
+        before = process.outputs
+        answer = ask()
+        if process.outputs != before:
+            self._selector.forget_outputs(before)
+            self._selector.watch_outputs(slot, process.outputs)
+        if process.is_garbled:
+            self._selector.forget(process.channel.fileno())
+            process.kill()
+        return answer
+
+    # -- output -----------------------------------------------------------------------------------
+
+    def _on_output(self, slot: int) -> None:
+        process = self._processes.get(slot)
+        if process is None:
+            return
+        self._selector.forget_outputs(process.outputs)
+        process.read_output()
+        if process.outputs:
+            self._selector.rest_outputs(slot, time.monotonic())
+
+    def _handle(self, event: Event) -> None:
+        """Has the pool handle *event*, and then what its commands bring up.
+
+        Never one event within another: the commands of the first would come after those of the
+        second, and batches would overtake each other.
+        """
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            for command in self.pool.handle(self._events[0], time.monotonic()):
+                self._perform(command)
+            self._events.popleft()
+
+    # -- deeds -----------------------------------------------------------------------------------
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Send():
+                process = self._processes[command.slot]
+                process.send(command.first, command.jobs)
+                if process.wants_flush:
+                    self._selector.watch_channel(command.slot, process)
+            case Settle():
+                self._settle(command)
+            case Recall():
+                process = self._processes[command.slot]
+                report, taken = self._hear(command.slot, process.recall)
+                self._handle(Recalled(command.slot, report, taken))
+            case Kill():
+                self.worker_set.kill(command)
+            case Ask():
+                self._processes[command.slot].ask(command.number, command.request)
+            case Spawn():
+                self.worker_set.spawn(command.slot)
+            case Dismiss():
+                self._processes[command.slot].dismiss()
+            case GiveUp():
+                self.worker_set.problem = command.problem
+                self.post(DrainRequested(time.monotonic()))
+            case _:
+                assert_never(command)
+
+    def give_back(self) -> None:
+        """Settles, uncharged, what is held though no process is left.
+
+        After an orderly drain that is nothing. It is called once more when no claim can be under
+        way any more, for what the last one brought.
+        """
+        left = self.pool.abandon()
+        held = {ended.job.id: ended for ended in left.ended}
+        # An event that the pool failed on is still there, and half taken in perhaps.
+        for events in (self._events, self._inbox):
+            while events:
+                event = events.popleft()
+                if isinstance(event, Claimed):
+                    for job in event.jobs:
+                        held.setdefault(job.id, retry.Ended(job, retry.Verdict.RELEASED))
+        if held or left.successes:
+            self._settle(Settle(left.successes, list(held.values())))

@@ -1,0 +1,199 @@
+"""What jobs write to stdout and stderr: caught at the descriptors, told apart by job, passed on.
+
+Each worker's descriptors 1 and 2 lead into one pipe. When a job that wrote something is over, its
+worker begins a new pipe and sends the reading end along: whatever is in the old one belongs to that
+job and to no other, whoever wrote it, Python, a C library or a subprocess. The supervisor keeps the
+end of it for the job's record, and passes all of it on to its own stderr, as `passing` says.
+
+Neither side ever waits for the other: a worker whose pipe is full waits, which is its own affair,
+and what the supervisor's stderr does not take in time is dropped, and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from synk import failure
+from synk.core import wire
+from synk.runtime.ipc.job_log import MARK
+from synk.runtime.supervisor.output_lines import Label, Strand
+from synk.runtime.supervisor.terminal_text import as_shown, written_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synk.claim import ClaimedJob
+    from synk.runtime.supervisor.output_lines import Passer
+
+TAIL_BYTES: Final = 16 * 1024
+"""Kept of a job's output."""
+
+READ_BYTES_MAX: Final = 512 * 1024
+"""Read at one look at most: a flood must not hold up the loop."""
+
+_OLD_PIPES_MAX: Final = 8
+"""Pipes of finished jobs that something still writes to, which a worker may have at a time."""
+
+
+class Pipe:
+    """The reading end of one job's, or one worker's, output; it keeps the last 16 KiB."""
+
+    def __init__(self, fd: int, passer: Passer) -> None:
+        self.fd = fd
+        self._passer = passer
+        self._strand = Strand()
+        self._read: list[bytes] = []
+        """What is to be passed on."""
+        self._tail = bytearray()
+        self.is_at_end = False
+        """Whether nobody can write to it any more."""
+        os.set_blocking(fd, False)
+
+    def drain(self) -> None:
+        """Reads what is there, up to a limit."""
+        read = 0
+        while read < READ_BYTES_MAX:
+            try:
+                part = os.read(self.fd, 65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                # Something else than the reading end of a pipe came from the worker.
+                part = b""
+            if not part:
+                self.is_at_end = True
+                return
+            read += len(part)
+            self._read.append(part)
+            self._tail += part
+            if b"\r" in part:
+                self._tail = written_over(self._tail)
+            del self._tail[:-TAIL_BYTES]
+
+    def pass_on(self, label: Label | None) -> None:
+        """Passes on what was read, with the label of the job that wrote it, if it is known."""
+        for part in self._read:
+            self._passer.put(self._strand, part, label)
+        self._read.clear()
+
+    def end_line(self) -> None:
+        """Passes on the line that was begun, too: whoever did is over."""
+        self._passer.put(self._strand, b"", None)
+
+    def tail(self) -> str:
+        """Returns the last 16 KiB, from a whole character on, as text that can be stored.
+
+        Of lines that were written over, as progress bars do, it has what a terminal shows.
+        """
+        text = bytes(self._tail).replace(MARK, b"")
+        if b"\r" in text:
+            text = as_shown(text)
+        while text and text[0] & 0xC0 == 0x80:
+            text = text[1:]
+        return failure.clean_text(text.decode(errors="replace"), TAIL_BYTES)
+
+    def close(self) -> None:
+        """Gives back the descriptor."""
+        self.pass_on(None)
+        self.end_line()
+        os.close(self.fd)
+
+
+class Outputs:
+    """What one worker's jobs write: the pipe of the present one, and those of jobs that are over.
+
+    Args:
+        fd: the reading end of the first pipe.
+        status_page: the words that are shared with the worker.
+        passer: where all of it goes.
+        job_of: says which job has a number, of those that the worker has and that are not over.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        status_page: memoryview,
+        passer: Passer,
+        job_of: Callable[[int], ClaimedJob | None],
+    ) -> None:
+        self._status_page = status_page
+        self._passer = passer
+        self._job_of = job_of
+        self._present = Pipe(fd, passer)
+        self._left: list[tuple[Pipe, Label | None]] = []
+        """Of jobs that are over, to which something still writes."""
+        self._count = 0
+        """How many pipes the worker has left to jobs that are over, as far as we have heard."""
+        self._tails: dict[int, str] = {}
+        """Of jobs that are over, until their reply is read."""
+        self._label: Label | None = None
+
+    @property
+    def pipes(self) -> list[Pipe]:
+        """Those that may bring more."""
+        pipes = (self._present, *(pipe for pipe, _ in self._left))
+        return [pipe for pipe in pipes if not pipe.is_at_end]
+
+    def read(self) -> None:
+        """Reads what there is. It must have been announced to the worker by then."""
+        status_page = self._status_page
+        # Else it is a job's that is over: `leave_to` reads it, and knows whose it is.
+        if status_page[wire.PIPES_LEFT] == self._count:
+            status_page[wire.OUTPUT_READ] = 1
+            self._present.drain()
+            # In this order: whoever wrote what was read, and is over since, has left the pipe
+            # before the next job began.
+            number, done = status_page[wire.RUNNING], status_page[wire.DONE]
+            if status_page[wire.PIPES_LEFT] == self._count:
+                self._present.pass_on(self._label_of(number) if number > done else None)
+        for pipe, label in list(self._left):
+            pipe.drain()
+            pipe.pass_on(label)
+            if pipe.is_at_end:
+                self._left.remove((pipe, label))
+                pipe.close()
+
+    def leave_to(self, number: int, fd: int) -> None:
+        """The pipe belongs to job *number*, which is over; the next one is *fd*."""
+        old, label = self._present, self._label_of(number)
+        self._count += 1
+        old.drain()
+        self._present = Pipe(fd, self._passer)
+        # Read once more: only with no writer left it is at its end.
+        old.drain()
+        old.pass_on(label)
+        if old.is_at_end:
+            old.close()
+        else:
+            old.end_line()
+            self._left.append((old, label))
+            if len(self._left) > _OLD_PIPES_MAX:
+                self._left.pop(0)[0].close()
+        if number:
+            self._tails[number] = old.tail()
+
+    def _label_of(self, number: int) -> Label | None:
+        job = self._job_of(number)
+        if job is None:
+            return None
+        if self._label is None or self._label.job is not job:
+            self._label = Label(job)
+        return self._label
+
+    def pop(self, number: int) -> str:
+        """Returns the last of what job *number* wrote, which is over."""
+        return self._tails.pop(number, "")
+
+    def last(self) -> str:
+        """Returns the last of what the job wrote with which the worker died."""
+        # What it has said is heard by now, if it was not nonsense.
+        self._count = self._status_page[wire.PIPES_LEFT]
+        self.read()
+        # Of one that was killed between its last words and its end, or of one that ran.
+        return (self.pop(self._status_page[wire.RUNNING]) + self._present.tail())[-TAIL_BYTES:]
+
+    def close(self) -> None:
+        """Gives back all descriptors."""
+        for pipe in (self._present, *(pipe for pipe, _ in self._left)):
+            pipe.close()
