@@ -2,20 +2,33 @@
 
 Glossary, used the same way in Python, SQL, the command line and the docs:
 
-    job          a row of ``synk.job``: a kind, its arguments, and what became of it
-    kind         the name that ties a job to the worker that can run it
-    queue        a named line that jobs wait in; each has its own caps and limits
-    worker       the object with the user's ``work`` method (or the decorated function) for one kind
-    client       the object that inserts; with queues and workers, it can also run: a supervisor
-    supervisor   the process that claims jobs and hands them to its worker processes
-    slot         one place for a worker process; the process is replaced when it dies
-    attempt      one claim of a job; numbered from 1, never reused
-    claim        take available jobs for this supervisor: state ``running``, one attempt more
-    fence        (id, attempt, owner, claim_seq): names one claim; stale outcomes are refused
-    outcome      what became of an attempt, as it is to be written
-    acknowledge  (ack) write an outcome into the row, if the fence still holds
-    charged      an attempt counts against ``max_attempts`` unless it never really ran
-    final        ``completed`` or ``cancelled``: such a job changes only on request
+    job            a row of ``synk.job``: a kind, its arguments, and what became of it
+    kind           the name that ties a job to the worker that can run it
+    queue          a named line that jobs wait in; each has its own caps and limits
+    worker         the object with the user's ``work`` method (or the decorated function) for a kind
+    client         the object that inserts; with queues and workers, it can also run: a supervisor
+
+    supervisor     the process that claims jobs and hands them to its worker processes
+    fork server    the process that imports the user's modules, forks the workers and buries them
+    worker process what runs jobs, one at a time
+    slot           one place for a worker process; the process is replaced when it dies
+    worker set     a supervisor's worker processes, one in each slot
+    recycling      replacing a worker process that has run so many jobs, or grown so large
+    status page    shared memory in which a worker process writes what it runs and has done
+    progress cell  the part of it that holds what the running job told of itself
+
+    claim          take available jobs for this supervisor: state ``running``, one attempt more
+    cursor         where the last claim stopped in a queue; the next one reads on from there
+    batch          jobs that go to a worker process together, or outcomes that are written together
+    attempt        one claim of a job; numbered from 1, never reused
+    fence          (id, attempt, owner, claim_seq): names one claim; stale outcomes are refused
+    lease          a supervisor's right to its claims, until a time, renewed by its lease loop
+    rescue         take the jobs of a supervisor whose lease ran out, for others to run
+    outcome        what became of an attempt, as it is to be written
+    acknowledge    (ack) write an outcome into the row, if the fence still holds
+    charged        an attempt counts against ``max_attempts`` unless it never really ran
+    backoff        the wait before another try, of a job or a loop; jitter keeps those apart
+    final          ``completed`` or ``cancelled``: such a job changes only on request
 """
 
 from __future__ import annotations
