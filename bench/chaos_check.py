@@ -2,7 +2,7 @@
 
 A trigger, which only this benchmark has, keeps every change of every row in a table of its own, in
 the same transaction. What may be said of the changes and of the executions is in
-`tests/checking.py`.
+`tests/support/checking.py`.
 """
 
 from __future__ import annotations

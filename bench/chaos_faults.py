@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chaos_rig import Rig, Supervisor
-    from proxy import Place, Trap
+    from support.proxy import Place, Trap
 
 WEIGHTS: Final = {
     "kill a worker": 5, "stop a worker": 2, "kill a supervisor": 2, "stop a supervisor": 5,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from chaos_check import Changed
     from chaos_faults import Fault
-    from checking import Execution
+    from support.checking import Execution
 
 
 def rescue_s(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-import checking
-import proxy
+from support import checking, proxy
 
 __all__ = ["checking", "proxy"]

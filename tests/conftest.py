@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-import servers
-from model import ModelStorage
+from support import servers
+from support.model import ModelStorage
 from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servers import Server
+    from support.servers import Server
     from synk.storage.base import Storage
 
 WORKERS_MAX = 8

@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-import handlers
 import synk
+from support.jobs import handlers
 
 QUEUES = {"default": synk.QueueConfig()}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import synk
-from model import ModelStorage
+from support.model import ModelStorage
 from synk import cpus
 from synk.config import EngineConfig
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hostile import (
+from support.jobs.hostile import (
     HARD_TO_CARRY,
     NotesAreHostile,
     OwnGroup,
@@ -129,7 +129,7 @@ def test_p1_any_exception_is_recorded_stored_and_rebuilt(make: Callable[[], Base
 def test_p3_an_exception_whose_str_raises_is_still_recorded() -> None:
     error = from_exception(_raised(StrRaises), attempt=3)
 
-    assert error.type == "hostile.StrRaises"
+    assert error.type == "support.jobs.hostile.StrRaises"
     assert error.error.endswith("<str() of StrRaises failed: ZeroDivisionError>")
     assert ", in handler\n" in error.trace
 
@@ -420,9 +420,9 @@ def test_other_classes_become_remote_errors_and_other_groups_plain_groups() -> N
     group = _stored(from_exception(OwnGroup("g", [ValueError("v")]), attempt=1)).as_exception()
 
     assert isinstance(own, RemoteError)
-    assert (own.type_name, own.message) == ("hostile.Slotted", "7")
+    assert (own.type_name, own.message) == ("support.jobs.hostile.Slotted", "7")
     assert type(group) is ExceptionGroup
-    assert group.message == "hostile.OwnGroup: g"
+    assert group.message == "support.jobs.hostile.OwnGroup: g"
     assert isinstance(group.exceptions[0], ValueError)
 
 

@@ -1,4 +1,4 @@
-"""The list of faults in FAULTS.md names all that have tests, and none that has none unsaid."""
+"""FAULTS.md: it names all faults that have tests, none that has none unsaid, and files as they are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _SECTION = re.compile(r"^## .*\((?P<letter>[A-Z])\)$", re.MULTILINE)
 _LINE = re.compile(
     r"^- \*\*(?P<id>[A-Z]\d+)\*\* (?P<text>.+?)(?=^- |^## |\Z)", re.MULTILINE | re.DOTALL
 )
+_FILE = re.compile(r"`((?:\w+/)*test_\w+\.py)`")
 _NAME = re.compile(r"test_(?P<ids>(?:[a-z]\d+_)+)")
 
 
@@ -59,3 +60,10 @@ def test_every_fault_that_is_tested_is_listed_where_its_section_has_begun() -> N
 
     assert {"W", "S", "Q"} <= set(begun)
     assert {fault for fault in ids_in_names() if fault[0] in begun} <= listed
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    named = _FILE.findall((TESTS / "FAULTS.md").read_text())
+
+    assert named
+    assert [name for name in named if not (TESTS / name).is_file()] == []

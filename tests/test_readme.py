@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import synk
-from supervising import ended
+from support.supervising import ended
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -9,9 +9,8 @@ import msgspec
 import pydantic
 import pytest
 
-import handlers
 import synk
-import validated
+from support.jobs import handlers, validated
 from synk.arguments import encode_args
 from synk.registry import Registry
 

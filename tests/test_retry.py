@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.world import job
+from support.pool_world import job
 from synk.failure import AttemptError, Cause
 from synk.retry import BACKOFF_MAX_S, Ended, Verdict, backoff_s, judge
 from synk.row import CancelReason, JobState

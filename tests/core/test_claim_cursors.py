@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.world import job
+from support.pool_world import job
 from synk.claim import ClaimedJob
 from synk.core.claim_cursors import LOOK_BACK_MAX_S, LOOK_BACK_S, ClaimCursors
 

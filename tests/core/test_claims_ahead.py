@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.world import World, job
+from support.pool_world import World, job
 from synk.claim import ClaimedJob
 from synk.core.demand import Urgent
 

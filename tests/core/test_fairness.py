@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.world import World, job
+from support.pool_world import World, job
 from synk.core.demand import QueueLimits
 from synk.core.pool import HELD_S
 from synk.retry import Verdict

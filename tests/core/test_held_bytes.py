@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from core.world import World, job
+from support.pool_world import World, job
 from synk.claim import ClaimedJob
 from synk.config import HELD_BYTES
 from synk.core.demand import QueueLimits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.world import World, fence, job
+from support.pool_world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 from synk.core.lateness import Recycling

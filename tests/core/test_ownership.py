@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from core.world import fence, job
+from support.pool_world import fence, job
 from synk.claim import Outcome
 from synk.core.ownership import BEATS_A_TTL, OwnLease, Reconciliation, SecondOpinion, reconcile
 from synk.status import Lease

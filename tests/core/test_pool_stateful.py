@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from core.world import World, fence, job
+from support.pool_world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import QueueLimits
 

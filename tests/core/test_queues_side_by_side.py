@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from core.world import World, job
+from support.pool_world import World, job
 from synk.claim import ClaimedJob
 from synk.core.demand import QueueLimits
 

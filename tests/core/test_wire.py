@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.world import job
+from support.pool_world import job
 from synk.core import wire
 from synk.core.messages import Reply
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy import Proxy
+from support.proxy import Proxy
 from synk.storage.postgres import PostgresStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servers import Server
+    from support.servers import Server
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
-import handlers
 import synk
-from servers import Server
-from supervising import ended, supervised
+from support.jobs import handlers
+from support.servers import Server
+from support.supervising import ended, supervised
 from synk import CancelReason, Cause, JobState
 from synk.claim import AckAnswer
 from synk.retry import Ended, Verdict, judge

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-import handlers
-import servers
 import synk
 from faults.test_poison_outcomes import acknowledging
-from supervising import wait_until
+from support import servers
+from support.jobs import handlers
+from support.supervising import wait_until
 from synk import JobState, telemetry
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import claim, get, insert, outcome_of

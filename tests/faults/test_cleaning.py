@@ -7,10 +7,10 @@ from pathlib import Path
 
 import psycopg
 
-import handlers
 import synk
-from servers import Server
-from supervising import ended, is_running, supervised, wait_until
+from support.jobs import handlers
+from support.servers import Server
+from support.supervising import ended, is_running, supervised, wait_until
 from synk import JobState
 from synk.storage.postgres import PostgresStorage
 

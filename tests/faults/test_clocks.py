@@ -13,12 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
-import servers
 import synk
-from clocks import Clocks
-from faults.facts import Facts
-from supervising import (
+from support import servers
+from support.clocks import Clocks
+from support.facts import Facts
+from support.jobs import handlers
+from support.supervising import (
     SupervisorProcess,
     ended,
     is_running,

@@ -9,12 +9,12 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-import hostile
 import synk
-from faults.facts import Facts
-from faults.typed import Everything
-from servers import Server
-from supervising import ended, make_client, supervised, wait_until
+from support.facts import Facts
+from support.jobs import hostile
+from support.jobs.typed import Everything
+from support.servers import Server
+from support.supervising import ended, make_client, supervised, wait_until
 from synk import CancelReason, Cause, JobState, telemetry
 from synk.arguments import ARGS_BYTES_MAX, encode_args
 from synk.storage.postgres import PostgresStorage

@@ -9,12 +9,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import handlers
-import hostile
 import synk
-from faults.facts import Facts
-from servers import Server
-from supervising import ended, supervised
+from support.facts import Facts
+from support.jobs import handlers, hostile
+from support.servers import Server
+from support.supervising import ended, supervised
 from synk import JobState, telemetry
 
 ONCE = synk.InsertOptions(max_retries=0)

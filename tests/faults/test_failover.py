@@ -12,14 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
-import servers
-import standby
 import synk
-from faults.facts import Facts
-from servers import Server
-from standby import Pair, alter_system
-from supervising import ended, is_running, make_client, supervised, wait_until
+from support import servers, standby
+from support.facts import Facts
+from support.jobs import handlers
+from support.servers import Server
+from support.standby import Pair, alter_system
+from support.supervising import ended, is_running, make_client, supervised, wait_until
 from synk import JobState, telemetry
 
 TTL = timedelta(seconds=12)

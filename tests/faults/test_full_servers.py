@@ -14,14 +14,14 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-import handlers
-import servers
 import synk
-from faults.facts import Facts
-from proxy import Proxy
-from servers import Server
-from small_disk import with_small_disk
-from supervising import ended, is_running, make_client, supervised, wait_until
+from support import servers
+from support.facts import Facts
+from support.jobs import handlers
+from support.proxy import Proxy
+from support.servers import Server
+from support.small_disk import with_small_disk
+from support.supervising import ended, is_running, make_client, supervised, wait_until
 from synk import JobState, telemetry
 from synk.storage.connecting import POOL_CONNECTIONS_MAX
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import handlers
 import synk
-from networked import NetworkedServer, networked_server
-from servers import new_folder
-from supervising import SupervisorProcess, ended, is_running, make_client, wait_until
+from support.jobs import handlers
+from support.networked import NetworkedServer, networked_server
+from support.servers import new_folder
+from support.supervising import SupervisorProcess, ended, is_running, make_client, wait_until
 from synk import Cause, JobState
 from synk.status import ClientRow
 

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-import handlers
 import synk
-from crowd import all_at_once
-from faults.facts import Facts
-from servers import Server
-from supervising import DEADLINE_S, ended, is_running, supervised, wait_until
+from support.crowd import all_at_once
+from support.facts import Facts
+from support.jobs import handlers
+from support.servers import Server
+from support.supervising import DEADLINE_S, ended, is_running, supervised, wait_until
 from synk import JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob
 from synk.storage.postgres import PostgresStorage

@@ -12,10 +12,10 @@ import psycopg
 import psycopg_pool
 import pytest
 
-import handlers
 import synk
-from proxy import Proxy
-from supervising import wait_until
+from support.jobs import handlers
+from support.proxy import Proxy
+from support.supervising import wait_until
 from synk import Change, JobState
 from synk.claim import AckAnswer
 from synk.storage.bounds import is_alive

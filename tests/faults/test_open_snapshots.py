@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psycopg
 
-import handlers
-from supervising import supervised, wait_until
+from support.jobs import handlers
+from support.supervising import supervised, wait_until
 from synk import JobState
 
 JOBS = 1500

@@ -14,9 +14,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from faults.facts import Facts
-from model import ModelStorage
-from supervising import DEADLINE_S, wait_until
+from support.facts import Facts
+from support.model import ModelStorage
+from support.supervising import DEADLINE_S, wait_until
 from synk import InvalidJob, JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.runtime.supervisor import backoff

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from supervising import DEADLINE_S, wait_until
+from support.supervising import DEADLINE_S, wait_until
 from synk import JobState
 from synk.storage import sql
 from synk.storage.postgres import PostgresStorage

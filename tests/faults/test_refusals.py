@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-import handlers
 import synk
-from faults.facts import Facts
-from proxy import Proxy
-from servers import Server
-from supervising import supervised, wait_until
+from support.facts import Facts
+from support.jobs import handlers
+from support.proxy import Proxy
+from support.servers import Server
+from support.supervising import supervised, wait_until
 from synk import JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.runtime.supervisor import backoff

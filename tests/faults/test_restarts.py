@@ -14,11 +14,11 @@ import pytest
 from psycopg_pool import ConnectionPool
 from psycopg_pool.base import AttemptWithBackoff
 
-import handlers
 import synk
-from faults.facts import Facts
-from servers import SETTINGS, new_folder
-from supervising import ended, is_running, supervised, wait_until
+from support.facts import Facts
+from support.jobs import handlers
+from support.servers import SETTINGS, new_folder
+from support.supervising import ended, is_running, supervised, wait_until
 from synk import JobState, telemetry
 from synk.runtime.supervisor import backoff
 from synk.storage import given, migrate

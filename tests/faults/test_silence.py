@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 import psycopg
 import pytest
 
-import handlers
 import synk
-from faults.facts import Facts
-from proxy import Proxy
-from supervising import ended, is_running, make_client, supervised, wait_until
+from support.facts import Facts
+from support.jobs import handlers
+from support.proxy import Proxy
+from support.supervising import ended, is_running, make_client, supervised, wait_until
 from synk import Cause, JobState, telemetry
 from synk.storage import announcing, bounds, postgres, sessions
 from synk.storage.postgres import PostgresStorage

@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
 import synk
-from supervising import ended, is_running, supervised, wait_until
+from support.jobs import handlers
+from support.supervising import ended, is_running, supervised, wait_until
 from synk import JobState
 
 TTL = timedelta(seconds=6)

@@ -10,11 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
 import synk
-from networked import PASSWORD, NetworkedServer, networked_server
-from servers import new_folder
-from supervising import SupervisorProcess, ended, make_client
+from support.jobs import handlers
+from support.networked import PASSWORD, NetworkedServer, networked_server
+from support.servers import new_folder
+from support.supervising import SupervisorProcess, ended, make_client
 from synk import JobState
 from synk.storage.embedded_host import server_user
 from synk.testing.making import raised

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-import handlers
 import synk
-from proxy import Proxy
-from supervising import DEADLINE_S
+from support.jobs import handlers
+from support.proxy import Proxy
+from support.supervising import DEADLINE_S
 from synk.storage.postgres import PostgresStorage
 
 WAIT = dt.timedelta(seconds=60)

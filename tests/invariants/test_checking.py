@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-import checking
-from checking import Execution, History, Image
+from support import checking
+from support.checking import Execution, History, Image
 from synk.row import JobState
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)

@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 
-import broken
-from checking import Image
-from invariants.sides import KeptInModel, KeptInPostgres, Side, agreed
-from model import ModelStorage
-from own_ends import completes_itself
-from servers import Server
+from support import broken
+from support.checking import Image
+from support.jobs.own_ends import completes_itself
+from support.model import ModelStorage
+from support.servers import Server
+from support.sides import KeptInModel, KeptInPostgres, Side, agreed
 from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict, judge

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-import handlers
 import synk
-from supervising import ended, is_running, supervised, wait_until
+from support.jobs import handlers
+from support.supervising import ended, is_running, supervised, wait_until
 from synk.claim import ClaimedJob, Fence
 from synk.runtime.supervisor import supervisor
 

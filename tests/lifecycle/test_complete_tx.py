@@ -10,10 +10,10 @@ import psycopg
 import pytest
 
 import synk
-from faults.facts import Facts
-from lifecycle.payments import Pay, Payer
-from own_ends import completes_itself
-from supervising import ended, supervised, wait_until
+from support.facts import Facts
+from support.jobs.own_ends import completes_itself
+from support.jobs.payments import Pay, Payer
+from support.supervising import ended, supervised, wait_until
 from synk import JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob
 from synk.job import Job

@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import handlers
 import synk
-from supervising import make_client, supervised, wait_until
+from support.jobs import handlers
+from support.supervising import make_client, supervised, wait_until
 from synk import JobState
 
 NOOP = ("x", handlers.Noop())

@@ -10,12 +10,11 @@ from typing import Literal
 import psycopg
 import pytest
 
-import handlers
 import synk
-from lifecycle import tasks
-from proxy import Proxy
-from starting import APP, StartedApp
-from supervising import ended, make_client, steady, supervised, wait_until
+from support.jobs import handlers, tasks
+from support.proxy import Proxy
+from support.starting import APP, StartedApp
+from support.supervising import ended, make_client, steady, supervised, wait_until
 from synk import Cause, JobState
 
 PAIR = APP.replace("processes=1", "processes=2")

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import handlers
 import synk
-from engine.acting import workers_of
-from lifecycle import tasks
-from starting import APP, StartedApp
-from supervising import SupervisorProcess, ended, left_in_shared_memory, make_client, wait_until
+from support.acting import workers_of
+from support.jobs import handlers, tasks
+from support.starting import APP, StartedApp
+from support.supervising import (
+    SupervisorProcess,
+    ended,
+    left_in_shared_memory,
+    make_client,
+    wait_until,
+)
 from synk import Cause
 from synk.config import EngineConfig
 from synk.runtime.ipc import linux
@@ -36,7 +41,7 @@ FORKERS = {"runtime/worker/forks.py", "runtime/forkserver/fork_safety.py", "cli/
 
 HOOK = """
 import os, pathlib
-import handlers
+from support.jobs import handlers
 
 def note():
     threads = len(list(pathlib.Path("/proc/self/task").iterdir()))
@@ -97,8 +102,8 @@ def test_s6_every_fork_of_a_running_supervisor_is_one_of_its_fork_server_without
 PROGRAM = """
 import os, socket, sys
 import psycopg
-from lifecycle import tasks
-from supervising import make_client
+from support.jobs import tasks
+from support.supervising import make_client
 
 if __name__ == "__main__":
     kept = [socket.create_server(("127.0.0.1", 0)), psycopg.connect(sys.argv[1])]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from supervising import SupervisorProcess, wait_until
+from support.supervising import SupervisorProcess, wait_until
 
 PEAK_MIB = 200
 """Of a supervisor: some 40 MiB of its own, what it may hold, what it reads and writes at a time."""

@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-import handlers
 import synk
+from support.jobs import handlers
 from synk.config import EngineConfig
 from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested, Tick

@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
-import servers
 import synk
-from proxy import Proxy
-from supervising import (
+from support import servers
+from support.jobs import handlers
+from support.proxy import Proxy
+from support.supervising import (
     SupervisorProcess,
     ended,
     is_running,

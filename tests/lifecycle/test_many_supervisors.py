@@ -12,11 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
 import synk
-from faults.facts import Facts
-from lifecycle import tasks
-from supervising import (
+from support.facts import Facts
+from support.jobs import handlers, tasks
+from support.supervising import (
     SupervisorProcess,
     ended,
     is_running,

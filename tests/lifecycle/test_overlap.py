@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import psycopg
 
-from lifecycle import tasks
-from starting import APP, StartedApp
-from supervising import make_client, wait_until
+from support.jobs import tasks
+from support.starting import APP, StartedApp
+from support.supervising import make_client, wait_until
 from synk import JobState
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import AN_HOUR, OTHER, OWNER, PAST, claim, insert, register

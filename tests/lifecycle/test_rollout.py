@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-import handlers
 import synk
-from supervising import (
+from support.jobs import handlers
+from support.supervising import (
     SupervisorProcess,
     ended,
     is_running,
     supervised,
     wait_until,
 )
+from support.upgrades import BEFORE, at_version, later_code
 from synk import CancelReason, JobState
-from upgrades import BEFORE, at_version, later_code
 
 TTL = timedelta(seconds=6)
 SHORT = "{'lease_ttl': __import__('datetime').timedelta(seconds=6), 'processes': 1}"

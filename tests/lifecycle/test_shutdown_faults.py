@@ -11,12 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
-from lifecycle import tasks
-from proxy import Proxy
-from servers import Server
-from starting import APP, StartedApp
-from supervising import ended, make_client, supervised, wait_until
+from support.jobs import handlers, tasks
+from support.proxy import Proxy
+from support.servers import Server
+from support.starting import APP, StartedApp
+from support.supervising import ended, make_client, supervised, wait_until
 from synk import JobState
 
 

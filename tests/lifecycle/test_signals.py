@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lifecycle import tasks
-from starting import APP, StartedApp
-from supervising import ended, make_client, wait_until
+from support.jobs import tasks
+from support.starting import APP, StartedApp
+from support.supervising import ended, make_client, wait_until
 from synk import JobState
 
 TERM, INT = signal.SIGTERM, signal.SIGINT

@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import handlers
 import synk
-from supervising import (
+from support.jobs import handlers
+from support.supervising import (
     DEADLINE_S,
     SupervisorProcess,
     ended,
@@ -115,9 +115,10 @@ def test_a_drain_has_an_end(dsn: str, tmp_path: Path) -> None:
 def test_a_job_can_shut_its_own_supervisor_down(dsn: str) -> None:
     script = """
 import sys
-import synk, handlers
+import synk
+from support.jobs import handlers
 from dataclasses import dataclass
-from supervising import make_client
+from support.supervising import make_client
 
 @dataclass
 class Stop(synk.JobArgs, kind="stop"):
@@ -161,9 +162,10 @@ os.execv(sys.executable, [sys.executable, {file!r}, *sys.argv[1:]])
 def test_a_script_without_a_guard_gets_a_clear_error_and_no_fork_bomb(dsn: str) -> None:
     script = """
 import sys
-import synk, handlers
+import synk
+from support.jobs import handlers
 from dataclasses import dataclass
-from supervising import make_client
+from support.supervising import make_client
 
 @dataclass
 class Mine(synk.JobArgs, kind="mine"):
@@ -188,8 +190,8 @@ client.start()
 def test_a_script_whose_handlers_live_elsewhere_needs_no_guard(dsn: str) -> None:
     script = """
 import sys, threading
-from supervising import make_client, ended
-import handlers
+from support.supervising import make_client, ended
+from support.jobs import handlers
 client = make_client(sys.argv[1])
 print(client.id, flush=True)
 job = client.insert("x", handlers.Noop())

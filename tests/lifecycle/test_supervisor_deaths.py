@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import synk
-from lifecycle import tasks
-from starting import APP, StartedApp
-from supervising import SupervisorProcess, ended, make_client, wait_until
+from support.jobs import tasks
+from support.starting import APP, StartedApp
+from support.supervising import SupervisorProcess, ended, make_client, wait_until
 from synk import Cause, JobState
 
 ONCE = synk.InsertOptions(max_retries=0)
-WORKERS = "'workers': __import__('lifecycle.tasks').tasks.WORKERS"
+WORKERS = "'workers': __import__('support.jobs.tasks').jobs.tasks.WORKERS"
 STARTS_MS = range(0, 700, 50)
 
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 import synk
-from lifecycle import tasks
-from supervising import (
+from support.jobs import tasks
+from support.supervising import (
     SCRIPT,
     SupervisorProcess,
     ended,
@@ -66,7 +66,7 @@ def test_s8_a_supervisor_that_dies_with_outcomes_in_hand_costs_a_bounded_number_
     log = tmp_path / "log"
     jobs = [("x", tasks.Task(log=str(log), text=str(n), seconds=0.003)) for n in range(1500)]
     connection.execute(REFUSE)
-    options = "{'workers': __import__('lifecycle.tasks').tasks.WORKERS}"
+    options = "{'workers': __import__('support.jobs.tasks').jobs.tasks.WORKERS}"
     with make_client(dsn, workers=tasks.WORKERS) as client:
         client.insert_many(jobs)
         with SupervisorProcess(dsn, options, script=CAREFUL) as supervisor:

@@ -1,4 +1,4 @@
-"""What several tests of the threads around an engine need."""
+"""One supervisor for the tests of a file that do not disturb each other; an engine for others."""
 
 from __future__ import annotations
 
@@ -7,16 +7,40 @@ import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 
+import psycopg
 import pytest
 
-import handlers
 import synk
+from support.acting import acting
+from support.jobs import handlers
+from support.servers import Server
 from synk.config import EngineConfig
 from synk.core.demand import QueueLimits
 from synk.core.messages import DrainRequested
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.runtime.supervisor.engine import Engine
+
+
+@pytest.fixture(scope="module")
+def shared_dsn(server: Server) -> Iterator[str]:
+    """The database of the file's supervisor."""
+    with server.database() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def client(shared_dsn: str) -> Iterator[synk.Client]:
+    """A client that runs, with two worker processes."""
+    with acting(shared_dsn) as client:
+        yield client
+
+
+@pytest.fixture
+def shared_connection(shared_dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection to the file's database that commits each statement."""
+    with psycopg.connect(shared_dsn, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-import handlers
 import synk
-from security.flooding import FLOODS, Flood
-from supervising import SupervisorProcess, ended, make_client, supervised
+from support.jobs import handlers
+from support.jobs.flooding import FLOODS, Flood
+from support.supervising import SupervisorProcess, ended, make_client, supervised
 from synk import JobState
 from synk.errors import ConfigurationError
 from synk.storage.embedded_host import make_private, this_user

@@ -14,12 +14,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-import servers
 import synk
-from security.snooping import Peek, Say, Snoop
-from servers import Server
-from starting import StartedApp
-from supervising import ended, make_client
+from support import servers
+from support.jobs.snooping import Peek, Say, Snoop
+from support.servers import Server
+from support.starting import StartedApp
+from support.supervising import ended, make_client
 from synk import JobState
 
 CANARY = "c4nary-of-the-database"
@@ -34,7 +34,7 @@ ONCE = synk.InsertOptions(max_retries=0)
 
 APP = """
 import logging, sys, synk
-from security import snooping
+from support.jobs import snooping
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 client = synk.Client(
     storage=synk.PostgresStorage(),

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-import handlers
 import synk
-from security import snooping
-from servers import Server
-from supervising import SupervisorProcess, ended, make_client, supervised, wait_until
+from support.jobs import handlers, snooping
+from support.servers import Server
+from support.supervising import SupervisorProcess, ended, make_client, supervised, wait_until
 from synk import Change, JobState
 from synk.failure import AttemptError
 from synk.storage.postgres import PostgresStorage
@@ -70,9 +69,10 @@ def watch(event, arguments):
         traceback.print_stack()
 armed = False
 sys.addaudithook(watch)
-import handlers, synk
-from security import snooping
-from supervising import make_client
+import synk
+from support.jobs import handlers
+from support.jobs import snooping
+from support.supervising import make_client
 if __name__ == "__main__":
     client = make_client(sys.argv[1], workers=[*handlers.WORKERS, *snooping.WORKERS], processes=1)
     client.telemetry.subscribe(lambda fact: None)

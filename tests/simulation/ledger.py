@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from checking import History, Image, image_of
-from model import Entry, ModelStorage
 from simulation.schedule import Schedule
+from support.checking import History, Image, image_of
+from support.model import Entry, ModelStorage
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.core.ownership import fence_of
 from synk.row import Change, JobRow, JobState

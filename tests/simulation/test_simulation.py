@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-import broken
-from model import ModelStorage
 from simulation import mutants
 from simulation.node import MAINTAIN_S, TTL_S
 from simulation.world import TROUBLES, World, described
+from support import broken
+from support.model import ModelStorage
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 
 VARIABLE = "SYNK_TEST_SEEDS"

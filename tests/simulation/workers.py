@@ -8,9 +8,9 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from checking import Execution
-from core.world import FakeWorker, World
 from simulation.schedule import Schedule
+from support.checking import Execution
+from support.pool_world import FakeWorker, World
 from synk.claim import ClaimedJob
 from synk.core import messages as m
 from synk.core.demand import QueueLimits

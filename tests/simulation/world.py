@@ -10,7 +10,12 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from checking import (
+from simulation import workers
+from simulation.ledger import Ledger
+from simulation.line import Line
+from simulation.node import KIND, TTL_S, Node
+from simulation.schedule import Schedule
+from support.checking import (
     Execution,
     Overlap,
     i1_missing,
@@ -20,12 +25,7 @@ from checking import (
     i15_too_long,
     i21_most_at_once,
 )
-from model import ModelStorage
-from simulation import workers
-from simulation.ledger import Ledger
-from simulation.line import Line
-from simulation.node import KIND, TTL_S, Node
-from simulation.schedule import Schedule
+from support.model import ModelStorage
 from synk import telemetry
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.errors import StorageUnavailable, UnknownDependency

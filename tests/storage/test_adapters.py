@@ -18,10 +18,10 @@ import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
 
-import handlers
 import synk
-from servers import MIGRATIONS
-from supervising import TESTS, make_client
+from support.jobs import handlers
+from support.servers import MIGRATIONS
+from support.supervising import TESTS, make_client
 from synk import Change, JobState
 from synk.storage import embedded, migrate
 from synk.storage.async_postgres import AsyncPostgresStorage
@@ -239,7 +239,7 @@ def test_closing_one_storage_leaves_the_embedded_server_to_the_others() -> None:
 
 def test_a_program_that_closes_nothing_ends_by_itself(dsn: str) -> None:
     code = (
-        "import sys, synk, handlers;"
+        "import sys, synk; from support.jobs import handlers;"
         "client = synk.Client(storage=synk.PostgresStorage(sys.argv[1]));"
         "print(client.insert('x', handlers.Noop()))"
     )

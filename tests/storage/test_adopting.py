@@ -9,11 +9,11 @@ from typing import Final
 import psycopg
 import pytest
 
-import handlers
 import synk
-from catalogs import catalog
-from servers import MIGRATIONS
-from supervising import ended, supervised
+from support.catalogs import catalog
+from support.jobs import handlers
+from support.servers import MIGRATIONS
+from support.supervising import ended, supervised
 from synk import CancelReason, JobState
 
 # As the package's own example makes it.

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-import handlers
 import synk
-from own_ends import completes_itself
-from servers import Server
-from storage.shapes import EVERYTHING, SHAPES, Subclass
-from supervising import TESTS, ended, supervised
+from support.jobs import handlers
+from support.jobs.own_ends import completes_itself
+from support.servers import Server
+from support.shapes import EVERYTHING, SHAPES, Subclass
+from support.supervising import TESTS, ended, supervised
 from synk import JobState
 from synk.attempt import Attempt
 from synk.job import Job
@@ -438,7 +438,7 @@ def test_a_supervisor_runs_on_a_pool_of_every_shape_at_once(
 
 def test_an_awaited_pool_of_every_shape_is_used_too(dsn: str) -> None:
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
-        from storage.shapes import otherwise
+        from support.shapes import otherwise
 
         await connection.execute("SET DateStyle = German")
         await connection.commit()
@@ -463,9 +463,10 @@ def test_an_awaited_pool_of_every_shape_is_used_too(dsn: str) -> None:
 
 
 GLOBAL = """
-import sys, json, psycopg, psycopg.types.json, synk, handlers
-from storage.shapes import adapt_otherwise
-from supervising import ended, supervised
+import sys, json, psycopg, psycopg.types.json, synk
+from support.jobs import handlers
+from support.shapes import adapt_otherwise
+from support.supervising import ended, supervised
 adapt_otherwise(psycopg.adapters)
 psycopg.types.json.set_json_dumps(lambda value: 'null')
 psycopg.types.json.set_json_loads(lambda text: None)

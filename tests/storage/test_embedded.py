@@ -23,7 +23,7 @@ import psutil
 import psycopg
 import pytest
 
-from servers import new_folder
+from support.servers import new_folder
 from synk.errors import ConfigurationError, StorageUnavailable
 from synk.storage import embedded
 from synk.storage.embedded import EmbeddedServer, default_folder, is_embedded, server_for

@@ -16,11 +16,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 
-import handlers
 import synk
-from faults.facts import Facts
-from servers import LOGIN, Server
-from supervising import ended, supervised, wait_until
+from support.facts import Facts
+from support.jobs import handlers
+from support.servers import LOGIN, Server
+from support.supervising import ended, supervised, wait_until
 from synk import JobState, telemetry
 from synk.storage.postgres import PostgresStorage
 from synk.testing.making import OWNER

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import synk
-from supervising import wait_until
+from support.supervising import wait_until
 from synk.storage.postgres import PostgresStorage
 
 

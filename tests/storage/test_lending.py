@@ -25,9 +25,9 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-import handlers
 import synk
-from supervising import TESTS
+from support.jobs import handlers
+from support.supervising import TESTS
 from synk import JobState
 from synk.attempt import Attempt
 from synk.job import Job
@@ -110,7 +110,7 @@ def test_what_is_no_connection_is_refused_with_what_to_write(client: synk.Client
 
 def test_a_job_goes_with_djangos_transaction_and_completes_in_it(dsn: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "storage.in_django", dsn],
+        [sys.executable, "-m", "support.in_django", dsn],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from servers import Server
+from support.servers import Server
 from synk.row import CancelReason, JobState
 from synk.storage import statements
 from synk.storage.postgres import PostgresStorage

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from support.upgrades import BEFORE, later_code
 from synk.storage import migrate
 from synk.storage.made import made
-from upgrades import BEFORE, later_code
 
 DIRECTLY = """
 SELECT CASE WHEN d.classid = 'pg_proc'::regclass

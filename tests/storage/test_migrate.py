@@ -8,8 +8,8 @@ import pytest
 from psycopg.rows import dict_row
 
 import synk
-from catalogs import catalog
-from servers import MIGRATIONS
+from support.catalogs import catalog
+from support.servers import MIGRATIONS
 from synk.storage import script
 from synk.testing.making import claim, insert
 

@@ -13,11 +13,11 @@ from typing import Final
 import psycopg
 import pytest
 
-import handlers
 import synk
-from checking import History, Image, image_of
-from servers import Server
-from supervising import ended, is_running, make_client, supervised, wait_until
+from support.checking import History, Image, image_of
+from support.jobs import handlers
+from support.servers import Server
+from support.supervising import ended, is_running, make_client, supervised, wait_until
 from synk import CancelReason, Cause, Change, JobState
 from synk.claim import AckAnswer, Outcome
 from synk.row import JobRow

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-import bouncer
-import handlers
 import synk
-from own_ends import completes_itself
-from servers import Server
-from supervising import ended, supervised
+from support import bouncer
+from support.jobs import handlers
+from support.jobs.own_ends import completes_itself
+from support.servers import Server
+from support.supervising import ended, supervised
 from synk.storage.postgres import PostgresStorage
 from synk.testing import StorageConformance
 

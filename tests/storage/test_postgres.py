@@ -10,15 +10,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-import handlers
-import servers
 import synk
+from support import servers
+from support.jobs import handlers
 from synk.testing.making import insert, new_job, raised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servers import Server
+    from support.servers import Server
     from synk.storage.postgres import PostgresStorage
 
 CANARY: Final = "c4nary"

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from servers import Server
+from support.servers import Server
 from synk.storage.embedded import server_for
 from synk.storage.postgres import PostgresStorage
 from synk.storage.project import connected_to, database_of
 
 FIRST_JOB = """
-import handlers, synk
+import synk
+from support.jobs import handlers
 with synk.Client(storage=synk.PostgresStorage("embedded")) as client:
     client.storage.migrate()
     print(client.insert("x", handlers.Noop()), client.storage.describe())

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from servers import Server
+from support.servers import Server
 from synk.claim import Outcome
 from synk.row import CancelReason, JobState
 from synk.runtime.supervisor.ack_loop import ACK_JOBS

@@ -10,10 +10,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-import handlers
 import synk
-from servers import Server
-from supervising import ended, supervised
+from support.jobs import handlers
+from support.servers import Server
+from support.supervising import ended, supervised
 
 ROLES = ("producer", "supervisor", "viewer")
 

@@ -10,11 +10,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-import handlers
 import synk
-from edges.test_commands import run
-from servers import Server
-from supervising import ended, make_client, supervised, wait_until
+from cli.test_commands import run
+from support.jobs import handlers
+from support.servers import Server
+from support.supervising import ended, make_client, supervised, wait_until
 from synk.storage import migrate
 from synk.storage.script import script
 from synk.testing.making import raised

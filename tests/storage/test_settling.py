@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 import pytest
 
-from crowd import all_at_once
+from support.crowd import all_at_once
+from support.tying import check, complete, ties, value
 from synk import JobState
 from synk.claim import AckAnswer
 from synk.testing.making import OWNER, claim, insert, new_job, outcome_of, state_of
-from tying import check, complete, ties, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-import handlers
 import synk
-from servers import MIGRATIONS, Server
-from supervising import ended, supervised
+from support.jobs import handlers
+from support.servers import MIGRATIONS, Server
+from support.supervising import ended, supervised
 
 APPLICATION: Final = """
 CREATE TYPE {s}.mood AS ENUM ('good', 'bad');

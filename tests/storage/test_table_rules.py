@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-import handlers
 import synk
-from supervising import make_client, wait_until
+from support.jobs import handlers
+from support.supervising import make_client, wait_until
 from synk import CancelReason, JobState
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.insertion import NewJob

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 import pytest
 
-import handlers
 import synk
-from supervising import ended, supervised, wait_until
+from support.jobs import handlers
+from support.supervising import ended, supervised, wait_until
+from support.tying import check, complete, dependents, ties, value
 from synk import CancelReason, Change, JobState
 from synk.claim import AckAnswer
 from synk.testing.making import (
@@ -23,7 +24,6 @@ from synk.testing.making import (
     outcome_of,
     state_of,
 )
-from tying import check, complete, dependents, ties, value
 
 if TYPE_CHECKING:
     from synk.storage.postgres import PostgresStorage

@@ -10,11 +10,11 @@ from typing import Final
 import psycopg
 import pytest
 
-import handlers
 import synk
-from catalogs import catalog, owners
-from servers import MIGRATIONS, PLACE_15
-from supervising import ended, supervised
+from support.catalogs import catalog, owners
+from support.jobs import handlers
+from support.servers import MIGRATIONS, PLACE_15
+from support.supervising import ended, supervised
 from synk import CancelReason, JobState
 from synk.storage import script
 

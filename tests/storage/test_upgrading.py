@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 import synk
-from catalogs import catalog, owners
-from servers import MIGRATIONS, PLACE_15, Server
+from support.catalogs import catalog, owners
+from support.servers import MIGRATIONS, PLACE_15, Server
+from support.upgrades import BEFORE, at_version, later_code
 from synk.storage import migrate, script
 from synk.storage import sql as files
 from synk.testing.making import insert
-from upgrades import BEFORE, at_version, later_code
 
 PSQL: Final = PLACE_15 / "psql"
 FIRST: Final = 5

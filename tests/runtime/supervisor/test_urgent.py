@@ -1,0 +1,128 @@
+"""What is more urgent than the jobs at hand is claimed at once, however many are at hand."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+
+import pytest
+
+import synk
+from support.jobs import handlers
+from synk.core.demand import Urgent
+from synk.row import JobState, Priority
+from synk.runtime.supervisor.ack_loop import AckLoop
+from synk.runtime.supervisor.claim_loop import URGENT_PAUSE_S, ClaimLoop
+from synk.runtime.supervisor.engine import Engine
+from synk.status import ClientStatus
+from synk.storage.postgres import PostgresStorage
+from synk.telemetry import Telemetry
+
+ABOVE_MEDIUM = {"default": Urgent(2, Priority.MEDIUM)}
+
+
+@pytest.fixture
+def loop(
+    storage: PostgresStorage, still_engine: Engine, an_hour: dict[str, synk.QueueConfig]
+) -> ClaimLoop:
+    """The claim loop of a supervisor that holds its lease, and that jobs are announced to."""
+    owner, facts = uuid.uuid4(), Telemetry()
+    status = ClientStatus(
+        id=owner, host="here", pid=1, version="1", processes=2, queues=("default",)
+    )
+    storage.register_client(status, timedelta(hours=1))
+    acks = AckLoop(storage, owner, facts)
+    loop = ClaimLoop(storage, still_engine, acks, owner, an_hour, ["noop"], facts)
+    loop.rely_on_announcements(are_announced=True)
+    return loop
+
+
+def inserted(storage: PostgresStorage, *priorities: Priority) -> list[int]:
+    client = synk.Client(storage=storage)
+    options = [synk.InsertOptions(priority=priority) for priority in priorities]
+    return client.insert_many(("job", handlers.Noop(), each) for each in options)
+
+
+def running(storage: PostgresStorage) -> set[int]:
+    return {row.id for row in storage.jobs(state=JobState.RUNNING)}
+
+
+def claim(loop: ClaimLoop) -> None:
+    wanted = loop._wait()
+    assert wanted is not None
+    loop._claim(*wanted)
+
+
+def test_only_what_is_more_urgent_than_what_is_at_hand_is_claimed(
+    storage: PostgresStorage, loop: ClaimLoop
+) -> None:
+    ids = inserted(storage, Priority.LOW, Priority.MEDIUM, Priority.HIGH, Priority.CRITICAL)
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+
+    claim(loop)
+
+    assert running(storage) == set(ids[2:])
+
+
+def test_no_more_of_it_is_claimed_than_is_wanted(storage: PostgresStorage, loop: ClaimLoop) -> None:
+    ids = inserted(storage, Priority.HIGH, Priority.CRITICAL, Priority.CRITICAL, Priority.HIGH)
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+
+    claim(loop)
+
+    assert running(storage) == set(ids[1:3])
+
+
+def test_it_is_looked_for_before_hundreds_of_others_are_claimed(
+    storage: PostgresStorage, loop: ClaimLoop
+) -> None:
+    medium, critical = inserted(storage, Priority.MEDIUM, Priority.CRITICAL)
+    loop.set_demand({"default": 500}, dict(ABOVE_MEDIUM), 0)
+
+    claim(loop)
+    assert running(storage) == {critical}
+
+    claim(loop)
+    assert running(storage) == {critical, medium}
+
+
+def test_it_is_looked_for_when_something_is_announced_and_not_all_the_time(
+    storage: PostgresStorage, loop: ClaimLoop
+) -> None:
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+    claim(loop)
+    before = time.monotonic()
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 1)
+    assert loop._wanted(before + 3600) is None
+
+    loop.look_now()
+
+    assert loop._wanted(before - URGENT_PAUSE_S) is None
+    assert loop._wanted(before + URGENT_PAUSE_S) == ("default", Urgent(2, Priority.MEDIUM))
+
+
+def test_where_nothing_is_announced_it_is_looked_for_by_the_queue_s_interval(
+    loop: ClaimLoop,
+) -> None:
+    loop.rely_on_announcements(are_announced=False)
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+    claim(loop)
+    now = time.monotonic()
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 1)
+
+    assert loop._wanted(now + 3500) is None
+    assert loop._wanted(now + 3700) == ("default", Urgent(2, Priority.MEDIUM))
+
+
+def test_what_it_brings_does_not_move_the_cursors(
+    storage: PostgresStorage, loop: ClaimLoop
+) -> None:
+    inserted(storage, Priority.MEDIUM, Priority.MEDIUM, Priority.CRITICAL)
+    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+    claim(loop)
+
+    loop.set_demand({"default": 5}, {}, 1)
+    claim(loop)
+
+    assert len(running(storage)) == 3

@@ -1,0 +1,78 @@
+"""Storages with one promise broken each: what looks for broken promises must find these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from msgspec import structs
+
+from support.model import ModelStorage
+from synk.claim import AckAnswer, ClaimedJob, Outcome
+from synk.status import Lease
+
+
+class AcksById(ModelStorage):
+    """As many queues do: whoever says that a job is done is believed."""
+
+    def _acknowledge(self, owner: UUID, outcome: Outcome) -> AckAnswer:
+        entry = self._entries.get(outcome.id)
+        if entry is None or entry.owner is None or entry.claim_seq is None:
+            return super()._acknowledge(owner, outcome)
+        held = structs.replace(outcome, attempt=entry.row.attempt, claim_seq=entry.claim_seq)
+        return super()._acknowledge(entry.owner, held)
+
+
+class IgnoresTheOwner(ModelStorage):
+    def _acknowledge(self, owner: UUID, outcome: Outcome) -> AckAnswer:
+        entry = self._entries.get(outcome.id)
+        known = None if entry is None else entry.owner
+        return super()._acknowledge(known or owner, outcome)
+
+
+class IgnoresTheClaim(ModelStorage):
+    """The number of the attempt is all that it compares."""
+
+    def _acknowledge(self, owner: UUID, outcome: Outcome) -> AckAnswer:
+        entry = self._entries.get(outcome.id)
+        known = None if entry is None else entry.claim_seq
+        return super()._acknowledge(
+            owner, structs.replace(outcome, claim_seq=known or outcome.claim_seq)
+        )
+
+
+class IgnoresTheLease(ModelStorage):
+    """Gives jobs to whoever asks, as long as nobody has declared that one dead."""
+
+    def get_job_available(self, *args: Any, owner: UUID, **options: Any) -> list[ClaimedJob]:
+        lease = self._leases.get(owner)
+        if lease is not None:
+            lease.until = max(lease.until, self.now + timedelta(seconds=1))
+        return super().get_job_available(*args, owner=owner, **options)
+
+
+class DeclaresTheLivingDead(ModelStorage):
+    def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
+        dead = [suspect.owner for suspect in suspects if suspect.owner in self._leases]
+        for owner in dead:
+            del self._leases[owner]
+        return dead
+
+
+class RescuesTheLiving(ModelStorage):
+    """Takes whatever has run for a while, as rescuers by time do."""
+
+    def dead_owners(self) -> list[UUID]:
+        return sorted({entry.owner for entry in self._entries.values() if entry.owner is not None})
+
+
+STORAGES = [
+    AcksById,
+    IgnoresTheOwner,
+    IgnoresTheClaim,
+    IgnoresTheLease,
+    DeclaresTheLivingDead,
+    RescuesTheLiving,
+]
