@@ -1,4 +1,4 @@
-"""FAULTS.md: it names all faults that have tests, none that has none unsaid, and files as they are."""
+"""FAULTS.md names all faults that have tests, none that has none unsaid, and files as they are."""
 
 from __future__ import annotations
 
