@@ -95,7 +95,7 @@ class Client:
         id: this client's id, a ULID; new each time a client is made or has run, and in
             `attempted_by` of its jobs.
         telemetry: tells of what a running client does: ``client.telemetry.subscribe(function)`` has
-            it called with each fact of `synk.telemetry`, as `AttemptEnded` and `AttemptSucceeded`.
+            it called with each fact of `synk.telemetry`, as `AttemptFailed` and `AttemptSucceeded`.
         registry: the workers by kind.
         engine: the settings above that are about worker processes.
 

@@ -53,7 +53,7 @@ def test_d28_with_the_notification_queue_full_everything_is_kept_and_tried_again
         with pytest.raises(synk.StorageUnavailable, match="pg_notification_queue_usage"):
             client.insert("x", handlers.Noop())
         with acknowledging(storage, [outcome_of(job, result='"precious"')]) as (acks, facts):
-            facts.wait_for(telemetry.StorageTrouble, loop="acknowledging")
+            facts.wait_for(telemetry.StorageFailing, loop="acknowledging")
             kept = acks.unacknowledged
             idle.close()
             with psycopg.connect(small_queue) as admin:
@@ -125,7 +125,7 @@ def test_d28_what_a_trigger_of_the_owner_raises_takes_nothing_from_an_outcome(
         ).encode()
     )
     with acknowledging(storage, [outcome_of(job, result='"precious"')]) as (acks, facts):
-        facts.wait_for(telemetry.StorageTrouble)
+        facts.wait_for(telemetry.StorageFailing)
         assert acks.unacknowledged == 1
         audit.execute("DROP TRIGGER wrong ON synk.job")
         wait_until(lambda: not acks.unacknowledged, what="it to be stored")
@@ -193,7 +193,7 @@ def test_d28_what_the_owner_computes_of_a_result_takes_nothing_from_it(
         outcome_of(jobs[2], output="a\0b"),
     ]
     with acknowledging(storage, outcomes) as (acks, facts):
-        facts.wait_for(telemetry.StorageTrouble)
+        facts.wait_for(telemetry.StorageFailing)
         wait_until(lambda: acks.unacknowledged == 1, what="the others to be stored")
         admin.execute(UNDO.encode())
         wait_until(lambda: not acks.unacknowledged, what="it to be stored")

@@ -96,7 +96,7 @@ def test_t1_a_supervisor_whose_clock_is_wrong_works_as_any_other(
     assert waiting is not None
     assert waiting.state is JobState.SCHEDULED
     assert tag in names
-    assert facts.of(telemetry.SupervisorLost) == []
+    assert facts.of(telemetry.SupervisorDeclaredDead) == []
 
 
 def at(row: synk.JobRow) -> datetime:
@@ -187,7 +187,7 @@ def test_t4_a_step_of_the_servers_clock_is_told_and_frees_no_job_of_a_living_sup
     for each in facts:
         steps = [fact.seconds for fact in each.of(telemetry.StorageClockStepped)]
         assert steps == pytest.approx([AN_HOUR_S, -2 * AN_HOUR_S], abs=5)
-        assert each.of(telemetry.SupervisorLost) == []
+        assert each.of(telemetry.SupervisorDeclaredDead) == []
 
 
 def is_later(beat: int, then: int) -> bool:

@@ -62,14 +62,14 @@ def test_d6_a_server_that_is_read_only_for_a_while_is_waited_for(
         with pytest.raises(synk.StorageUnavailable, match="read-only"):
             wait_until(lambda: client.insert("x", handlers.Noop()) and False)
         gate.touch()
-        facts.wait_for(telemetry.StorageTrouble, loop="acknowledging")
+        facts.wait_for(telemetry.StorageFailing, loop="acknowledging")
         alter_system(pair.primary, "default_transaction_read_only", "off")
         row = ended(client, job_id)
 
         assert (row.state, row.attempt) == (JobState.COMPLETED, 1)
         ended(client, client.insert("x", handlers.Noop()))
         facts.wait_for(telemetry.StorageRecovered, loop="acknowledging")
-    assert len(facts.of(telemetry.StorageTrouble, loop="acknowledging")) == 1
+    assert len(facts.of(telemetry.StorageFailing, loop="acknowledging")) == 1
     assert "c4nary" not in facts.text()
 
 
@@ -150,7 +150,7 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
     assert {row.state for row in rows} == {JobState.COMPLETED}
     assert {row.attempt - row.uncounted for row in rows} == {1}
     assert sorted(map(int, log.read_text().split())) == list(range(300))
-    assert facts.of(telemetry.LeaseOver) == []
+    assert facts.of(telemetry.LeaseExpired) == []
 
 
 def _killed_backend(dsn: str) -> bool:

@@ -75,7 +75,7 @@ def test_d15_a_supervisor_never_has_more_than_eight_connections(dsn: str, login:
         rows = [ended(client, job_id) for job_id in ids]
 
     assert {(row.state, row.attempt) for row in rows} == {(JobState.COMPLETED, 1)}
-    assert facts.of(telemetry.StorageTrouble) == []
+    assert facts.of(telemetry.StorageFailing) == []
 
 
 def test_d15_without_a_connection_left_everything_waits_and_goes_on(
@@ -91,7 +91,7 @@ def test_d15_without_a_connection_left_everything_waits_and_goes_on(
         login.end_connections()
         gate.touch()
         later = direct.insert("x", handlers.Noop())
-        facts.wait_for(telemetry.StorageTrouble, loop="acknowledging")
+        facts.wait_for(telemetry.StorageFailing, loop="acknowledging")
         with pytest.raises(synk.StorageUnavailable, match="too many connections"):
             client.insert("x", handlers.Noop())
         waiting = direct.storage.counts()
@@ -101,8 +101,8 @@ def test_d15_without_a_connection_left_everything_waits_and_goes_on(
 
     assert waiting == {JobState.RUNNING: 1, JobState.AVAILABLE: 1}
     assert {(row.state, row.attempt, row.uncounted) for row in rows} == {(JobState.COMPLETED, 1, 0)}
-    assert len(facts.of(telemetry.StorageTrouble, loop="acknowledging")) == 1
-    assert facts.of(telemetry.LeaseOver) == []
+    assert len(facts.of(telemetry.StorageFailing, loop="acknowledging")) == 1
+    assert facts.of(telemetry.LeaseExpired) == []
 
 
 # -- D16 ------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_d17_on_a_full_disk_outcomes_are_kept_and_nothing_is_lost(
         ids = client.insert_many([("x", handlers.Write(str(log), str(n))) for n in range(500)])
         fill_up(admin)
         gate.touch()
-        facts.wait_for(telemetry.StorageTrouble)
+        facts.wait_for(telemetry.StorageFailing)
         with pytest.raises(synk.StorageUnavailable, match="No space left"):
             client.insert_many([("x", handlers.Noop())] * 1000)
         unfinished = len(ids) - client.storage.counts().get(JobState.COMPLETED, 0)
@@ -189,4 +189,4 @@ def test_d17_on_a_full_disk_outcomes_are_kept_and_nothing_is_lost(
     assert {(row.state, row.attempt, row.uncounted) for row in rows} == {(JobState.COMPLETED, 1, 0)}
     assert sorted(map(int, log.read_text().split())) == list(range(500))
     assert "No space left on device" in facts.text()
-    assert facts.of(telemetry.LeaseOver) == []
+    assert facts.of(telemetry.LeaseExpired) == []

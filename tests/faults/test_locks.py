@@ -84,7 +84,7 @@ def test_d9_a_row_that_somebody_holds_holds_up_no_other_outcome(dsn: str, tmp_pa
 
     assert {other.state for other in others} == {JobState.COMPLETED}
     assert (row.state, row.attempt, row.errors) == (JobState.COMPLETED, 1, [])
-    assert facts.of(telemetry.StorageTrouble) == []
+    assert facts.of(telemetry.StorageFailing) == []
 
 
 def test_d9_a_dependent_that_somebody_holds_holds_up_no_other_outcome(
@@ -105,7 +105,7 @@ def test_d9_a_dependent_that_somebody_holds_holds_up_no_other_outcome(
 
     assert {other.state for other in others} == {JobState.COMPLETED}
     assert {(row.state, row.attempt) for row in rows} == {(JobState.COMPLETED, 1)}
-    assert facts.of(telemetry.StorageTrouble) == []
+    assert facts.of(telemetry.StorageFailing) == []
 
 
 def test_d9_of_a_batch_only_what_somebody_holds_is_not_applied(
@@ -256,7 +256,7 @@ def test_d8_a_supervisor_that_is_the_victim_of_a_deadlock_repeats_its_statement(
             row = ended(client, job_id)
 
     assert (row.state, row.attempt, row.uncounted) == (JobState.COMPLETED, 1, 0)
-    told = [trouble.problem for trouble in facts.of(telemetry.StorageTrouble)]
+    told = [trouble.problem for trouble in facts.of(telemetry.StorageFailing)]
     ends = [text for text in told if "deadlock detected" in text or "lock timeout" in text]
     # Plain successes give way before anybody looks for a deadlock, and are stored another way.
     assert bool(ends) == (state == "running")

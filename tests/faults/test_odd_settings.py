@@ -120,7 +120,7 @@ def test_d20_jobs_run_as_anywhere_else(hostile: str) -> None:
     assert rows[-1].attempt == 2
     assert rows[-1].errors[0].error == "RuntimeError: not yet"
     assert rows[0].created_at.tzinfo is not None
-    assert facts.of(telemetry.StorageTrouble) == []
+    assert facts.of(telemetry.StorageFailing) == []
 
 
 def test_d20_an_asyncio_producer_is_spared_them_too(hostile: str) -> None:
@@ -164,7 +164,7 @@ def test_d20_where_a_pools_sessions_give_up_soon_an_outcome_is_kept_and_tried_ag
         other.execute("LOCK TABLE synk.job IN EXCLUSIVE MODE")
         outcomes = [outcome_of(job, result='"precious"') for job in jobs]
         with acknowledging(storage, outcomes) as (acks, facts):
-            facts.wait_for(telemetry.StorageTrouble, loop="acknowledging")
+            facts.wait_for(telemetry.StorageFailing, loop="acknowledging")
             assert acks.unacknowledged == 2
             with pytest.raises(synk.StorageConflict):
                 insert(storage)

@@ -84,7 +84,7 @@ def test_d14_an_outcome_that_the_database_refuses_is_blamed_alone_and_stored_wit
     (reduced,) = facts.of(telemetry.OutcomeReduced)
     assert (reduced.job_id, reduced.attempt) == (bad.id, 1)
     assert set(reduced.left_out) == set(POISON[kind]) - {"state", "retry_in_s"}
-    assert facts.of(telemetry.StorageTrouble) == []
+    assert facts.of(telemetry.StorageFailing) == []
     row = get(storage, bad.id)
     assert row.state is POISON[kind].get("state", JobState.COMPLETED)
     assert row.duration == timedelta(microseconds=7)

@@ -66,7 +66,7 @@ def test_d18_a_statement_that_takes_too_long_is_repeated_with_fewer_jobs(
     assert large == sorted(set(large), reverse=True)
     assert {row.attempt for row in rows} == {1}
     loop = "claiming" if state == "running" else "acknowledging"
-    assert len(facts.of(telemetry.StorageTrouble, loop=loop)) <= len(large) + 1
+    assert len(facts.of(telemetry.StorageFailing, loop=loop)) <= len(large) + 1
 
 
 RETRIED = ("40001", "40P01", "55P03", "57014")
@@ -98,7 +98,7 @@ def test_d17_whatever_the_server_says_no_job_is_lost_and_the_supervisor_goes_on(
     storage = client.storage
     assert isinstance(storage, PostgresStorage)
     loop = {"claim": "claiming", "ack": "acknowledging"}[statement]
-    told = len(facts.of(telemetry.StorageTrouble, loop=loop))
+    told = len(facts.of(telemetry.StorageFailing, loop=loop))
     pool = storage._connector._opened_pool()
     with proxy.refusing(statement, sqlstate=sqlstate, message="as asked") as refusal:
         job_id = wait_until(lambda: inserted(client), what="an insert")
@@ -108,7 +108,7 @@ def test_d17_whatever_the_server_says_no_job_is_lost_and_the_supervisor_goes_on(
     wait_until(lambda: len(facts.of(telemetry.StorageRecovered, loop=loop)) == told + 1)
 
     assert (row.state, row.attempt, row.uncounted) == (JobState.COMPLETED, 1, 0)
-    (problem,) = facts.of(telemetry.StorageTrouble, loop=loop)[told:]
+    (problem,) = facts.of(telemetry.StorageFailing, loop=loop)[told:]
     assert "as asked" in problem.problem
     assert kept == (sqlstate not in USELESS)
 

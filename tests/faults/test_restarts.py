@@ -78,14 +78,14 @@ def test_d16_no_loop_waits_for_the_end_of_its_pause_once_another_got_through(
         restarting.stop(mode)
         gate.touch()
         for loop in LOOPS:
-            facts.wait_for(telemetry.StorageTrouble, loop=loop)
+            facts.wait_for(telemetry.StorageFailing, loop=loop)
         restarting.start()
         for loop in LOOPS:
             facts.wait_for(telemetry.StorageRecovered, loop=loop)
         rows = [ended(client, job_id) for job_id in (running, client.insert("y", handlers.Noop()))]
 
     assert [(row.state, row.attempt) for row in rows] == [(JobState.COMPLETED, 1)] * 2
-    assert facts.of(telemetry.LeaseOver) == []
+    assert facts.of(telemetry.LeaseExpired) == []
 
 
 def test_d16_a_pool_of_the_users_that_is_merely_exhausted_is_waited_for(

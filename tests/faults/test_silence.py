@@ -144,7 +144,7 @@ def test_d2_d3_connections_that_lead_nowhere_are_given_up_by_all_that_use_them(
         # It hears again.
         ended(direct, direct.insert("x", handlers.Noop()))
     for loop in ("listening", "claiming", "acknowledging", "renewing the lease"):
-        assert len(facts.of(telemetry.StorageTrouble, loop=loop)) <= 1
+        assert len(facts.of(telemetry.StorageFailing, loop=loop)) <= 1
 
 
 def test_d3_a_listener_whose_connection_is_ended_listens_again_and_looks_first(

@@ -173,7 +173,7 @@ def test_its_account_comes_later_where_the_database_does_not_take_it_at_once(
     facts = Facts(client)
     connection.execute(REFUSES_ACCOUNTS)
     job_id = client.insert("pay", Pay(dsn))
-    facts.wait_for(telemetry.StorageTrouble)
+    facts.wait_for(telemetry.StorageFailing)
     before = client.get(job_id)
     connection.execute("DROP TRIGGER refuses ON synk.job")
 

@@ -85,7 +85,7 @@ def test_m2_a_supervisor_that_stood_still_for_half_its_lease_keeps_its_jobs(
             row = ended(client, job_id)
 
     assert (row.state, row.attempt, row.lost) == (JobState.COMPLETED, 1, 0)
-    assert facts.of(telemetry.SupervisorLost) == []
+    assert facts.of(telemetry.SupervisorDeclaredDead) == []
     assert log.read_text().split() == ["1"]
 
 

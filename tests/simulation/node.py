@@ -234,7 +234,7 @@ class Node:
         is_over = self._lease.left_s(self.clock()) <= 0
         if is_over != self.pool.fenced:
             if is_over:
-                self._facts.emit(telemetry.LeaseOver())
+                self._facts.emit(telemetry.LeaseExpired())
             self.workers.handle(m.LeaseLost() if is_over else m.LeaseRenewed())
         self.workers.turn()
         while self._inbox:
@@ -341,7 +341,7 @@ class Node:
         self._actors["claim"].wake()
 
     def _on_lost(self, reason: str) -> None:
-        self._facts.emit(telemetry.LeaseGone(reason))
+        self._facts.emit(telemetry.LeaseRevoked(reason))
         self._claims.stop()
         self.post(m.LeaseLost())
         self.post(m.DrainRequested(self.clock()))
@@ -360,7 +360,7 @@ class Node:
         try:
             self.line.report_client(status_of(self.owner, stopped=True))
         except StorageError as error:
-            self._facts.emit(telemetry.StorageTrouble("stopping", str(error)))
+            self._facts.emit(telemetry.StorageFailing("stopping", str(error)))
         self.crash()
         self._on_end()
         return None

@@ -98,13 +98,13 @@ def test_credentials_that_rotate_are_asked_for_anew_by_every_connection(
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (LOGIN,)
         )
-        facts.wait_for(telemetry.StorageTrouble, loop="renewing the lease")
+        facts.wait_for(telemetry.StorageFailing, loop="renewing the lease")
         facts.wait_for(telemetry.StorageRecovered, loop="renewing the lease")
         facts.wait_for(telemetry.StorageRecovered, loop="listening")
         row = ended(client, client.insert("x", handlers.Noop()))
 
     assert row.state is JobState.COMPLETED
-    assert facts.of(telemetry.LeaseOver) == []
+    assert facts.of(telemetry.LeaseExpired) == []
 
 
 @pytest.mark.parametrize("how", ["conninfo", "kwargs", "connection_class"])
@@ -242,7 +242,7 @@ def test_a_pool_of_one_connection_is_enough_for_a_supervisor(
         rows = [ended(client, job_id) for job_id in ids[::100]]
 
     assert {row.state for row in rows} == {JobState.COMPLETED}
-    assert facts.of(telemetry.StorageTrouble) == []
+    assert facts.of(telemetry.StorageFailing) == []
 
 
 def test_a_pool_that_is_not_open_or_closed_is_told(dsn: str) -> None:

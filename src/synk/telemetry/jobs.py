@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synk.status import Rescued
 
 
-class AttemptEnded(Fact, level=logging.WARNING):
+class AttemptFailed(Fact, level=logging.WARNING):
     """An attempt failed or was cancelled. If it was the last one, that is an error.
 
     Attributes:

@@ -64,7 +64,7 @@ class DrainTooLong(Fact, level=logging.WARNING):
 
 
 class WorkersDoubted(Fact, level=logging.WARNING):
-    """How the worker processes begin may be trouble.
+    """How the worker processes begin may do harm.
 
     Attributes:
         what: what may be wrong, as a sentence.
@@ -128,7 +128,7 @@ class SupervisorStopped(Fact):
         return "stopped"
 
 
-class LeaseOver(Fact, level=logging.ERROR):
+class LeaseExpired(Fact, level=logging.ERROR):
     """The lease could not be renewed in time: no job runs until it is."""
 
     def __str__(self) -> str:
@@ -138,14 +138,14 @@ class LeaseOver(Fact, level=logging.ERROR):
         )
 
 
-class LeaseBack(Fact):
+class LeaseRegained(Fact):
     """The lease is renewed after all; the supervisor goes on."""
 
     def __str__(self) -> str:
         return "the lease is renewed: claiming again"
 
 
-class LeaseGone(Fact, level=logging.ERROR):
+class LeaseRevoked(Fact, level=logging.ERROR):
     """The lease can never be renewed again: the supervisor begins anew under another id.
 
     Attributes:
@@ -158,7 +158,7 @@ class LeaseGone(Fact, level=logging.ERROR):
         return f"the lease is lost: {self.reason}; beginning anew"
 
 
-class SupervisorLost(Fact, level=logging.WARNING):
+class SupervisorDeclaredDead(Fact, level=logging.WARNING):
     """Another supervisor did not renew its lease, and was declared dead.
 
     Attributes:
@@ -171,7 +171,7 @@ class SupervisorLost(Fact, level=logging.WARNING):
         return f"supervisor {self.owner} is declared dead: its lease ran out"
 
 
-class KindUnknown(Fact, level=logging.WARNING):
+class UnknownKindWaits(Fact, level=logging.WARNING):
     """Jobs wait in a queue whose supervisors have no worker for their kind; told once a kind.
 
     Attributes:
@@ -207,7 +207,7 @@ class StorageClockStepped(Fact, level=logging.WARNING):
 
 
 class StorageDoubted(Fact, level=logging.WARNING):
-    """The storage answers at the start, and may be trouble all the same.
+    """The storage answers at the start, and may fail all the same.
 
     Attributes:
         what: what may be wrong, and what to do, as a sentence.
@@ -219,7 +219,7 @@ class StorageDoubted(Fact, level=logging.WARNING):
         return self.what
 
 
-class StorageTrouble(Fact, level=logging.ERROR):
+class StorageFailing(Fact, level=logging.ERROR):
     """The storage cannot be used by one of the supervisor's loops; told once when it begins.
 
     Attributes:
@@ -239,7 +239,7 @@ class StorageRecovered(Fact):
 
     Attributes:
         loop: which one.
-        seconds: how long the trouble was.
+        seconds: how long it could not.
     """
 
     loop: str

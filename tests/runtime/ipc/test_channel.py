@@ -214,7 +214,7 @@ def test_w11_a_result_that_cannot_be_stored_fails_the_job_at_once_and_says_so(
     assert error.cause is Cause.EXCEPTION
     assert error.error.startswith(f"ValueError: {shown}")
     assert error.error.endswith("The work was done, and the job is not tried again")
-    (told,) = facts.of(telemetry.AttemptEnded)
+    (told,) = facts.of(telemetry.AttemptFailed)
     assert (told.severity, f"job {row.id} ({row.kind}) attempt 1/7 failed" in str(told)) == (
         logging.ERROR,
         True,

@@ -67,7 +67,7 @@ def test_d16_trouble_is_told_once_when_it_begins_and_once_when_it_ends() -> None
         backoff.succeeded()
 
     assert [type(fact) for fact in facts] == [
-        telemetry.StorageTrouble,
+        telemetry.StorageFailing,
         telemetry.StorageRecovered,
     ] * 2
     assert backoff.failed(RuntimeError("no")) <= PAUSE_S
@@ -211,7 +211,7 @@ def test_d16_outcomes_do_not_wait_for_the_end_of_a_long_pause(
     storage, told = Down(), Telemetry()
     failed, recovered = threading.Event(), threading.Event()
     told.subscribe(
-        lambda fact: failed.set() if isinstance(fact, telemetry.StorageTrouble) else None
+        lambda fact: failed.set() if isinstance(fact, telemetry.StorageFailing) else None
     )
     told.subscribe(
         lambda fact: recovered.set() if isinstance(fact, telemetry.StorageRecovered) else None

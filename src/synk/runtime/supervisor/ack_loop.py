@@ -188,7 +188,7 @@ class AckLoop:
                 self._outcomes.append(outcome)
                 if ended.error is not None:
                     reason = outcome.cancel_reason or ""
-                    self._facts.emit(telemetry.AttemptEnded(ended, outcome.state.value, reason))
+                    self._facts.emit(telemetry.AttemptFailed(ended, outcome.state.value, reason))
             if self._facts.wants_successes:
                 self._tell_successes(settle)
             self._unstored.judged(settle, judged)

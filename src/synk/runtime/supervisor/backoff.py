@@ -84,7 +84,7 @@ class Backoff:
         """Notes a failure; returns the seconds to pause."""
         if self._since is None:
             self._since = time.monotonic()
-            self._facts.emit(telemetry.StorageTrouble(self._loop, str(error)))
+            self._facts.emit(telemetry.StorageFailing(self._loop, str(error)))
         self.is_unreachable = isinstance(error, StorageUnavailable)
         longest_s = SCOUT_PAUSE_S if self._is_scout else PAUSE_MAX_S
         pause_s = min(longest_s, PAUSE_S * 2 ** min(self._failures, 10))

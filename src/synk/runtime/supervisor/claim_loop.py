@@ -1,7 +1,7 @@
 """The threads that talk to the storage: claiming and listening; others have a file of their own.
 
 Each waits, asks one question, hands on the answer, and minds the stop flag. None of them ever
-stops because of the storage: trouble is told once, and the loop tries again with a growing pause.
+stops because of the storage: a failure is told once, and the loop tries again with a growing pause.
 """
 
 from __future__ import annotations

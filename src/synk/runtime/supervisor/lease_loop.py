@@ -42,7 +42,7 @@ class LeaseLoop:
         storage: where the lease is.
         owner: whose it is.
         lease: takes note of each renewal.
-        facts: hears of trouble.
+        facts: told when the storage fails it.
         on_beat: called after each renewal.
         on_return: called after the first renewal that follows a failure.
         on_newer_schema: called once if the storage's schema is newer than this version of synk.

@@ -26,7 +26,7 @@ class ListenLoop:
     Args:
         storage: announces them.
         owner: the supervisor's id.
-        facts: told of trouble.
+        facts: told when the storage fails it.
         on_hints: called with those that have come; None: anything may have.
         on_listening: called with whether hints come from now on.
     """

@@ -170,7 +170,7 @@ class MaintenanceLoop:
         suspects = self._second_opinion.suspects(leases, self._clock())
         if suspects:
             for dead in self._storage.declare_dead(suspects):
-                self._facts.emit(telemetry.SupervisorLost(client_id_of(dead)))
+                self._facts.emit(telemetry.SupervisorDeclaredDead(client_id_of(dead)))
         owners = self._storage.dead_owners()
 
         def rescue(limit: int) -> int:
@@ -191,7 +191,7 @@ class MaintenanceLoop:
             name = (each.queue, each.kind)
             if name not in self._kinds_told and len(self._kinds_told) < KINDS_TOLD_MAX:
                 self._kinds_told.add(name)
-                self._facts.emit(telemetry.KindUnknown(each))
+                self._facts.emit(telemetry.UnknownKindWaits(each))
 
     def _clean(self) -> bool:
         """Removes a batch of what is old; returns whether something is left to be looked at."""

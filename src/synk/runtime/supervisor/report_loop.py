@@ -153,7 +153,7 @@ class ReportLoop:
         self._status = status
         self._watch = Watch()
         self._backoff = Backoff("reporting", facts)
-        self._errors: deque[tuple[float, telemetry.AttemptEnded]] = deque(maxlen=ERRORS_KEPT)
+        self._errors: deque[tuple[float, telemetry.AttemptFailed]] = deque(maxlen=ERRORS_KEPT)
         self._facts = facts
         self._asked = threading.Event()
         self._stopping = False
@@ -235,7 +235,7 @@ class ReportLoop:
     # -- recent errors ----------------------------------------------------------------------------
 
     def _note_error(self, fact: object) -> None:
-        if isinstance(fact, telemetry.AttemptEnded):
+        if isinstance(fact, telemetry.AttemptFailed):
             self._errors.append((time.monotonic(), fact))
 
     def _recent_errors(self) -> list[RecentError]:

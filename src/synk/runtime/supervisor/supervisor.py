@@ -289,7 +289,9 @@ class Supervisor:
     def _on_change(self) -> None:
         if self.pool.fenced != self._was_fenced:
             self._was_fenced = self.pool.fenced
-            self._facts.emit(telemetry.LeaseOver() if self._was_fenced else telemetry.LeaseBack())
+            self._facts.emit(
+                telemetry.LeaseExpired() if self._was_fenced else telemetry.LeaseRegained()
+            )
         self._tell_given_back()
         self._acks.is_busy = self.pool.is_crowded
         # Asked again at the latest when the loop is asked for its next sign of life.
@@ -325,7 +327,7 @@ class Supervisor:
 
     def _on_lease_lost(self, reason: str) -> None:
         """Others may have its jobs: all of them are killed at once, and no outcome counts."""
-        self._facts.emit(telemetry.LeaseGone(reason))
+        self._facts.emit(telemetry.LeaseRevoked(reason))
         self.has_lost_its_lease = True
         self._claims.stop()
         self._engine.post(LeaseLost())
