@@ -11,7 +11,7 @@ for speed as its own documentation recommends (peers/settings.py), in turn with 
 * insert: these jobs before, the fastest way that the queue has.
 * share of the CPUs: jobs of 20 ms of CPU time; see cpu.py for other durations, with --peers.
 
-bench/peers/setup makes the environment of the peers, with Python 3.12 or later, which some need;
+bench/peers/setup makes the environment of the peers, with Python 3.13, which some need;
 those that keep their jobs in Redis need a redis-server. What is not there is left out, and said.
 """
 

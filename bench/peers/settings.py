@@ -88,6 +88,15 @@ PEERS: dict[str, Setup] = {
         {"concurrency": CPUS},
         "docs: the process executor for jobs that compute, eager polling for latency",
     ),
+    "python-pq": Setup(
+        "on_pq",
+        "python-pq",
+        Broker.POSTGRES,
+        {"processes": 1, "concurrency": 2 * CPUS, "poll_interval": 0.001},
+        {"concurrency": CPUS},
+        "docs: a fork for each task, as many at a time as `concurrency`; it polls where it is idle",
+        wants_url=True,
+    ),
     "Huey": Setup(
         "on_huey",
         "huey",
