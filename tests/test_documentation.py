@@ -81,6 +81,11 @@ def told(section: str, item: object) -> set[str]:
     return set(ENTRY.findall(found[1])) if found else set()
 
 
+def of_fields(cls: type) -> set[str]:
+    """The names of the fields that a class itself explains."""
+    return told("Attributes", cls) | told("Args", cls)
+
+
 def fields_of(cls: type) -> list[str]:
     """The names of what a value of this class holds, and of the members of an enum."""
     if issubclass(cls, enum.Enum):
@@ -173,7 +178,7 @@ def test_help_names_every_field_of_a_public_class() -> None:
     unsaid = {
         cls.__qualname__: missing
         for cls in classes()
-        if (missing := set(fields_of(cls)) - told("Attributes", cls) - told("Args", cls))
+        if (missing := set(fields_of(cls)) - set().union(*map(of_fields, cls.__mro__)))
     }
 
     assert unsaid == {}

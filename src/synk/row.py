@@ -138,8 +138,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRow:
-    """One row of ``synk.job``, as `Client.get` gives it.
+class ListedJob:
+    """A row of ``synk.job`` in a list: all of it but what can be long.
 
     Attributes:
         id: its number, from 1 on; never used again.
@@ -148,7 +148,6 @@ class JobRow:
         queue: the queue that it waits in.
         state: where it stands.
         priority: what runs first.
-        args: as they were inserted; their JSON text if that is nothing that Python can read.
         attempt: how many times it was claimed; never decreases.
         max_attempts: how many charged attempts it has in all.
         uncounted: attempts that are not charged: never started, or ended by an orderly shutdown.
@@ -157,13 +156,8 @@ class JobRow:
         scheduled_at: not before this time: as it was inserted, or that of the next try.
         attempted_at: when the last attempt was claimed; None: none was.
         finalized_at: when it was completed or cancelled; None: it is not over.
-        attempted_by: the ids of the clients that claimed it, in order; the last 100.
-        depends_on: the ids of the jobs that must complete first.
-        waiting_on: those of `depends_on` that are not completed yet.
-        errors: the last failed attempts, oldest first; at most 20.
         cancel_reason: why it is cancelled; None: it is not.
         cancel_requested_at: when somebody asked to cancel it; None: nobody did.
-        result: what the last attempt returned, if it completed; at most 64 KiB of JSON.
         duration: wall time of the last attempt; None: none has ended.
         cpu_time: CPU time (user and system) of the last attempt, with that of the processes it
             waited for; None: none has ended.
@@ -175,10 +169,6 @@ class JobRow:
         crashes: attempts that took their worker process with them; three are too many.
         lost: attempts whose supervisor was lost; three are too many.
         idempotency_key: the key that only this job has; None: it has none.
-        output: the end of what the last attempt wrote to stdout and stderr, at most 16 KiB, if it
-            did not fail: failed attempts have theirs in `errors`.
-        progress: what a handler noted last with `Job.progress`; None: nothing.
-        checkpoint: what a handler noted last with `Job.checkpoint`; None: nothing.
     """
 
     id: int
@@ -187,7 +177,6 @@ class JobRow:
     queue: str
     state: JobState
     priority: Priority
-    args: Json
     attempt: int
     max_attempts: int
     uncounted: int
@@ -195,13 +184,8 @@ class JobRow:
     scheduled_at: dt.datetime
     attempted_at: dt.datetime | None
     finalized_at: dt.datetime | None
-    attempted_by: list[str]
-    depends_on: list[int]
-    waiting_on: list[int]
-    errors: list[AttemptError]
     cancel_reason: CancelReason | None
     cancel_requested_at: dt.datetime | None
-    result: Json
     duration: dt.timedelta | None
     cpu_time: dt.timedelta | None
     system_time: dt.timedelta | None
@@ -211,13 +195,38 @@ class JobRow:
     crashes: int
     lost: int
     idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow(ListedJob):
+    """One row of ``synk.job``, as `Client.get` gives it: what `ListedJob` has, and all else.
+
+    Attributes:
+        args: as they were inserted; their JSON text if that is nothing that Python can read.
+        attempted_by: the ids of the clients that claimed it, in order; the last 100.
+        depends_on: the ids of the jobs that must complete first.
+        waiting_on: those of `depends_on` that are not completed yet.
+        errors: the last failed attempts, oldest first; at most 20.
+        result: what the last attempt returned, if it completed; at most 64 KiB of JSON.
+        output: the end of what the last attempt wrote to stdout and stderr, at most 16 KiB, if it
+            did not fail: failed attempts have theirs in `errors`.
+        progress: what a handler noted last with `Job.progress`; None: nothing.
+        checkpoint: what a handler noted last with `Job.checkpoint`; None: nothing.
+    """
+
+    args: Json
+    attempted_by: list[str]
+    depends_on: list[int]
+    waiting_on: list[int]
+    errors: list[AttemptError]
+    result: Json
     output: str
     progress: Progress | None
     checkpoint: Json
 
 
-class JobList(list[JobRow]):
-    """Rows that `Storage.jobs` has found.
+class JobList(list[ListedJob]):
+    """Jobs that `Storage.jobs` has found.
 
     Args:
         rows: the rows, the newest first.
@@ -227,7 +236,7 @@ class JobList(list[JobRow]):
             more that may match; None, the default: none was left out.
     """
 
-    def __init__(self, rows: Iterable[JobRow], searched: int | None = None) -> None:
+    def __init__(self, rows: Iterable[ListedJob], searched: int | None = None) -> None:
         super().__init__(rows)
         self.searched = searched
 

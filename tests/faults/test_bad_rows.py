@@ -134,11 +134,12 @@ def test_d13_a_row_that_python_cannot_read_is_shown_by_its_text(
         ("{}", DEEP, DIGITS, DEEP, DIGITS),
     )
 
-    for row in (*storage.get([job_id]), *storage.jobs()):
-        assert (row.args, row.result) == (f"[{DIGITS}]", DIGITS)
-        assert row.checkpoint == DEEP
-        assert row.progress is None
-        assert "[[[[" in row.errors[0].error
+    (row,) = storage.get([job_id])
+    assert (row.args, row.result) == (f"[{DIGITS}]", DIGITS)
+    assert row.checkpoint == DEEP
+    assert row.progress is None
+    assert "[[[[" in row.errors[0].error
+    assert [listed.id for listed in storage.jobs()] == [job_id]
 
 
 OLD_ROWS = {
@@ -175,7 +176,7 @@ def test_d13_no_row_that_is_there_stands_in_the_way_of_a_listing(own_dsn: str, z
         now = datetime.now(timezone.utc)
         console = Console(file=StringIO())
         console.print(job_table(rows, now))
-        for row in rows:
+        for row in storage.get([each.id for each in rows]):
             console.print(one_job(row, now))
         console.print(summary_table(storage.summary()))
 

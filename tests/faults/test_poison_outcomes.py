@@ -238,5 +238,5 @@ def test_d14_one_that_a_trigger_of_the_users_refuses_stands_in_the_way_of_none(
         connection.execute("DROP FUNCTION refuse CASCADE")
 
     assert running == [17]
-    assert all(row.result == 1 for row in storage.jobs(limit=100))
+    assert all(row.result == 1 for row in storage.get(list(range(1, 101))))
     assert facts.of(telemetry.OutcomeReduced) == []

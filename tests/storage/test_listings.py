@@ -20,10 +20,11 @@ ROWS = 200_000
 SEARCHED = 2_000
 OLD = timedelta(days=1)
 
-# The rows of a kind that is over long ago come first, then a hundred that run, then many others.
+# The rows of a kind that is over long ago come first, then a hundred that run, some that wait, and
+# then many others.
 LOAD = f"""
 INSERT INTO synk.job (kind, name, state, attempt, owner, claim_seq, created_at, scheduled_at,
-                      finalized_at, cancel_reason)
+                      finalized_at, cancel_reason, held, unmet, depends_on)
 SELECT CASE WHEN n <= 100 THEN 'rare' ELSE 'usual' END, 'x', state,
        CASE WHEN state = 'running' THEN 1 ELSE 0 END,
        CASE WHEN state = 'running' THEN '{uuid.UUID(int=7)}'::uuid END,
@@ -32,14 +33,18 @@ SELECT CASE WHEN n <= 100 THEN 'rare' ELSE 'usual' END, 'x', state,
        CASE WHEN state IN ('completed', 'cancelled')
             THEN CASE n WHEN 1 THEN now() ELSE at END END,
        CASE WHEN state = 'cancelled'
-            THEN CASE WHEN n <= 100 THEN 'failed' ELSE 'dependency' END::synk.cancel_reason END
+            THEN CASE WHEN n <= 100 THEN 'failed' ELSE 'dependency' END::synk.cancel_reason END,
+       n BETWEEN 216 AND 220, CASE WHEN n BETWEEN 211 AND 215 THEN 1 ELSE 0 END,
+       CASE WHEN n BETWEEN 211 AND 215 THEN '{{101}}' ELSE '{{}}' END::bigint[]
 FROM (
     SELECT n, now() - ({ROWS} - n) * interval '1 s' - interval '1 min' AS at,
            CAST(CASE WHEN n <= 100 THEN 'cancelled' WHEN n <= 200 THEN 'running'
+                     WHEN n <= 210 THEN 'scheduled' WHEN n <= 220 THEN 'pending'
                      WHEN n % 10 < 7 THEN 'completed' WHEN n % 10 < 9 THEN 'cancelled'
                      ELSE 'available' END AS synk.job_state) AS state
     FROM generate_series(1, {ROWS}) AS n
-) AS numbered
+) AS numbered;
+INSERT INTO synk.tie (dependency, dependent) SELECT 101, j.id FROM synk.job AS j WHERE j.unmet > 0
 """
 
 
@@ -75,6 +80,9 @@ LISTINGS: dict[str, dict[str, Any]] = {
     "running": {"state": JobState.RUNNING},
     "running, of a kind": {"state": JobState.RUNNING, "kind": "rare"},
     "available": {"state": JobState.AVAILABLE},
+    "available, of a kind": {"state": JobState.AVAILABLE, "kind": "rare"},
+    "scheduled": {"state": JobState.SCHEDULED},
+    "pending": {"state": JobState.PENDING},
 }
 
 
@@ -108,6 +116,9 @@ def test_a_search_that_gave_up_says_so(listing: PostgresStorage) -> None:
         {"kind": "rare", "limit": 500},
         {"reason": CancelReason.FAILED, "limit": 500},
         {"state": JobState.CANCELLED, "kind": "rare"},
+        {"since": 9 * OLD, "kind": "rare", "limit": 500},
+        {"since": 9 * OLD, "reason": CancelReason.FAILED},
+        {"state": JobState.AVAILABLE, "kind": "rare"},
     ):
         found = listing.jobs(**wanted)
         assert (len(found) <= 1, found.searched) == (True, SEARCHED), wanted
@@ -118,7 +129,8 @@ def test_a_search_that_looked_at_all_that_may_match_does_not(listing: PostgresSt
     for wanted, count in (
         ({}, 50),
         ({"state": JobState.RUNNING, "limit": 500}, 100),
-        ({"reason": CancelReason.FAILED, "since": 9 * OLD, "limit": 500}, 100),
+        ({"state": JobState.RUNNING, "since": 9 * OLD, "limit": 500}, 100),
+        ({"state": JobState.AVAILABLE, "since": timedelta(minutes=5)}, 24),
         ({"state": JobState.RUNNING, "kind": "rare"}, 0),
         # One was inserted long ago, and ended just now.
         ({"since": thirtieth.created_at, "limit": 500}, 32),
@@ -129,9 +141,12 @@ def test_a_search_that_looked_at_all_that_may_match_does_not(listing: PostgresSt
         assert [row.id for row in found] == sorted((row.id for row in found), reverse=True)
 
 
-def test_unfinished_jobs_since_a_time_before_all_that_was_looked_at(
-    listing: PostgresStorage,
-) -> None:
-    found = listing.jobs(since=9 * OLD, kind="rare", limit=500)
+def test_jobs_that_wait_are_found_however_old_they_are(listing: PostgresStorage) -> None:
+    scheduled = listing.jobs(state=JobState.SCHEDULED)
+    pending = listing.jobs(state=JobState.PENDING)
 
-    assert (len(found), found.searched) == (100, SEARCHED)
+    assert [row.id for row in scheduled] == [*range(210, 200, -1)]
+    assert scheduled.searched is None
+    # The held ones are in no index.
+    assert [row.id for row in pending] == [*range(215, 210, -1)]
+    assert pending.searched == SEARCHED

@@ -377,7 +377,7 @@ def images(connection: psycopg.Connection, storage: PostgresStorage) -> dict[int
         id: (owner, seq)
         for id, owner, seq in connection.execute("SELECT id, owner, claim_seq FROM synk.job")
     }
-    rows = storage.jobs(limit=100)
+    rows = storage.get(list(claims))
     return {
         row.id: image_of(
             row, claims[row.id][0] and client_id_of(claims[row.id][0]), claims[row.id][1]

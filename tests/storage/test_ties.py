@@ -220,7 +220,7 @@ def test_what_is_left_to_settle_follows_what_its_job_is_by_then(
         pass
 
     (left,) = storage.jobs(state=JobState.PENDING)
-    assert left.waiting_on == [again]
+    assert storage.get([left.id])[0].waiting_on == [again]
     acknowledge(storage, claim(storage)[0])
     assert JobState.PENDING not in storage.counts()
 

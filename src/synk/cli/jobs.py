@@ -20,7 +20,7 @@ from synk.errors import ConfigurationError
 from synk.row import CancelReason, JobState
 
 if TYPE_CHECKING:
-    from synk.row import JobList, JobRow
+    from synk.row import JobList, ListedJob
 
 _UNITS: Final = {
     "s": dt.timedelta(seconds=1),
@@ -94,13 +94,11 @@ def _tell_of_more(rows: JobList, limit: int) -> None:
         typer.echo(f"synk: there are more than these {limit}: see --limit", err=True)
     elif rows.searched is not None:
         typer.echo(
-            f"synk: looked at the last {rows.searched:,} jobs only; --since looks at all that have "
-            "ended since",
-            err=True,
+            f"synk: looked at the last {rows.searched:,} jobs only, there may be more", err=True
         )
 
 
-def _print_table(rows: list[JobRow]) -> None:
+def _print_table(rows: list[ListedJob]) -> None:
     from synk.show.console import columns_of, new_console, put  # noqa: PLC0415 - rich takes time
     from synk.show.jobs import job_table  # noqa: PLC0415 - as above
 

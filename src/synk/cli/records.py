@@ -12,7 +12,7 @@ import typer
 from synk.failure import AttemptError
 
 if TYPE_CHECKING:
-    from synk.row import JobRow, KindSummary
+    from synk.row import KindSummary, ListedJob
 
 
 def print_json(value: Any) -> None:
@@ -20,7 +20,7 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def as_record(row: JobRow | KindSummary) -> dict[str, Any]:
+def as_record(row: ListedJob | KindSummary) -> dict[str, Any]:
     """Returns a record for JSON: times as ISO text, durations as seconds."""
     return {each.name: _plain(getattr(row, each.name)) for each in dataclasses.fields(row)}
 

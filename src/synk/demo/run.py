@@ -135,18 +135,18 @@ class Demo:
             f"{cpu_s / seconds / workers:.0%} of that time on the CPU in jobs"
         )
         self._draw_line("the planted jobs")
-        planted = self._client.storage.jobs(
-            state=None, queue=self._queue, kind="planted", limit=len(PLANTED)
-        )
+        storage = self._client.storage
+        listed = storage.jobs(state=None, queue=self._queue, kind="planted", limit=len(PLANTED))
+        planted = storage.get([each.id for each in listed])
         problems = self._problems(planted)
-        for row in reversed(planted):
+        for row in planted:
             self._show_planted(row)
         self._draw_line()
         for problem in problems:
             self._console.print(f"[red]not as it should be:[/red] {problem}")
         if not problems:
             self._console.print("[green]Every job ended as it should.[/green] To go on:")
-            self._how_to_go_on(planted[0])
+            self._how_to_go_on(planted[-1])
         return 1 if problems else 0
 
     def _show_planted(self, row: JobRow) -> None:

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.failure import AttemptError
-    from synk.row import JobRow, Progress
+    from synk.row import JobRow, ListedJob, Progress
 
-_SHOWN_ARGS: Final = 60
 _LISTED: Final = 100
 """Ids of a kind; those of dependencies may be many thousands."""
 
 
-def job_table(rows: Iterable[JobRow], now: dt.datetime, *, width: int | None = None) -> Table:
+def job_table(rows: Iterable[ListedJob], now: dt.datetime, *, width: int | None = None) -> Table:
     """Returns a line a job.
 
     Args:
@@ -36,9 +34,9 @@ def job_table(rows: Iterable[JobRow], now: dt.datetime, *, width: int | None = N
         now: the present.
         width: columns of the terminal; a narrow one has no room for everything. None: any number.
     """
-    headings = ["id", "state", "kind", "queue", "name", "attempts", "last", "took", "args"]
+    headings = ["id", "state", "kind", "queue", "name", "attempts", "last", "took"]
     if width is not None and width < WIDE_ENOUGH:
-        headings = [each for each in headings if each not in ("queue", "args")]
+        headings = [each for each in headings if each != "queue"]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
         table.add_column(
@@ -47,7 +45,7 @@ def job_table(rows: Iterable[JobRow], now: dt.datetime, *, width: int | None = N
             no_wrap=True,
             overflow="ellipsis",
             # What is not whole says nothing; of a name the beginning does.
-            min_width=None if heading in ("kind", "queue", "name", "args") else _widest(heading),
+            min_width=None if heading in ("kind", "queue", "name") else _widest(heading),
         )
     for row in rows:
         last = row.finalized_at or row.attempted_at or row.scheduled_at
@@ -60,7 +58,6 @@ def job_table(rows: Iterable[JobRow], now: dt.datetime, *, width: int | None = N
             "attempts": f"{row.attempt - row.uncounted}/{row.max_attempts}",
             "last": when(last, now),
             "took": duration(row.duration),
-            "args": escape(_shortened(json.dumps(row.args), _SHOWN_ARGS)),
         }
         table.add_row(*(cells[heading] for heading in headings))
     return table

@@ -13,7 +13,7 @@ from synk.status import BACKLOG_COUNTED, printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synk.row import JobRow
+    from synk.row import ListedJob
 
 STYLES: Final[Mapping[JobState, str]] = {
     JobState.AVAILABLE: "cyan",
@@ -60,7 +60,7 @@ def when(value: dt.datetime | None, now: dt.datetime) -> str:
     return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
 
 
-def state(row: JobRow) -> Text:
+def state(row: ListedJob) -> Text:
     """Returns the state in its colour, with the reason of a cancelled job."""
     reason = f" ({row.cancel_reason})" if row.cancel_reason else ""
     return Text(f"{row.state}{reason}", style=STYLES[row.state])

@@ -213,11 +213,11 @@ class Storage(Protocol):
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
     ) -> JobList:
-        """Returns up to *limit* rows, newest first, of this *state*, *queue* and *kind*; None: any.
+        """Returns up to *limit* jobs, newest first, of this *state*, *queue* and *kind*; None: any.
 
         Of jobs in a final state those that ended last. *reason* asks for cancelled ones; *since*, a
-        time or an age, for those that have ended since, or else were inserted since. It may give up
-        where too many do not match, and then says so.
+        time or an age, for those that have ended since, or else were inserted since. What can be
+        long is left out of them. It may give up where too many do not match, and then says so.
         """
         ...
 

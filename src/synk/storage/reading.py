@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 import msgspec
 
 from synk.failure import AttemptError
-from synk.row import CancelReason, JobList, JobRow, JobState, KindSummary, Priority, Progress
+from synk.row import (
+    CancelReason,
+    JobList,
+    JobRow,
+    JobState,
+    KindSummary,
+    ListedJob,
+    Priority,
+    Progress,
+)
 from synk.status import Backlog, ClientRow, RecentError, SlotStatus
 
 if TYPE_CHECKING:
@@ -69,7 +78,7 @@ def job_rows(rows: Records, _: int) -> list[JobRow]:
 
 def job_list(rows: Records, searched: int) -> JobList:
     """Returns the jobs of a listing; a row may only say that there is more behind it."""
-    found = [JobRow(**_converted(row)) for row in rows if not row.pop("is_behind")]
+    found = [ListedJob(**_converted(row)) for row in rows if not row.pop("is_behind")]
     return JobList(found, searched if len(found) < len(rows) else None)
 
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from synk.status import ClientStatus, JobNotes
     from synk.storage.reading import Rows
 
-JOBS_SEARCHED: Final = 100_000
-"""How many jobs a listing looks at for those that match, where no time bounds it."""
+JOBS_SEARCHED: Final = 10_000
+"""How many jobs a listing looks at for those that match: where they lie apart, for 100 ms."""
 
 _BEGINNING: Final[ClaimCursor] = (float("-inf"), 0)
 _ANY_NUMBER: Final = 2**62
@@ -235,8 +235,6 @@ class Statements:
         if reason is not None and state is None:
             state = JobState.CANCELLED
         is_age = isinstance(since, dt.timedelta)
-        is_bounded = since is None or state is None
-        searched = JOBS_SEARCHED if is_bounded else _ANY_NUMBER
         form = "jobs" if since is None else "jobs_since"
         if state is not None:
             form = "jobs_ended" if state.is_final or reason is not None else "jobs_unfinished"
@@ -248,12 +246,12 @@ class Statements:
             "since": None if is_age else since,
             "age": since if is_age else None,
             "reason": None if reason is None else reason.value,
-            "searched": searched,
+            "searched": JOBS_SEARCHED,
         }
         return Statement(
             self._text(form),
             parameters,
-            lambda rows, _: reading.job_list(rows, searched),
+            lambda rows, _: reading.job_list(rows, JOBS_SEARCHED),
             by_name=True,
             binary=True,
         )

@@ -1,24 +1,9 @@
--- Of a job as it is read: each column has the name of its field in JobRow. Times are those that Python
--- has, in any time zone: one bad row must not stand in the way of a listing.
-SELECT j.id, j.name, j.kind, j.queue, j.state::text AS state, j.priority, j.args::text AS args,
-       j.attempt, j.max_attempts, j.uncounted,
-       least(greatest(j.created_at, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00') AS created_at,
-       least(greatest(j.scheduled_at, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00') AS scheduled_at,
-       CASE WHEN j.attempted_at IS NOT NULL
-            THEN least(greatest(j.attempted_at, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00')
-       END AS attempted_at,
-       CASE WHEN j.finalized_at IS NOT NULL
-            THEN least(greatest(j.finalized_at, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00')
-       END AS finalized_at,
-       j.attempted_by, j.depends_on,
+-- All of a job: what lists have, and what can be long.
+-- include: listed_columns
+       , j.args::text AS args, j.attempted_by, j.depends_on,
        CASE WHEN j.unmet > 0 THEN ARRAY(
            SELECT d.id FROM unnest(j.depends_on) WITH ORDINALITY AS d (id, n)
            WHERE EXISTS (SELECT FROM synk.tie AS t WHERE t.dependency = d.id AND t.dependent = j.id)
            ORDER BY d.n) ELSE '{}' END AS waiting_on,
-       to_jsonb(j.errors)::text AS errors, j.cancel_reason::text AS cancel_reason,
-       CASE WHEN j.cancel_requested_at IS NOT NULL
-            THEN least(greatest(j.cancel_requested_at, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00')
-       END AS cancel_requested_at,
-       j.result::text AS result, j.duration_us AS duration, j.cpu_us AS cpu_time,
-       j.system_us AS system_time, j.peak_rss_bytes, j.pid, c.host, j.crashes, j.output,
-       j.progress::text AS progress, j.checkpoint::text AS checkpoint, j.lost, j.idempotency_key
+       to_jsonb(j.errors)::text AS errors, j.result::text AS result, j.output,
+       j.progress::text AS progress, j.checkpoint::text AS checkpoint

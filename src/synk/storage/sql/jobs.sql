@@ -1,9 +1,9 @@
 -- Jobs in any state, the newest first. Only so many are looked at; the one behind the last of them, if it
 -- comes to that, says that there are more.
--- include: job_columns
-, found.n > %(searched)s AS is_behind
+-- include: listed_columns
+, found.is_behind
 FROM (
-    SELECT f.id, f.n
+    SELECT f.id, f.n > %(searched)s AS is_behind
     FROM (
         SELECT e.id, e.queue, e.kind, row_number() OVER (ORDER BY e.id DESC) AS n
         FROM synk.job AS e
@@ -12,7 +12,8 @@ FROM (
     ) AS f
     WHERE f.n > %(searched)s OR
 -- include: job_filters
-    ORDER BY f.n
+    -- By the key, not by n: so it is read no further than is needed.
+    ORDER BY f.id DESC
     LIMIT %(limit)s
 ) AS found
 JOIN synk.job AS j ON j.id = found.id

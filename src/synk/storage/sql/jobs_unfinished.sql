@@ -1,15 +1,67 @@
--- Jobs in a state that is not final, the newest first.
--- include: job_columns
-, false AS is_behind
-FROM (
-    SELECT f.id
-    FROM synk.job AS f
-    WHERE f.state = %(state)s::synk.job_state
-      AND f.created_at >= coalesce(%(since)s::timestamptz, now() - %(age)s::interval, '-infinity') AND
+-- Jobs in a state that is not final, the newest first: of the newest of all, and, if that is not enough,
+-- of those that the state's own index has, however old they are. Of each only so many are looked at; as in
+-- jobs.sql, a row behind says that there are more. No index has the jobs that are only held.
+WITH since (at) AS MATERIALIZED (
+    SELECT coalesce(%(since)s::timestamptz, now() - %(age)s::interval, '-infinity')
+), newest AS MATERIALIZED (
+    SELECT f.id, f.n > %(searched)s AS is_behind
+    FROM (
+        SELECT e.id, e.state, e.queue, e.kind, e.created_at,
+               row_number() OVER (ORDER BY e.id DESC) AS n
+        FROM synk.job AS e
+        ORDER BY e.id DESC
+        LIMIT %(searched)s + 1
+    ) AS f
+    WHERE f.created_at >= (SELECT s.at FROM since AS s) AND (
+        f.n > %(searched)s OR f.state = %(state)s::synk.job_state AND
 -- include: job_filters
+    )
     ORDER BY f.id DESC
     LIMIT %(limit)s
-) AS found
+), wanted (state) AS MATERIALIZED (
+    SELECT %(state)s::text WHERE (SELECT count(*) FROM newest AS n WHERE NOT n.is_behind) < %(limit)s
+), own AS MATERIALIZED (
+    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+     WHERE e.state = 'available' AND (SELECT w.state FROM wanted AS w) = 'available'
+     ORDER BY e.queue, e.priority, e.scheduled_at, e.id
+     LIMIT %(searched)s + 1)
+    UNION ALL
+    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+     WHERE e.state = 'scheduled' AND (SELECT w.state FROM wanted AS w) = 'scheduled'
+     ORDER BY e.scheduled_at
+     LIMIT %(searched)s + 1)
+    UNION ALL
+    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+     WHERE e.state = 'running' AND (SELECT w.state FROM wanted AS w) = 'running'
+     ORDER BY e.owner
+     LIMIT %(searched)s + 1)
+    UNION ALL
+    (SELECT e.id, e.queue, e.kind, e.created_at
+     FROM (
+        SELECT DISTINCT t.dependent
+        FROM (
+            SELECT t.dependent FROM synk.tie AS t
+            WHERE (SELECT w.state FROM wanted AS w) = 'pending'
+            ORDER BY t.dependent DESC
+            LIMIT %(searched)s
+        ) AS t
+     ) AS waiting
+     JOIN synk.job AS e ON e.id = waiting.dependent AND e.state = 'pending')
+), found AS (
+    SELECT f.id, false AS is_behind FROM own AS f
+    WHERE f.created_at >= (SELECT s.at FROM since AS s) AND
+-- include: job_filters
+    UNION
+    SELECT n.id, false FROM newest AS n WHERE NOT n.is_behind
+    UNION
+    -- All of a state are in its own index, but for those that are held.
+    SELECT n.id, true FROM newest AS n
+    WHERE n.is_behind
+      AND (%(state)s::text = 'pending' OR (SELECT count(*) FROM own) > %(searched)s)
+)
+-- include: listed_columns
+, found.is_behind
+FROM (SELECT n.id, n.is_behind FROM found AS n ORDER BY n.is_behind, n.id DESC LIMIT %(limit)s) AS found
 JOIN synk.job AS j ON j.id = found.id
 LEFT JOIN synk.client AS c ON c.id = coalesce(j.owner, j.acked_by)
 ORDER BY j.id DESC
