@@ -7,10 +7,13 @@
 -- Of those, no more are taken once they weigh %(bytes_max)s bytes, by what PostgreSQL's own form of
 -- them takes, without compression: only what is compressed is read for it. The others are let go.
 --
+-- Joined by ctid, where they were just locked: one look into an index less for each. A row that somebody
+-- changed in that very moment has moved, and is left to the next claim.
+--
 -- MATERIALIZED: the planner must not run the locking part more than once, which could claim more
 -- than the limit. What comes back is in no order; the caller sorts it.
 WITH read AS MATERIALIZED (
-    SELECT urgent.id, urgent.bytes
+    SELECT urgent.place, urgent.bytes
     FROM (
         SELECT to_timestamp(m.at) AS at, m.id, m.priority
         FROM unnest(%(cursors_at)s::float8[], %(cursors_id)s::bigint[])
@@ -22,7 +25,7 @@ WITH read AS MATERIALIZED (
         OFFSET 0
     ) AS cursor
     CROSS JOIN LATERAL (
-        SELECT j.id,
+        SELECT j.ctid AS place,
                -- #> '{}' is the whole value, and errors || '{}' likewise.
                CASE WHEN pg_column_compression(j.args) IS NULL
                     THEN coalesce(pg_column_size(j.args), 0)
@@ -43,9 +46,9 @@ WITH read AS MATERIALIZED (
     ) AS urgent
     LIMIT %(limit)s
 ), pick AS (
-    SELECT weighed.id
+    SELECT weighed.place
     FROM (
-        SELECT r.id, r.bytes, sum(r.bytes) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM read AS r
+        SELECT r.place, r.bytes, sum(r.bytes) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM read AS r
     ) AS weighed
     WHERE weighed.total - weighed.bytes < %(bytes_max)s
 )
@@ -62,7 +65,7 @@ SET state = 'running',
                         ELSE j.attempted_by[cardinality(j.attempted_by) - 98:] END
                    || %(client_id)s::text
 FROM pick
-WHERE j.id = pick.id
+WHERE j.ctid = pick.place
 RETURNING
 -- include: claimed_columns
     , coalesce(j.args, '{}')::text AS args,
