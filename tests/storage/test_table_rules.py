@@ -141,8 +141,8 @@ def test_a_plain_update_to_completed_lets_dependents_go(connection) -> None:
         ("(kind, name, queue) VALUES ('k', 'x', '')", "queue_length"),
         ("(kind, name, priority) VALUES ('k', 'x', 5)", "priority_in_range"),
         ("(kind, name, max_attempts) VALUES ('k', 'x', 0)", "max_attempts_is_positive"),
-        ("(kind, name, state) VALUES ('k', 'x', 'running')", "owner_when_running"),
-        ("(kind, name, state) VALUES ('k', 'x', 'completed')", "finalized_at_when_final"),
+        ("(kind, name, state) VALUES ('k', 'x', 'running')", "state_is_consistent"),
+        ("(kind, name, state) VALUES ('k', 'x', 'completed')", "state_is_consistent"),
         ("(kind, name, meta) VALUES ('k', 'x', '[]')", "meta_is_a_small_object"),
         ("(kind, name, meta) VALUES ('k', 'x', 'null')", "meta_is_a_small_object"),
         (

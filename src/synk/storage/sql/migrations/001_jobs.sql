@@ -77,44 +77,26 @@ CREATE TABLE synk.job (
 
 -- From here on the same where the table was the Go package's (adopt.sql).
 --
--- What no reader could read and no statement could count further is refused, whoever writes it: one
--- such row would stand in the way of all others of its queue.
+-- What synk's own claims and acknowledgements change. Each CHECK is made ready once a statement and
+-- evaluated once a row, whatever changes: fifteen were a fifth of a claim of one job.
 ALTER TABLE synk.job
-    ADD CONSTRAINT attempt_is_not_negative CHECK (attempt >= 0 AND uncounted BETWEEN 0 AND attempt),
-    ADD CONSTRAINT max_attempts_is_positive CHECK (max_attempts > 0),
-    ADD CONSTRAINT priority_in_range CHECK (priority BETWEEN 1 AND 4),
-    ADD CONSTRAINT name_length CHECK (char_length(name) BETWEEN 1 AND 127),
-    ADD CONSTRAINT kind_length CHECK (char_length(kind) BETWEEN 1 AND 127),
-    ADD CONSTRAINT queue_length CHECK (char_length(queue) BETWEEN 1 AND 127),
-    ADD CONSTRAINT idempotency_key_length CHECK (char_length(idempotency_key) BETWEEN 1 AND 255),
-    ADD CONSTRAINT finalized_at_when_final
-        CHECK ((state IN ('completed', 'cancelled')) = (finalized_at IS NOT NULL)),
-    ADD CONSTRAINT owner_when_running
-        CHECK ((owner IS NULL) = (claim_seq IS NULL) AND (owner IS NULL OR state = 'running')),
-    ADD CONSTRAINT cancel_reason_when_cancelled
-        CHECK ((state = 'cancelled') = (cancel_reason IS NOT NULL)),
-    -- The times that Python has.
-    ADD CONSTRAINT times_can_be_read CHECK (
-        created_at >= '0001-01-01 00:00:00+00' AND created_at < '10000-01-01 00:00:00+00'
-        AND scheduled_at >= '0001-01-01 00:00:00+00' AND scheduled_at < '10000-01-01 00:00:00+00'
-        AND attempted_at >= '0001-01-01 00:00:00+00' AND attempted_at < '10000-01-01 00:00:00+00'
+    ADD CONSTRAINT state_is_consistent CHECK (
+        (owner IS NULL) = (claim_seq IS NULL) AND (owner IS NULL OR state = 'running')
+        AND (cancel_reason IS NOT NULL) = (state = 'cancelled')
+        AND (finalized_at IS NOT NULL) = (cancel_reason IS NOT NULL OR state = 'completed')
     ),
-    ADD CONSTRAINT ends_can_be_read CHECK (
-        finalized_at >= '0001-01-01 00:00:00+00' AND finalized_at < '10000-01-01 00:00:00+00'
+    -- What no reader could read and no statement could count further is refused, whoever writes it: one
+    -- such row would stand in the way of all others of its queue. The times are those that Python has.
+    -- An array of arrays takes no further element.
+    ADD CONSTRAINT attempts_are_in_bounds CHECK (
+        attempt <= 2000000000 AND uncounted BETWEEN 0 AND attempt
+        AND crashes BETWEEN 0 AND 1000000 AND lost BETWEEN 0 AND 1000000
+        AND attempted_at >= '0001-01-01 00:00:00+00' AND attempted_at < '10000-01-01 00:00:00+00'
+        AND finalized_at >= '0001-01-01 00:00:00+00' AND finalized_at < '10000-01-01 00:00:00+00'
         AND cancel_requested_at >= '0001-01-01 00:00:00+00'
         AND cancel_requested_at < '10000-01-01 00:00:00+00'
-    ),
-    -- uncounted is at most attempt.
-    ADD CONSTRAINT counts_leave_room CHECK (
-        attempt <= 2000000000 AND crashes BETWEEN 0 AND 1000000 AND lost BETWEEN 0 AND 1000000
-    ),
-    -- An array of arrays takes no further element. depends_on is looked at by the insert alone: all of
-    -- it would be read at each change of the row.
-    ADD CONSTRAINT lists_are_flat CHECK (
-        array_ndims(errors) = 1 AND array_ndims(attempted_by) = 1
-    ),
-    -- In PostgreSQL's own form, in which the largest that a client lets through is some 6 MiB.
-    ADD CONSTRAINT args_size CHECK (pg_column_size(args) <= 8388608);
+        AND array_ndims(errors) = 1 AND array_ndims(attempted_by) = 1
+    );
 
 -- One index a question. Each is partial, so that a row is in one or two of them at a time and the
 -- millions of rows in other states cost the question nothing.
@@ -150,9 +132,9 @@ BEGIN
     IF array_ndims(NEW.depends_on) > 1 THEN
         RAISE EXCEPTION 'depends_on of job "%" is an array of arrays', NEW.name
             USING ERRCODE = 'check_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
-                  CONSTRAINT = 'lists_are_flat';
+                  CONSTRAINT = 'depends_on_is_flat';
     ELSIF NEW.state = 'running' AND NEW.owner IS NULL THEN
-        RAISE EXCEPTION 'job "%" cannot begin as running (owner_when_running)', NEW.name
+        RAISE EXCEPTION 'job "%" cannot begin as running (state_is_consistent)', NEW.name
             USING ERRCODE = 'check_violation';
     ELSIF NEW.state IN ('running', 'completed', 'cancelled') THEN
         RETURN NEW;
@@ -188,26 +170,50 @@ CREATE TRIGGER job_before_insert BEFORE INSERT ON synk.job
     EXECUTE FUNCTION synk.job_before_insert();
 
 
--- Bounds of what is NULL in plain rows, and does not change: not looked at by claims and
--- acknowledgements, as a CHECK would be.
-CREATE FUNCTION synk.job_refuse() RETURNS trigger
+-- Bounds of what is said of a job when it is inserted: what they are for, see attempts_are_in_bounds.
+-- depends_on is looked at by job_before_insert. Sizes are those of PostgreSQL's own form, in which the
+-- largest arguments that a client lets through are some 6 MiB.
+CREATE FUNCTION synk.job_out_of_bounds() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rule text := CASE
+        WHEN char_length(NEW.name) NOT BETWEEN 1 AND 127 THEN 'name_length'
+        WHEN char_length(NEW.kind) NOT BETWEEN 1 AND 127 THEN 'kind_length'
+        WHEN char_length(NEW.queue) NOT BETWEEN 1 AND 127 THEN 'queue_length'
+        WHEN char_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255 THEN 'idempotency_key_length'
+        WHEN NEW.priority NOT BETWEEN 1 AND 4 THEN 'priority_in_range'
+        WHEN NEW.max_attempts < 1 THEN 'max_attempts_is_positive'
+        WHEN pg_column_size(NEW.args) > 8388608 THEN 'args_size'
+        WHEN jsonb_typeof(NEW.meta) <> 'object' OR pg_column_size(NEW.meta) > 65536
+            THEN 'meta_is_a_small_object'
+        WHEN array_ndims(NEW.tags) > 1 OR cardinality(NEW.tags) > 100
+            OR array_position(NEW.tags, NULL) IS NOT NULL OR pg_column_size(NEW.tags) > 16384
+            THEN 'tags_are_few'
+        ELSE 'times_can_be_read' END;
 BEGIN
-    RAISE EXCEPTION 'new row for relation "job" violates check constraint "%"', TG_ARGV[0]
+    RAISE EXCEPTION 'new row for relation "job" violates check constraint "%"', rule
         USING ERRCODE = 'check_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
-              CONSTRAINT = TG_ARGV[0];
+              CONSTRAINT = rule;
 END $$;
 
-CREATE TRIGGER meta_is_a_small_object BEFORE INSERT OR UPDATE OF meta ON synk.job
-    FOR EACH ROW
-    WHEN (jsonb_typeof(NEW.meta) <> 'object' OR pg_column_size(NEW.meta) > 65536)
-    EXECUTE FUNCTION synk.job_refuse('meta_is_a_small_object');
-
-CREATE TRIGGER tags_are_few BEFORE INSERT OR UPDATE OF tags ON synk.job
-    FOR EACH ROW
-    WHEN (array_ndims(NEW.tags) > 1 OR cardinality(NEW.tags) > 100
-          OR array_position(NEW.tags, NULL) IS NOT NULL OR pg_column_size(NEW.tags) > 16384)
-    EXECUTE FUNCTION synk.job_refuse('tags_are_few');
+-- By its name behind the others: triggers of the user's may change these.
+CREATE TRIGGER zz_job_bounds BEFORE INSERT OR UPDATE OF
+    name, kind, queue, idempotency_key, priority, max_attempts, args, meta, tags, created_at, scheduled_at
+    ON synk.job FOR EACH ROW
+    WHEN (char_length(NEW.name) NOT BETWEEN 1 AND 127
+          OR char_length(NEW.kind) NOT BETWEEN 1 AND 127
+          OR char_length(NEW.queue) NOT BETWEEN 1 AND 127
+          OR char_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255
+          OR NEW.priority NOT BETWEEN 1 AND 4
+          OR NEW.max_attempts < 1
+          OR pg_column_size(NEW.args) > 8388608
+          OR jsonb_typeof(NEW.meta) <> 'object' OR pg_column_size(NEW.meta) > 65536
+          OR array_ndims(NEW.tags) > 1 OR cardinality(NEW.tags) > 100
+          OR array_position(NEW.tags, NULL) IS NOT NULL OR pg_column_size(NEW.tags) > 16384
+          OR NEW.created_at < '0001-01-01 00:00:00+00' OR NEW.created_at >= '10000-01-01 00:00:00+00'
+          OR NEW.scheduled_at < '0001-01-01 00:00:00+00'
+          OR NEW.scheduled_at >= '10000-01-01 00:00:00+00')
+    EXECUTE FUNCTION synk.job_out_of_bounds();
 
 
 -- Other writers (psql, triggers, the client and the worker of the Go package) change the state of a job
