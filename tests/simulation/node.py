@@ -235,7 +235,7 @@ class Node:
         if is_over != self.pool.fenced:
             if is_over:
                 self._facts.emit(telemetry.LeaseExpired())
-            self.workers.handle(m.LeaseLost() if is_over else m.LeaseRenewed())
+            self.workers.handle(m.LeaseExpired() if is_over else m.LeaseRenewed())
         self.workers.turn()
         while self._inbox:
             self.workers.handle(self._inbox.popleft())
@@ -343,7 +343,7 @@ class Node:
     def _on_lost(self, reason: str) -> None:
         self._facts.emit(telemetry.LeaseRevoked(reason))
         self._claims.stop()
-        self.post(m.LeaseLost())
+        self.post(m.LeaseExpired())
         self.post(m.DrainRequested(self.clock()))
 
     # -- the end, as `Supervisor._finish` does it -------------------------------------------------

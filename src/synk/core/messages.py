@@ -187,7 +187,7 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseLost:
+class LeaseExpired:
     """The lease could not be renewed in time: nothing may run until it is."""
 
 
@@ -223,7 +223,7 @@ Event: TypeAlias = (
     | WorkerExited
     | Sampled
     | CancelRequested
-    | LeaseLost
+    | LeaseExpired
     | LeaseRenewed
     | Disowned
     | DrainRequested

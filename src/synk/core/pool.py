@@ -36,7 +36,7 @@ from synk.core.messages import (
     GiveUp,
     Kill,
     KillReason,
-    LeaseLost,
+    LeaseExpired,
     LeaseRenewed,
     Recall,
     Recalled,
@@ -160,12 +160,12 @@ class Pool:
                 assert_never(event)
 
     def _on_request(
-        self, event: CancelRequested | LeaseLost | LeaseRenewed | Disowned | DrainRequested
+        self, event: CancelRequested | LeaseExpired | LeaseRenewed | Disowned | DrainRequested
     ) -> None:
         match event:
             case CancelRequested():
                 self._on_cancel(event)
-            case LeaseLost():
+            case LeaseExpired():
                 self._on_lease_lost()
             case LeaseRenewed():
                 self.fenced = False

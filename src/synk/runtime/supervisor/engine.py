@@ -25,7 +25,7 @@ from synk.core.messages import (
     DrainRequested,
     GiveUp,
     Kill,
-    LeaseLost,
+    LeaseExpired,
     LeaseRenewed,
     Recall,
     Recalled,
@@ -212,7 +212,7 @@ class Engine:
             return
         is_over = self._lease_left_s() <= 0
         if is_over != self.pool.fenced:
-            self._handle(LeaseLost() if is_over else LeaseRenewed())
+            self._handle(LeaseExpired() if is_over else LeaseRenewed())
 
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from synk import telemetry
 from synk.core.demand import QueueLimits
 from synk.core.lateness import Recycling
-from synk.core.messages import DrainRequested, LeaseLost, Tick
+from synk.core.messages import DrainRequested, LeaseExpired, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import ConfigurationError, SchemaMismatch
@@ -330,7 +330,7 @@ class Supervisor:
         self._facts.emit(telemetry.LeaseRevoked(reason))
         self.has_lost_its_lease = True
         self._claims.stop()
-        self._engine.post(LeaseLost())
+        self._engine.post(LeaseExpired())
         self._engine.post(DrainRequested(time.monotonic()))
 
 
