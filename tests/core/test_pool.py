@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
 from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS, QueueLimits
 from synk.core.lateness import DISPATCH_S, Recycling
-from synk.core.pool import START_FAILURES_MAX
+from synk.core.pool import START_FAILURES_MAX, Pool
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict
@@ -608,3 +610,7 @@ def test_d7_a_job_that_comes_back_while_the_lease_is_lost_is_known_to_run_still(
 
     assert world.ended[1].job.claim_seq == 3
     assert world.ended[1].verdict is Verdict.RELEASED
+
+
+def test_the_pool_has_a_method_for_each_event_and_for_nothing_else() -> None:
+    assert set(Pool._METHOD_OF) == set(get_args(m.Event))

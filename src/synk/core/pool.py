@@ -13,7 +13,7 @@ order of events:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from synk.config import HELD_BYTES
 from synk.core import lateness, wire
@@ -32,7 +32,6 @@ from synk.core.messages import (
     Dismiss,
     Disowned,
     DrainRequested,
-    Event,
     GiveUp,
     Kill,
     KillReason,
@@ -53,11 +52,11 @@ from synk.core.ownership import fence_of
 from synk.core.slot import Slot, SlotInput, SlotState
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from synk.claim import ClaimedJob, Fence
     from synk.core.demand import QueueLimits, Urgent
-    from synk.core.messages import Exit
+    from synk.core.messages import Event, Exit
 
 HELD_S: Final = 5.0
 """Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
@@ -128,53 +127,11 @@ class Pool:
         Raises:
             IllegalTransition: the event cannot happen in the slot's state.
         """
-        match event:
-            case Claimed():
-                self._on_claimed(event)
-            case Reported():
-                self._ledger.take_report(self.slots[event.slot], event.report, now)
-            case Tick():
-                pass
-            case WorkerReady() | Recalled() | WorkerExited() | Sampled():
-                self._on_worker(event, now)
-            case _:
-                self._on_request(event)
+        self._METHOD_OF[type(event)](self, event, now)
         self._dispatch(now)
         self._look_at_slots(now)
         self._look_at_backlog(now)
         return self._flushed()
-
-    def _on_worker(
-        self, event: WorkerReady | Recalled | WorkerExited | Sampled, now: float
-    ) -> None:
-        match event:
-            case WorkerReady():
-                self._on_ready(event, now)
-            case Recalled():
-                self._on_recalled(event, now)
-            case WorkerExited():
-                self._on_exited(event, now)
-            case Sampled():
-                self._on_sampled(event)
-            case _:
-                assert_never(event)
-
-    def _on_request(
-        self, event: CancelRequested | LeaseExpired | LeaseRenewed | Disowned | DrainRequested
-    ) -> None:
-        match event:
-            case CancelRequested():
-                self._on_cancel(event)
-            case LeaseExpired():
-                self._on_lease_lost()
-            case LeaseRenewed():
-                self.fenced = False
-            case Disowned():
-                self._on_disowned(event)
-            case DrainRequested():
-                self._on_drain(event)
-            case _:
-                assert_never(event)
 
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
@@ -243,7 +200,7 @@ class Pool:
 
     # -- events -------------------------------------------------------------------------------
 
-    def _on_claimed(self, event: Claimed) -> None:
+    def _on_claimed(self, event: Claimed, _now: float) -> None:
         self.claims += 1
         if self.draining or self.fenced:
             self._release_new(event.jobs)
@@ -254,7 +211,7 @@ class Pool:
             # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job
             # never run at one time: the former one is ended, the other is for later.
             held = self._held_of(ids)
-            self._on_disowned(Disowned([fence_of(job) for job in held]))
+            self._disown({fence_of(job) for job in held})
             twice = {job.id for job in held}
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
@@ -275,6 +232,9 @@ class Pool:
             held += [job for job in slot.in_flight if job.id in ids]
             held += [ended.job for ended in slot.withheld if ended.job.id in ids]
         return held
+
+    def _on_reported(self, event: Reported, now: float) -> None:
+        self._ledger.take_report(self.slots[event.slot], event.report, now)
 
     def _on_ready(self, event: WorkerReady, now: float) -> None:
         slot = self.slots[event.slot]
@@ -328,7 +288,7 @@ class Pool:
         if was is SlotState.STARTING or reason is KillReason.START:
             self._failed_to_start(slot, event.exit, now)
 
-    def _on_sampled(self, event: Sampled) -> None:
+    def _on_sampled(self, event: Sampled, _now: float) -> None:
         slot = self.slots[event.slot]
         slot.rss_bytes = event.own_bytes
         if not slot.in_flight or event.number != slot.head_number or not slot.running:
@@ -351,7 +311,7 @@ class Pool:
         """The memory above which a worker is replaced; None: it never is."""
         return self._recycling.rss_max
 
-    def _on_cancel(self, event: CancelRequested) -> None:
+    def _on_cancel_requested(self, event: CancelRequested, _now: float) -> None:
         wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
 
         def is_wanted(job: ClaimedJob) -> bool:
@@ -364,7 +324,7 @@ class Pool:
                     job.cancel_requested = True
                     self._recall(slot)
 
-    def _on_lease_lost(self) -> None:
+    def _on_lease_expired(self, _event: LeaseExpired, _now: float) -> None:
         """Others may run these jobs from now on: what runs is killed, what waits is given back."""
         self.fenced = True
         self._ledger.release(self.backlog.remove_where(lambda _: True))
@@ -372,8 +332,13 @@ class Pool:
             if slot.in_flight:
                 self._recall(slot)
 
-    def _on_disowned(self, event: Disowned) -> None:
-        gone = set(event.fences)
+    def _on_lease_renewed(self, _event: LeaseRenewed, _now: float) -> None:
+        self.fenced = False
+
+    def _on_disowned(self, event: Disowned, _now: float) -> None:
+        self._disown(set(event.fences))
+
+    def _disown(self, gone: set[Fence]) -> None:
         self._ledger.release(self.backlog.remove_where(lambda job: fence_of(job) in gone))
         for slot in self.slots:
             for job in slot.in_flight:
@@ -381,13 +346,33 @@ class Pool:
                     job.disowned = True
                     self._recall(slot)
 
-    def _on_drain(self, event: DrainRequested) -> None:
+    def _on_drain_requested(self, event: DrainRequested, _now: float) -> None:
         self.draining = True
         self._drain_deadline = event.deadline
         self._ledger.release(self.backlog.remove_where(lambda _: True))
         for slot in self.slots:
             if len(slot.in_flight) > 1:
                 self._recall(slot)
+
+    def _on_tick(self, _event: Tick, _now: float) -> None:
+        """What is due is done after every event."""
+
+    _METHOD_OF: ClassVar[dict[type[Event], Callable[[Pool, Any, float], None]]] = {
+        Claimed: _on_claimed,
+        WorkerReady: _on_ready,
+        Reported: _on_reported,
+        Recalled: _on_recalled,
+        WorkerExited: _on_exited,
+        Sampled: _on_sampled,
+        CancelRequested: _on_cancel_requested,
+        LeaseExpired: _on_lease_expired,
+        LeaseRenewed: _on_lease_renewed,
+        Disowned: _on_disowned,
+        DrainRequested: _on_drain_requested,
+        Tick: _on_tick,
+    }
+
+    # -- what becomes of jobs that were sent -----------------------------------------------------
 
     def _take_back(self, slot: Slot, taken: int) -> None:
         for _ in range(taken):
