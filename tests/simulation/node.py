@@ -284,7 +284,7 @@ class Node:
             try:
                 self._gone = claims._compare()
             except StorageError as error:
-                return claims._backoff.failed(error)
+                return claims._backoff.failed(error, self.clock())
             claims._reconcile_due = False
             self._actors["ack"].wake()
         if self._gone and (held := claims._held()) is not None and self._gone & held:
@@ -317,7 +317,7 @@ class Node:
                 if not self._heart._beat_once(heart_, self.clock()):
                     return None
         except StorageError as error:
-            return min(self._heart._backoff.failed(error), self._lease.beat_s)
+            return min(self._heart._backoff.failed(error, self.clock()), self._lease.beat_s)
         return self._lease.beat_s * self._chance.uniform(0.9, 1.0)
 
     def _maintain(self) -> float | None:
@@ -326,7 +326,7 @@ class Node:
         try:
             self._maintenance._pass(self.clock())
         except StorageError as error:
-            return self._maintenance._backoff.failed(error)
+            return self._maintenance._backoff.failed(error, self.clock())
         return MAINTAIN_S
 
     def _on_beat(self) -> None:

@@ -29,20 +29,18 @@ from synk.runtime.supervisor.backoff import (
 from synk.telemetry import Fact, Telemetry
 
 OWNER = uuid.UUID(int=1)
+NOW = 100.0
 
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+        self.now = NOW
 
 
 def test_d16_pauses_grow_up_to_five_seconds_and_no_two_loops_keep_step() -> None:
     told = Telemetry()
     pauses = [
-        [backoff.failed(RuntimeError("no")) for _ in range(12)]
+        [backoff.failed(RuntimeError("no"), NOW) for _ in range(12)]
         for backoff in (Backoff("a loop", told) for _ in range(200))
     ]
 
@@ -62,44 +60,44 @@ def test_d16_trouble_is_told_once_when_it_begins_and_once_when_it_ends() -> None
 
     for _ in range(2):
         for _ in range(50):
-            backoff.failed(RuntimeError("no"))
-        backoff.succeeded()
-        backoff.succeeded()
+            backoff.failed(RuntimeError("no"), NOW)
+        backoff.succeeded(NOW)
+        backoff.succeeded(NOW)
 
     assert [type(fact) for fact in facts] == [
         telemetry.StorageFailing,
         telemetry.StorageRecovered,
     ] * 2
-    assert backoff.failed(RuntimeError("no")) <= PAUSE_S
+    assert backoff.failed(RuntimeError("no"), NOW) <= PAUSE_S
 
 
 def test_d18_a_batch_that_was_too_much_is_halved_and_stays_small_for_a_while() -> None:
-    clock = Clock()
-    limit = BatchLimit(clock)
-    assert limit.of(500) == 500
+    now = NOW
+    limit = BatchLimit()
+    assert limit.of(500, now) == 500
 
-    limit.was_too_much(500)
-    assert (limit.of(500), limit.of(100)) == (250, 100)
-    limit.was_too_much(250)
-    clock.now += REDUCED_S / 2
-    assert limit.of(500) == 125
-    clock.now += REDUCED_S
-    assert [limit.of(500), limit.of(500)] == [250, 250]
-    clock.now += REDUCED_S
-    assert limit.of(500) == 500
-    clock.now += REDUCED_S
-    assert limit.of(5000) == 1000
-    clock.now += REDUCED_S
-    assert [limit.of(900), limit.of(9000)] == [900, 9000]
+    limit.was_too_much(500, now)
+    assert (limit.of(500, now), limit.of(100, now)) == (250, 100)
+    limit.was_too_much(250, now)
+    now += REDUCED_S / 2
+    assert limit.of(500, now) == 125
+    now += REDUCED_S
+    assert [limit.of(500, now), limit.of(500, now)] == [250, 250]
+    now += REDUCED_S
+    assert limit.of(500, now) == 500
+    now += REDUCED_S
+    assert limit.of(5000, now) == 1000
+    now += REDUCED_S
+    assert [limit.of(900, now), limit.of(9000, now)] == [900, 9000]
 
 
 def test_d18_one_job_is_always_asked_for() -> None:
-    limit = BatchLimit(Clock())
+    limit = BatchLimit()
 
     for _ in range(3):
-        limit.was_too_much(1)
+        limit.was_too_much(1, NOW)
 
-    assert limit.of(500) == 1
+    assert limit.of(500, NOW) == 1
 
 
 def test_d16_who_gets_through_first_ends_the_pauses_of_all_whose_line_was_broken() -> None:
@@ -110,15 +108,15 @@ def test_d16_who_gets_through_first_ends_the_pauses_of_all_whose_line_was_broken
     for name, backoff in {"lease": lease, "claims": claims, "acks": acks, "x": other}.items():
         link.join(backoff, lambda name=name: woken.append(name))
     for _ in range(12):
-        lease.failed(StorageUnavailable("down"))
-        claims.failed(StorageUnavailable("down"))
-        acks.failed(StorageError("this statement is refused"))
+        lease.failed(StorageUnavailable("down"), NOW)
+        claims.failed(StorageUnavailable("down"), NOW)
+        acks.failed(StorageError("this statement is refused"), NOW)
 
-    lease.succeeded()
+    lease.succeeded(NOW)
 
     assert woken == ["claims"]
-    assert claims.failed(StorageUnavailable("still down here")) <= PAUSE_S
-    assert acks.failed(StorageError("refused again")) > PAUSE_S
+    assert claims.failed(StorageUnavailable("still down here"), NOW) <= PAUSE_S
+    assert acks.failed(StorageError("refused again"), NOW) > PAUSE_S
 
 
 def test_d16_a_loop_whose_own_statement_was_refused_wakes_nobody_when_that_is_over() -> None:
@@ -128,10 +126,10 @@ def test_d16_a_loop_whose_own_statement_was_refused_wakes_nobody_when_that_is_ov
     link = StorageLink()
     link.join(refused, lambda: woken.append("refused"))
     link.join(waiting, lambda: woken.append("waiting"))
-    refused.failed(StorageError("refused"))
-    waiting.failed(StorageUnavailable("down"))
+    refused.failed(StorageError("refused"), NOW)
+    waiting.failed(StorageUnavailable("down"), NOW)
 
-    refused.succeeded()
+    refused.succeeded(NOW)
 
     assert woken == []
 
@@ -149,10 +147,10 @@ class Loop:
     def attempt(self, now: float, *, is_down: bool) -> None:
         self.tries.append(now)
         if is_down:
-            self.due = now + self.backoff.failed(StorageUnavailable("connection refused"))
+            self.due = now + self.backoff.failed(StorageUnavailable("connection refused"), now)
             return
         self.due, self.through_at = math.inf, now
-        self.backoff.succeeded()
+        self.backoff.succeeded(now)
 
 
 def lived_through(down_s: float) -> list[Loop]:
@@ -219,14 +217,14 @@ def test_d16_outcomes_do_not_wait_for_the_end_of_a_long_pause(
     acks, link, lease = AckLoop(storage, OWNER, told), StorageLink(), Backoff("lease", Telemetry())
     acks.share(link)
     link.join(lease, lambda: None)
-    lease.failed(StorageUnavailable("down"))
+    lease.failed(StorageUnavailable("down"), NOW)
     thread = threading.Thread(target=acks.run)
     thread.start()
     acks.offer([Outcome(1, 1, 1)])
     assert failed.wait(DEADLINE_S)
 
     storage.is_back = True
-    lease.succeeded()
+    lease.succeeded(NOW)
 
     assert recovered.wait(DEADLINE_S)
     acks.finish_by(time.monotonic() + DEADLINE_S)

@@ -43,7 +43,7 @@ def test_t7_supervisors_that_lost_their_server_in_one_instant_come_back_at_diffe
     None
 ):
     fleet = [Backoff("claiming", Telemetry()) for _ in range(FLEET)]
-    pauses = [[each.failed(StorageUnavailable("gone")) for _ in range(10)] for each in fleet]
+    pauses = [[each.failed(StorageUnavailable("gone"), 0.0) for _ in range(10)] for each in fleet]
 
     last = [each[-1] for each in pauses]
     assert all(2.5 <= pause <= 5 for pause in last)

@@ -211,7 +211,9 @@ class AckLoop:
 
     def _acknowledge_some(self) -> float:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
-        count, weight = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes))))
+        count, weight = self._light(
+            self._batch.of(min(ACK_JOBS, len(self._outcomes)), time.monotonic())
+        )
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
@@ -244,10 +246,10 @@ class AckLoop:
         except StorageError as error:
             if _may_do_with_fewer(error):
                 # It took too long, or one of them is to blame and the storage cannot tell which.
-                self._batch.was_too_much(len(batch))
+                self._batch.was_too_much(len(batch), time.monotonic())
             # Perhaps it was applied; to offer it again is safe.
-            return list(batch), self._backoff.failed(error)
-        self._backoff.succeeded()
+            return list(batch), self._backoff.failed(error, time.monotonic())
+        self._backoff.succeeded(time.monotonic())
         self._remember(_accepted(batch, answers))
         again: list[Outcome] = []
         for outcome, answer in zip(batch, answers, strict=True):
@@ -282,10 +284,10 @@ class AckLoop:
             except InvalidJob:
                 continue
             except StorageError as other:
-                return [outcome], self._backoff.failed(other)
+                return [outcome], self._backoff.failed(other, time.monotonic())
             if answer is AckAnswer.LOCKED:
                 return [outcome], LOCKED_PAUSE_S
-            self._backoff.succeeded()
+            self._backoff.succeeded(time.monotonic())
             self._remember(_accepted([bare], [answer]))
             if answer in (AckAnswer.APPLIED, AckAnswer.DUPLICATE, AckAnswer.COMPLETED):
                 self._facts.emit(
@@ -295,7 +297,7 @@ class AckLoop:
                 self._tell_unless_fits(outcome, answer)
             return [], 0.0
         # Nothing more can be left out: later, perhaps.
-        return [outcome], self._backoff.failed(error)
+        return [outcome], self._backoff.failed(error, time.monotonic())
 
     def _tell_unless_fits(self, outcome: Outcome, answer: AckAnswer) -> None:
         """Tells of an outcome that did not count; a job that completed itself may end as well."""

@@ -10,7 +10,6 @@ And what is asked of it meanwhile: a statement that took too long is repeated wi
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
@@ -80,10 +79,10 @@ class Backoff:
         """Whether the last try failed."""
         return self._since is not None
 
-    def failed(self, error: Exception) -> float:
+    def failed(self, error: Exception, now: float) -> float:
         """Notes a failure; returns the seconds to pause."""
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = now
             self._facts.emit(telemetry.StorageFailing(self._loop, str(error)))
         self.is_unreachable = isinstance(error, StorageUnavailable)
         longest_s = SCOUT_PAUSE_S if self._is_scout else PAUSE_MAX_S
@@ -95,10 +94,10 @@ class Backoff:
         """Has the next pause be a short one: another loop got through."""
         self._failures = 0
 
-    def succeeded(self) -> None:
+    def succeeded(self, now: float) -> None:
         """Notes a success."""
         if self._since is not None:
-            seconds = time.monotonic() - self._since
+            seconds = now - self._since
             was_unreachable, self.is_unreachable = self.is_unreachable, False
             self._since, self._failures = None, 0
             self._facts.emit(telemetry.StorageRecovered(self._loop, seconds))
@@ -107,26 +106,21 @@ class Backoff:
 
 
 class BatchLimit:
-    """How many jobs a statement may have: half as many for a while after each that was too many.
+    """How many jobs a statement may have: half as many for a while after each that was too many."""
 
-    Args:
-        clock: gives seconds, of a clock that is never set.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._most: int | None = None
         self._until = 0.0
 
-    def of(self, wanted: int) -> int:
+    def of(self, wanted: int, now: float) -> int:
         """Returns how many of *wanted* may be asked for now."""
-        if self._most is not None and self._clock() >= self._until:
+        if self._most is not None and now >= self._until:
             # Enough for what is wanted at the most: as before.
             self._most = None if self._most >= wanted else self._most * 2
-            self._until = self._clock() + REDUCED_S
+            self._until = now + REDUCED_S
         return wanted if self._most is None else min(wanted, self._most)
 
-    def was_too_much(self, count: int) -> None:
+    def was_too_much(self, count: int, now: float) -> None:
         """The storage gave up on a statement with so many."""
         self._most = max(1, count // 2)
-        self._until = self._clock() + REDUCED_S
+        self._until = now + REDUCED_S

@@ -216,7 +216,7 @@ class ClaimLoop:
     def _claim(self, queue: str, wanted: int | Urgent) -> float:
         """Claims once; returns how long to wait before the next claim."""
         if isinstance(wanted, int):
-            return self._claim_next(queue, self._batch.of(wanted))
+            return self._claim_next(queue, self._batch.of(wanted, time.monotonic()))
         return self._claim_urgent(queue, wanted)
 
     def _claim_next(self, queue: str, limit: int) -> float:
@@ -298,9 +298,9 @@ class ClaimLoop:
             self._unanswered.add(self._claim_seq)
             self._reconcile_due = True
             if isinstance(error, StorageConflict):
-                self._batch.was_too_much(limit)
-            return [], self._backoff.failed(error)
-        self._backoff.succeeded()
+                self._batch.was_too_much(limit, time.monotonic())
+            return [], self._backoff.failed(error, time.monotonic())
+        self._backoff.succeeded(time.monotonic())
         return jobs, 0.0
 
     def _pause(self, seconds: float) -> None:
@@ -321,9 +321,9 @@ class ClaimLoop:
             try:
                 gone = self._compare()
             except SynkError as error:
-                self._pause(self._comparing.failed(error))
+                self._pause(self._comparing.failed(error, time.monotonic()))
             else:
-                self._comparing.succeeded()
+                self._comparing.succeeded(time.monotonic())
                 self._reconcile_due = False
                 self._wait_until_gone(gone)
                 return

@@ -92,7 +92,7 @@ class LeaseLoop:
                         return
             except SynkError as error:
                 self._wake.clear()
-                pause_s = min(self._backoff.failed(error), self._lease.beat_s)
+                pause_s = min(self._backoff.failed(error, time.monotonic()), self._lease.beat_s)
                 if not self._stop.is_set():
                     self._wake.wait(pause_s)
 
@@ -113,7 +113,7 @@ class LeaseLoop:
             return False
         self._lease.renewed(now)
         if self._backoff.is_failing:
-            self._backoff.succeeded()
+            self._backoff.succeeded(time.monotonic())
             self._on_return()
         self._compare_clocks(beat)
         if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:

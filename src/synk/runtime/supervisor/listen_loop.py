@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from synk.errors import SynkError
@@ -66,7 +67,7 @@ class ListenLoop:
             try:
                 with self._storage.announcements(self._owner) as announcements:
                     self._announcements = announcements
-                    self._backoff.succeeded()
+                    self._backoff.succeeded(time.monotonic())
                     self._on_listening(announcements.is_live)
                     # Whatever came while nobody listened.
                     self._on_hints(None)
@@ -76,6 +77,6 @@ class ListenLoop:
             except SynkError as error:
                 self._on_listening(False)  # noqa: FBT003 - a fact
                 self._wake.clear()
-                pause_s = self._backoff.failed(error)
+                pause_s = self._backoff.failed(error, time.monotonic())
                 if not self._stop.is_set():
                     self._wake.wait(pause_s)

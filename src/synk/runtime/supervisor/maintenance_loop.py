@@ -121,9 +121,9 @@ class MaintenanceLoop:
             try:
                 if self._pass(self._clock()):
                     pause_s = 0.0
-                self._backoff.succeeded()
+                self._backoff.succeeded(self._clock())
             except SynkError as error:
-                pause_s = self._backoff.failed(error)
+                pause_s = self._backoff.failed(error, self._clock())
             self._wake.wait(pause_s)
             self._wake.clear()
 

@@ -185,9 +185,9 @@ class ReportLoop:
             pause_s = WATCH_S
             try:
                 self._pass(time.monotonic())
-                self._backoff.succeeded()
+                self._backoff.succeeded(time.monotonic())
             except SynkError as error:
-                pause_s = self._backoff.failed(error)
+                pause_s = self._backoff.failed(error, time.monotonic())
             self._wait(pause_s)
         self._facts.unsubscribe(self._note_error)
         self._say_stopped()
@@ -230,7 +230,7 @@ class ReportLoop:
                 dataclasses.replace(self._status, errors=self._recent_errors(), stopped=True)
             )
         except SynkError as error:
-            self._backoff.failed(error)
+            self._backoff.failed(error, time.monotonic())
 
     # -- recent errors ----------------------------------------------------------------------------
 
