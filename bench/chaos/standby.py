@@ -1,4 +1,4 @@
-"""A standby for the server of `chaos.py`, which has all that the server has confirmed."""
+"""A standby for the server of the chaos, which has all that the server has confirmed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who uses synk while `chaos.py` shakes it: processes that insert, and cancel some of it again.
+"""Who uses synk while the chaos shakes it: processes that insert, and cancel some of it again.
 
-    SYNK_DATABASE_URL=... python bench/chaos_users.py SEED
+    SYNK_DATABASE_URL=... python -m chaos.users SEED
 
 Each works until its input ends, and then says what it was told.
 """
@@ -17,11 +17,12 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import synk
-from chaos_check import Told
-from chaos_jobs import WEIGHTS, Act, duration_s
+from chaos.check import Told
+from chaos.jobs import WEIGHTS, Act, duration_s
 from synk import Change, InsertOptions, Priority
 from synk.storage.connecting import DSN_VARIABLE
 
@@ -46,7 +47,8 @@ class Users:
         own_input, self._open_input = os.pipe()
         self._processes = [
             subprocess.Popen(
-                [sys.executable, __file__, f"{seed} {number}"],
+                [sys.executable, "-m", "chaos.users", f"{seed} {number}"],
+                cwd=Path(__file__).parents[1],
                 env={**os.environ, DSN_VARIABLE: dsn},
                 stdin=own_input,
                 stdout=subprocess.PIPE,

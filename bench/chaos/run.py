@@ -1,6 +1,6 @@
 """Whether anything is lost, doubled or left behind while everything goes wrong at random.
 
-    python bench/chaos.py [--seconds S | --minutes M | --full] [--seed S] [--logs D] [--json FILE]
+    python bench/chaos [--seconds S | --minutes M | --full] [--seed S] [--logs D] [--json FILE]
 
 A PostgreSQL server of its own, three supervisors of four workers each, processes that insert
 steadily (some jobs with idempotency keys, some that depend on others) and cancel some of it. Jobs
@@ -39,12 +39,12 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from chaos_check import CAUSES, Found, Pauses, checked, keep_history
-from chaos_faults import OF_SUPERVISORS, OF_USERS, PLACES, Faults
-from chaos_jobs import PROCESSES, TTL_S
-from chaos_rig import Rig
-from chaos_times import completed_a_second, recovery_s, rescue_s
-from chaos_users import Users
+from chaos.check import CAUSES, Found, Pauses, checked, keep_history
+from chaos.faults import OF_SUPERVISORS, OF_USERS, PLACES, Faults
+from chaos.jobs import PROCESSES, TTL_S
+from chaos.rig import Rig
+from chaos.times import completed_a_second, recovery_s, rescue_s
+from chaos.users import Users
 from figures import percentile
 from server import value
 from showing import show, write_json
@@ -53,7 +53,7 @@ from synk.runtime.ipc import linux
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from chaos_faults import Fault
+    from chaos.faults import Fault
 
 FULL_S: Final = 30 * 60.0
 CALM_S: Final = 120.0
@@ -303,7 +303,3 @@ def spread(values: Sequence[float]) -> list[str]:
     if not values:
         return ["0", "", ""]
     return [str(len(values)), f"{percentile(values, 0.5):.2f}", f"{max(values):.2f}"]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What `chaos.py` looks at in the end: how each row came about, and what ran outside the database.
+"""What the chaos looks at in the end: how each row came about, and what ran outside the database.
 
 A trigger, which only this benchmark has, keeps every change of every row in a table of its own, in
 the same transaction. What may be said of the changes and of the executions is in
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from chaos_jobs import PROCESSES, timeout_s
+from chaos.jobs import PROCESSES, timeout_s
 from server import value
 from synk.row import JobState
 from synk.storage.statements import client_id_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from chaos_faults import Stopped
+    from chaos.faults import Stopped
 
 CAUSES: Final = ("its supervisor stood still", "a fail-over", "without a cause")
 """Of overlapping executions."""

@@ -1,4 +1,4 @@
-"""What `chaos.py` shakes: a PostgreSQL server, supervisors as processes, and the network between.
+"""What the chaos shakes: a PostgreSQL server, supervisors as processes, and the network between.
 
 Whatever is started here is ended here, by its process id.
 """
@@ -20,9 +20,9 @@ import psutil
 import psycopg
 from psycopg import pq
 
-import chaos_jobs
 import synk
-from chaos_standby import promote
+from chaos import jobs
+from chaos.standby import promote
 from server import value
 from synk.runtime.ipc import linux
 from synk.storage.connecting import DSN_VARIABLE
@@ -47,12 +47,12 @@ class Supervisor:
     def _started(self) -> subprocess.Popen[bytes]:
         self.starts += 1
         env = {name: text for name, text in os.environ.items() if not name.startswith("SYNK_")}
-        env |= {DSN_VARIABLE: self.link.dsn, chaos_jobs.FOLDER: str(self._folder)}
-        command = ["-m", "synk", "start", "chaos_jobs:client", "--log-level", "WARNING"]
+        env |= {DSN_VARIABLE: self.link.dsn, jobs.FOLDER: str(self._folder)}
+        command = ["-m", "synk", "start", "chaos.jobs:client", "--log-level", "WARNING"]
         with (self._folder / "log").open("ab") as log, (self._folder / "output").open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, *command],
-                cwd=Path(__file__).parent,
+                cwd=Path(__file__).parents[1],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

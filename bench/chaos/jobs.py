@@ -1,7 +1,7 @@
-"""What `chaos.py` has its supervisors run: jobs that behave, and jobs that do not.
+"""What the chaos has its supervisors run: jobs that behave, and jobs that do not.
 
 Each run of a handler leaves lines in a file outside the database, each written at once and appended
-whole: that it began, signs of life, that it came to its end. `synk start chaos_jobs:client` runs
+whole: that it began, signs of life, that it came to its end. `synk start chaos.jobs:client` runs
 this module; where its files are, it takes from the environment.
 """
 

@@ -1,4 +1,4 @@
-"""What `chaos.py` does to its rig: one fault after the other, in rounds in which each kind is.
+"""What the chaos does to its rig: one fault after the other, in rounds in which each kind is.
 
 The seed says in which order the kinds come, and at which statements connections are cut.
 """
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from chaos_jobs import TTL_S
-from chaos_standby import NoStandbyError, follow
+from chaos.jobs import TTL_S
+from chaos.standby import NoStandbyError, follow
 from synk.runtime.ipc import linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chaos_rig import Rig, Supervisor
+    from chaos.rig import Rig, Supervisor
     from support.proxy import Place, Trap
 
 WEIGHTS: Final = {

@@ -1,4 +1,4 @@
-"""How long things took in a run of `chaos.py`, from its log of faults and its history of rows."""
+"""How long things took in a run of the chaos, from its log of faults and its history of rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chaos_check import Changed
-    from chaos_faults import Fault
+    from chaos.check import Changed
+    from chaos.faults import Fault
     from support.checking import Execution
 
 
