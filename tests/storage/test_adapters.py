@@ -249,7 +249,7 @@ def test_a_program_that_closes_nothing_ends_by_itself(dsn: str) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

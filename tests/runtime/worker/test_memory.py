@@ -94,7 +94,8 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 def looked_at(client: synk.Client, do: str, tmp_path: Path, looks: Looks, **fields: Any):
     """Runs a job that stays until its memory was looked at; returns its row, and what was found."""
     log = tmp_path / do
-    job_id = insert(client, do, log=log, max_rss=150 * MIB, **fields)
+    # Looks are rare on a busy machine.
+    job_id = insert(client, do, log=log, max_rss=150 * MIB, timeout_s=100, **fields)
     noted(log, "touched")
     looks.clear()
 
@@ -102,7 +103,7 @@ def looked_at(client: synk.Client, do: str, tmp_path: Path, looks: Looks, **fiel
         row = client.get(job_id)
         return len(looks) > 1 or (row is not None and row.state.is_final)
 
-    wait_until(is_seen, what="looks at its memory")
+    wait_until(is_seen, what="looks at its memory", seconds=100)
     seen = looks[-1]
     log.with_name(f"{log.name}.seen").touch()
     return ended(client, job_id), seen
