@@ -77,7 +77,8 @@ def test_all_files_and_all_planted_jobs_end_as_they_should(dsn: str, folder: Pat
 
             assert (process.returncode, err) == (0, ""), out + err
             assert marked_processes(mark) == []
-        rows = client.storage.jobs(state=None, queue=None, kind="file", limit=100)
+        listed = client.storage.jobs(state=None, queue=None, kind="file", limit=100)
+        rows = client.storage.get([each.id for each in listed])
         left_alone = client.get(other)
     sizes = [row.result["bytes"] for row in rows if isinstance(row.result, dict)]
 

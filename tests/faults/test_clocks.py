@@ -114,6 +114,7 @@ def both_served(client: synk.Client) -> set[str]:
     """Inserts some more jobs; returns who ran jobs so far, once these are two."""
     client.insert_many([("x", handlers.Write("/dev/null", sleep_s=0.1)) for _ in range(4)])
     rows = client.storage.jobs(state=JobState.COMPLETED, queue=None, kind=None, limit=100)
+    rows = client.storage.get([row.id for row in rows])
     names = {row.attempted_by[0] for row in rows}
     return names if len(names) == 2 else set()
 

@@ -51,7 +51,7 @@ def test_m1_two_supervisors_run_each_job_once(
         numbers = range(len(ids), len(ids) + 300)
         ids.extend(client.insert_many([("x", handlers.Write(str(log), str(n))) for n in numbers]))
         done = client.storage.jobs(state=JobState.COMPLETED, limit=300)
-        by.update(row.attempted_by[0] for row in done)
+        by.update(row.attempted_by[0] for row in client.storage.get([row.id for row in done]))
         return len(by) == 2 and len(ids) >= 3000
 
     with SupervisorProcess(dsn), SupervisorProcess(dsn):

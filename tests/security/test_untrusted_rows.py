@@ -133,7 +133,8 @@ def test_x2_a_row_makes_nobody_import_or_call_anything(
         )
     with supervised(dsn) as client:
         ended(client, client.insert("x", handlers.Noop(), synk.InsertOptions(queue="default")))
-        rows = client.storage.jobs(state=JobState.AVAILABLE, limit=10)
+        listed = client.storage.jobs(state=JobState.AVAILABLE, limit=10)
+        rows = client.storage.get([row.id for row in listed])
         exceptions = [row.errors[0].as_exception() for row in rows]
 
     assert sorted(row.kind for row in rows) == sorted(kinds)
