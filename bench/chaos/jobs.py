@@ -172,7 +172,7 @@ def note_fact(fact: telemetry.Fact) -> None:
             }
         case telemetry.OutcomeRefused():
             counts = {str(fact.answer): 1}
-        case telemetry.LeaseExpired() | telemetry.OutcomeReduced():
+        case telemetry.LeaseRanOut() | telemetry.OutcomeReduced():
             counts = {type(fact).__name__: 1}
         case _:
             return

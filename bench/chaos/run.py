@@ -276,7 +276,7 @@ def figures_of_faults(run: Run, found: Found) -> dict[str, float]:
         **{f"  {name}": count for name, count in sorted(run.faults.counts.items())},
         "supervisors begun": len(run.owners),
         "  declared dead": run.declared_dead,
-        "  fenced by themselves": facts["LeaseExpired"],
+        "  fenced by themselves": facts["LeaseRanOut"],
         "jobs rescued": sum(change.is_rescue for change in found.changes),
         "outcomes refused": facts["fenced"] + facts["gone"],
         "claims given back whose answer was lost": facts["ghosts"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from synk.claim import Fence
     from synk.row import JobState
 
-BACKLOG_COUNTED: Final = 100_000
+DEPTH_COUNTED: Final = 100_000
 """How far jobs that wait are counted: beyond that the number says nothing new, and costs time."""
 
 KINDS_LOOKED_FOR: Final = 1_000
@@ -99,8 +99,8 @@ class SlotStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """What is there to do; each number counts up to `BACKLOG_COUNTED` at the most.
+class QueueDepths:
+    """What is there to do; each number counts up to `DEPTH_COUNTED` at the most.
 
     Attributes:
         available: how many may be claimed now, by queue; queues without such jobs are absent.

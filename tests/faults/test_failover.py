@@ -150,7 +150,7 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
     assert {row.state for row in rows} == {JobState.COMPLETED}
     assert {row.attempt - row.uncounted for row in rows} == {1}
     assert sorted(map(int, log.read_text().split())) == list(range(300))
-    assert facts.of(telemetry.LeaseExpired) == []
+    assert facts.of(telemetry.LeaseRanOut) == []
 
 
 def _killed_backend(dsn: str) -> bool:

@@ -102,7 +102,7 @@ def test_d15_without_a_connection_left_everything_waits_and_goes_on(
     assert waiting == {JobState.RUNNING: 1, JobState.AVAILABLE: 1}
     assert {(row.state, row.attempt, row.uncounted) for row in rows} == {(JobState.COMPLETED, 1, 0)}
     assert len(facts.of(telemetry.StorageFailing, loop="acknowledging")) == 1
-    assert facts.of(telemetry.LeaseExpired) == []
+    assert facts.of(telemetry.LeaseRanOut) == []
 
 
 # -- D16 ------------------------------------------------------------------------------------------
@@ -189,4 +189,4 @@ def test_d17_on_a_full_disk_outcomes_are_kept_and_nothing_is_lost(
     assert {(row.state, row.attempt, row.uncounted) for row in rows} == {(JobState.COMPLETED, 1, 0)}
     assert sorted(map(int, log.read_text().split())) == list(range(500))
     assert "No space left on device" in facts.text()
-    assert facts.of(telemetry.LeaseExpired) == []
+    assert facts.of(telemetry.LeaseRanOut) == []

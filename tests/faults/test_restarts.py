@@ -85,7 +85,7 @@ def test_d16_no_loop_waits_for_the_end_of_its_pause_once_another_got_through(
         rows = [ended(client, job_id) for job_id in (running, client.insert("y", handlers.Noop()))]
 
     assert [(row.state, row.attempt) for row in rows] == [(JobState.COMPLETED, 1)] * 2
-    assert facts.of(telemetry.LeaseExpired) == []
+    assert facts.of(telemetry.LeaseRanOut) == []
 
 
 def test_d16_a_pool_of_the_users_that_is_merely_exhausted_is_waited_for(

@@ -177,7 +177,7 @@ def test_x3_any_name_is_stored_and_found_as_it_is(
     (job,) = kept.get_job_available(queue, 5, kinds=[kind], owner=OWNER, claim_seq=1)
     assert (job.id, job.name, job.kind) == (job_id, name, kind)
     assert kept.cancel(job_id) is Change.REQUESTED
-    kept.statements.backlog()
+    kept.statements.queue_depths()
     with kept._connector.connection() as connection:
         connection.execute("DELETE FROM synk.job")
 

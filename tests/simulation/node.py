@@ -234,7 +234,7 @@ class Node:
         is_over = self._lease.left_s(self.clock()) <= 0
         if is_over != self.pool.fenced:
             if is_over:
-                self._facts.emit(telemetry.LeaseExpired())
+                self._facts.emit(telemetry.LeaseRanOut())
             self.workers.handle(m.LeaseExpired() if is_over else m.LeaseRenewed())
         self.workers.turn()
         while self._inbox:

@@ -27,7 +27,7 @@ SEEDS = 300
 CRASH_S = 6.0
 
 RARE = (
-    "rescued", "ghosts", "again", "gone", "fenced", "duplicate", "LeaseExpired", "LeaseRevoked",
+    "rescued", "ghosts", "again", "gone", "fenced", "duplicate", "LeaseRanOut", "LeaseRevoked",
     "StorageClockStepped", "overlaps of one that stood still", "overlaps after a fail-over",
 )  # fmt: skip
 """What must have happened somewhere, or the histories prove little."""

@@ -104,7 +104,7 @@ def test_credentials_that_rotate_are_asked_for_anew_by_every_connection(
         row = ended(client, client.insert("x", handlers.Noop()))
 
     assert row.state is JobState.COMPLETED
-    assert facts.of(telemetry.LeaseExpired) == []
+    assert facts.of(telemetry.LeaseRanOut) == []
 
 
 @pytest.mark.parametrize("how", ["conninfo", "kwargs", "connection_class"])

@@ -116,7 +116,7 @@ def test_x5_a_viewer_looks_and_changes_nothing(
     with client_of(dsn) as client:
         row = client.get(job_id)
         assert row is not None
-        assert client.storage.backlog().available == {"default": 1}
+        assert client.storage.queue_depths().available == {"default": 1}
         assert len(client.storage.jobs(state=None, queue=None, kind=None, limit=5)) == 1
         with pytest.raises(synk.StorageError, match="permission denied"):
             client.cancel(job_id)

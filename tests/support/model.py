@@ -20,7 +20,7 @@ from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDepend
 from synk.failure import AttemptError, Cause
 from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
-from synk.status import KINDS_TOLD, Backlog, Beat, ClientRow, Lease, Rescued, UnknownKind
+from synk.status import KINDS_TOLD, Beat, ClientRow, Lease, QueueDepths, Rescued, UnknownKind
 from synk.storage import migrate
 from synk.storage.base import Hints
 from synk.storage.reading import progress_of
@@ -523,9 +523,9 @@ class ModelStorage:
             unknown.sort(key=lambda each: (-each.count, each.queue, each.kind))
             return unknown[:KINDS_TOLD]
 
-    def backlog(self) -> Backlog:
+    def queue_depths(self) -> QueueDepths:
         with self._call():
-            return Backlog(
+            return QueueDepths(
                 available=Counter(e.row.queue for e in self._in_state(JobState.AVAILABLE)),
                 running=Counter(e.row.queue for e in self._in_state(JobState.RUNNING)),
                 scheduled=sum(1 for _ in self._in_state(JobState.SCHEDULED)),

@@ -58,8 +58,8 @@ class _Stats:
 
 
 def _stats(storage: Storage, queue: str | None) -> _Stats:
-    backlog = storage.backlog()
-    waiting, runs = backlog.available, backlog.running
+    depths = storage.queue_depths()
+    waiting, runs = depths.available, depths.running
     return _Stats(
         kinds=storage.summary(queue),
         states=storage.counts(queue),

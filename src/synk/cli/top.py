@@ -60,6 +60,6 @@ def _seen(client: Client) -> Overview:
     return Overview(
         database=storage.describe() if isinstance(storage, PostgresStorage) else repr(storage),
         clients=storage.clients(_SHOWN_FOR),
-        backlog=storage.backlog(),
+        depths=storage.queue_depths(),
         unknown=storage.unknown_kinds(),
     )

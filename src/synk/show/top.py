@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from synk.row import Progress
-    from synk.status import Backlog, ClientRow, RecentError, SlotStatus, UnknownKind
+    from synk.status import ClientRow, QueueDepths, RecentError, SlotStatus, UnknownKind
 
 _ERRORS_SHOWN: Final = 5
 _ERRORS_AT_LEAST: Final = 2
@@ -36,7 +36,7 @@ class Overview:
 
     database: str
     clients: Sequence[ClientRow]
-    backlog: Backlog
+    depths: QueueDepths
     unknown: Sequence[UnknownKind] = ()
 
 
@@ -102,14 +102,14 @@ def _title(seen: Overview, running: Sequence[ClientRow]) -> Text:
     busy = sum(slot.job_id is not None for client in running for slot in client.slots)
     title = Text("synk top  ", style="bold").append(seen.database, style="dim")
     title.append(f"\n{_plural(len(running), 'supervisor')}, {busy} of {workers} workers busy, ")
-    title.append(f"{counted(seen.backlog.scheduled)} scheduled")
+    title.append(f"{counted(seen.depths.scheduled)} scheduled")
     return title
 
 
 def _names(seen: Overview, running: Sequence[ClientRow]) -> list[str]:
     """Returns the names of the queues, those first that want something."""
     served = {name for client in running for name in client.queues}
-    waiting, runs = seen.backlog.available, seen.backlog.running
+    waiting, runs = seen.depths.available, seen.depths.running
     names = {*served, *waiting, *runs}
     return sorted(names, key=lambda name: (not (waiting.get(name) or runs.get(name)), name))
 
@@ -124,8 +124,8 @@ def _queues(seen: Overview, running: Sequence[ClientRow], shown: int) -> Rendera
         count = served.count(name)
         table.add_row(
             plain(name),
-            counted(seen.backlog.available.get(name, 0)),
-            f"{seen.backlog.running.get(name, 0):,}",
+            counted(seen.depths.available.get(name, 0)),
+            f"{seen.depths.running.get(name, 0):,}",
             Text(_plural(count, "supervisor") if count else "nobody", style="" if count else "red"),
         )
     if len(names) <= shown:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from synk.row import JobState
-from synk.status import BACKLOG_COUNTED, printable
+from synk.status import DEPTH_COUNTED, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,5 +77,5 @@ def counts(numbers: Mapping[JobState, int]) -> Text:
 
 
 def counted(number: int) -> str:
-    """Returns a number of jobs, which are counted up to `BACKLOG_COUNTED`."""
-    return f"{number:,}+" if number >= BACKLOG_COUNTED else f"{number:,}"
+    """Returns a number of jobs, which are counted up to `DEPTH_COUNTED`."""
+    return f"{number:,}+" if number >= DEPTH_COUNTED else f"{number:,}"

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from synk.insertion import NewJob
     from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
     from synk.status import (
-        Backlog,
         Beat,
         ClientRow,
         ClientStatus,
         JobNotes,
         Lease,
+        QueueDepths,
         Rescued,
         UnknownKind,
     )
@@ -309,7 +309,7 @@ class Storage(Protocol):
         """
         ...
 
-    def backlog(self) -> Backlog:
+    def queue_depths(self) -> QueueDepths:
         """Returns how many jobs wait and run, at a cost that does not grow with their number."""
         ...
 

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from synk.insertion import NewJob
     from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
     from synk.status import (
-        Backlog,
         ClientRow,
         ClientStatus,
         JobNotes,
         Lease,
+        QueueDepths,
         Rescued,
         UnknownKind,
     )
@@ -355,9 +355,9 @@ class PostgresStorage:
         """See `Storage.unknown_kinds`."""
         return self._run(self.statements.unknown_kinds(queues))
 
-    def backlog(self) -> Backlog:
-        """See `Storage.backlog`."""
-        return self._run(self.statements.backlog())
+    def queue_depths(self) -> QueueDepths:
+        """See `Storage.queue_depths`."""
+        return self._run(self.statements.queue_depths())
 
     def forget_clients(self) -> int:
         """See `Storage.forget_clients`."""

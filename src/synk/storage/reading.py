@@ -19,7 +19,7 @@ from synk.row import (
     Priority,
     Progress,
 )
-from synk.status import Backlog, ClientRow, RecentError, SlotStatus
+from synk.status import ClientRow, QueueDepths, RecentError, SlotStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,13 +151,13 @@ def owners(rows: Rows, _: int) -> list[UUID]:
     return [row[0] for row in rows]
 
 
-def backlog(rows: Records, _: int) -> Backlog:
-    """Returns the counts of backlog.sql."""
+def queue_depths(rows: Records, _: int) -> QueueDepths:
+    """Returns the counts of queue_depths.sql."""
 
     def of(state: str) -> dict[str, int]:
         return {row["queue"]: row["count"] for row in rows if row["state"] == state}
 
-    return Backlog(
+    return QueueDepths(
         available=of("available"),
         running=of("running"),
         scheduled=sum(of("scheduled").values()),

@@ -16,13 +16,13 @@ from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary, Priority
 from synk.status import (
-    BACKLOG_COUNTED,
+    DEPTH_COUNTED,
     KINDS_LOOKED_FOR,
     KINDS_TOLD,
-    Backlog,
     Beat,
     ClientRow,
     Lease,
+    QueueDepths,
     Rescued,
     UnknownKind,
     client_id_of,
@@ -387,9 +387,9 @@ class Statements:
             self._text("ask_stack"), {"id": job_id}, lambda rows, _: rows[0][0] if rows else None
         )
 
-    def backlog(self) -> Statement[Backlog]:
+    def queue_depths(self) -> Statement[QueueDepths]:
         return Statement(
-            self._text("backlog"), {"limit": BACKLOG_COUNTED}, reading.backlog, by_name=True
+            self._text("queue_depths"), {"limit": DEPTH_COUNTED}, reading.queue_depths, by_name=True
         )
 
     def stack_questions(self, owner: UUID) -> Statement[list[tuple[int, int]]]:

@@ -26,7 +26,7 @@ from synk.telemetry.log import log_to
 from synk.telemetry.subscribers import Telemetry
 from synk.telemetry.supervisors import (
     DrainTooLong,
-    LeaseExpired,
+    LeaseRanOut,
     LeaseRegained,
     LeaseRevoked,
     LoopResumed,
@@ -55,7 +55,7 @@ __all__ = [
     "JobsGivenBack",
     "JobsReconciled",
     "JobsRescued",
-    "LeaseExpired",
+    "LeaseRanOut",
     "LeaseRegained",
     "LeaseRevoked",
     "LoopResumed",

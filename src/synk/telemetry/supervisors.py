@@ -128,7 +128,7 @@ class SupervisorStopped(Fact):
         return "stopped"
 
 
-class LeaseExpired(Fact, level=logging.ERROR):
+class LeaseRanOut(Fact, level=logging.ERROR):
     """The lease could not be renewed in time: no job runs until it is."""
 
     def __str__(self) -> str:

@@ -295,18 +295,18 @@ class SupervisorConformance:
         assert storage.stack_answer(question) == "here"
         assert storage.stack_questions(OWNER) == []
 
-    def test_the_backlog_counts_what_waits_and_runs_by_queue(self, storage: Storage) -> None:
+    def test_queue_depths_count_what_waits_and_runs(self, storage: Storage) -> None:
         for queue in ("default", "default", "b"):
             insert(storage, queue=queue)
         insert(storage, scheduled_at=FUTURE)
         insert(storage, pending=True)
         claim(storage, 1)
 
-        backlog = storage.backlog()
+        depths = storage.queue_depths()
 
-        assert backlog.available == {"default": 1, "b": 1}
-        assert backlog.running == {"default": 1}
-        assert backlog.scheduled == 1
+        assert depths.available == {"default": 1, "b": 1}
+        assert depths.running == {"default": 1}
+        assert depths.scheduled == 1
 
     # -- kinds that nobody knows ------------------------------------------------------------------
 

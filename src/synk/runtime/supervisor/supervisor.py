@@ -290,7 +290,7 @@ class Supervisor:
         if self.pool.fenced != self._was_fenced:
             self._was_fenced = self.pool.fenced
             self._facts.emit(
-                telemetry.LeaseExpired() if self._was_fenced else telemetry.LeaseRegained()
+                telemetry.LeaseRanOut() if self._was_fenced else telemetry.LeaseRegained()
             )
         self._tell_given_back()
         self._acks.is_busy = self.pool.is_crowded
