@@ -55,13 +55,13 @@ TARGET_MS = (10.0, 50.0)
 TIMEOUT_STEPS = {
     "the signal is sent": "decided",
     "it is seen dead": "dead",
-    "its kin are dead": "buried",
-    "the next one is born": "born",
+    "its kin are dead": "reaped",
+    "the next one is forked": "forked",
 }
 DEATH_STEPS = {
     "it is seen dead": "dead",
-    "its kin are dead": "buried",
-    "the next one is born": "born",
+    "its kin are dead": "reaped",
+    "the next one is forked": "forked",
     "the next one is ready": "ready",
 }
 

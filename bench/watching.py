@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimedJob
     from synk.runtime.supervisor.fork_server_process import WorkerForked
+    from synk.runtime.supervisor.worker_process import WorkerProcess
 
 PATIENCE_S = 30.0
 """A step that takes longer than this is no figure but a fault."""
@@ -37,8 +38,8 @@ class Kill:
     """What all others are counted from: the end of its time, or the SIGKILL."""
     decided: float = 0.0
     dead: float = 0.0
-    buried: float = 0.0
-    born: float = 0.0
+    reaped: float = 0.0
+    forked: float = 0.0
     ready: float = 0.0
     next_began: float = 0.0
     has_stack: bool = False
@@ -98,11 +99,11 @@ class Watch:
         report, kill = event.report, self.kill
         if report.running and report.running != self.running.get(event.slot):
             self.running[event.slot] = report.running
-            if kill is None or not kill.buried:
+            if kill is None or not kill.reaped:
                 self.told.put("running")
         if kill is None or event.slot != kill.slot:
             return
-        if kill.buried and kill.following and not kill.next_began and report.done:
+        if kill.reaped and kill.following and not kill.next_began and report.done:
             kill.next_began = report.started_s
             self.told.put("next")
 
@@ -118,7 +119,7 @@ class Watch:
         self.running.pop(event.slot, None)
         kill = self.kill
         if kill is not None and event.slot == kill.slot:
-            kill.buried = now
+            kill.reaped = now
             # The fork server may have been faster than the look at the process itself.
             kill.dead = kill.dead or now
             kill.began = event.report.started_s
@@ -130,9 +131,9 @@ class Watch:
         if self.kill is not None and slot == self.kill.slot:
             self.kill.dead = time.monotonic()
 
-    def born(self, slot: int) -> None:
+    def forked(self, slot: int) -> None:
         if self.kill is not None and slot == self.kill.slot:
-            self.kill.born = time.monotonic()
+            self.kill.forked = time.monotonic()
 
 
 class WatchedPool(Pool):
@@ -153,13 +154,13 @@ class WatchedWorkerSet(WorkerSet):
 
     watch: Watch
 
-    def on_death(self, slot: int, pidfd: int) -> None:
+    def _on_death(self, slot: int, process: WorkerProcess) -> None:
         self.watch.died(slot)
-        super().on_death(slot, pidfd)
+        super()._on_death(slot, process)
 
-    def _on_started(self, news: WorkerForked) -> None:
-        self.watch.born(news.slot)
-        super()._on_started(news)
+    def _on_forked(self, news: WorkerForked) -> None:
+        self.watch.forked(news.slot)
+        super()._on_forked(news)
 
 
 class WatchedEngine(Engine):

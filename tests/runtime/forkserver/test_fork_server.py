@@ -85,7 +85,7 @@ def test_w25_a_fork_server_that_dies_while_nothing_runs_is_replaced(dsn: str) ->
 def test_w25_a_fork_server_that_stands_still_is_replaced_once_a_death_is_not_told(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_set, "BURIAL_S", 0.5)
+    monkeypatch.setattr(worker_set, "REAP_S", 0.5)
     log, release = tmp_path / "log", tmp_path / "release"
     with acting(dsn) as client:
         job_id = insert(client, "tick", log=log, path=release)
@@ -131,6 +131,7 @@ from synk.runtime.supervisor.fork_server_process import (
     ForkServerProcess, ModulesImported, WorkerEnded, WorkerForked, preparation,
 )
 from synk.runtime.supervisor.output_lines import Passer
+from synk.runtime.supervisor.selector import Selector
 from synk.runtime.supervisor.worker_process import WorkerProcess
 
 setup = Setup(
@@ -139,12 +140,14 @@ setup = Setup(
     payload=bytes(reduction.ForkingPickler.dumps((handlers.WORKERS, None))),
     queues={"default": QueueSetup(timeout_s=60)},
 )
-fork_server = ForkServerProcess(EngineConfig(processes=1), setup, preparation(needs_main=False))
+selector = Selector()
+prepare = preparation(needs_main=False)
+fork_server = ForkServerProcess(EngineConfig(processes=1), setup, prepare, selector)
 next_news(fork_server, ModulesImported)
-worker = WorkerProcess(setup, Passer())
+worker = WorkerProcess(setup, selector, Passer())
 fork_server.request(0, worker.descriptors)
 started = next_news(fork_server, WorkerForked)
-worker.born(started.pid, started.pidfd)
+worker.forked(started.pid, started.pidfd)
 wait_until(lambda: (worker.report(), worker.is_ready)[1])
 hanging = job(1, kind="write")
 hanging.args = '{"path": "/dev/null", "sleep_s": 1000}'
@@ -166,7 +169,7 @@ worker.kill_with_stack()
 worker.kill()
 linux.kill_tagged("test-reuse")
 worker.recall()
-exit_ = worker.bury(news)
+exit_ = worker.exit_of(news)
 worker.close()
 fork_server.close()
 assert exit_.signal == "SIGKILL", exit_

@@ -27,6 +27,7 @@ from synk.registry import Registry
 from synk.retry import Verdict
 from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.fork_server_process import WorkerEnded, WorkerForked
+from synk.runtime.supervisor.worker_process import WorkerProcess
 from synk.runtime.supervisor.worker_set import WorkerSet
 
 E = TypeVar("E", bound=Engine)
@@ -60,33 +61,25 @@ def running(engine_type: type[E]) -> Iterator[tuple[E, queue.SimpleQueue[Settle]
 
 
 class LateNews(WorkerSet):
-    """Hears of a birth only after the newborn itself has spoken, as on a busy machine."""
+    """Hears of a process only after that itself has spoken, as on a busy machine."""
 
     late: WorkerForked | None = None
 
-    def _on_started(self, news: WorkerForked) -> None:
+    def _on_forked(self, news: WorkerForked) -> None:
         if self.processes[news.slot].is_ready:
-            super()._on_started(news)
+            super()._on_forked(news)
         else:
             self.late = news
 
-    def hear_late_news(self, slot: int) -> None:
-        if self.late is not None and self.processes[slot].is_ready:
+    def _on_news(self, slot: int, process: WorkerProcess) -> None:
+        super()._on_news(slot, process)
+        if self.late is not None and process.is_ready:
             late, self.late = self.late, None
-            super()._on_started(late)
+            super()._on_forked(late)
 
 
-class LateEngine(Engine):
-    worker_set_type = LateNews
-
-    def _on_channel(self, slot: int) -> None:
-        super()._on_channel(slot)
-        assert isinstance(self.worker_set, LateNews)
-        self.worker_set.hear_late_news(slot)
-
-
-def test_a_worker_that_is_ready_before_its_birth_is_announced_has_its_pid() -> None:
-    with running(LateEngine) as (engine, settled):
+def test_a_worker_that_is_ready_before_its_fork_is_announced_has_its_pid() -> None:
+    with running(engine_with(LateNews)) as (engine, settled):
         engine.post(Claimed([job(1, kind="noop")]))
 
         [(_, _, pid)] = settled.get(timeout=DEADLINE_S).successes
@@ -150,8 +143,8 @@ class LateBurial(WorkerSet):
         super().__init__(*arguments, **options)
         self.successors: list[int] = []
 
-    def _on_started(self, news: WorkerForked) -> None:
-        super()._on_started(news)
+    def _on_forked(self, news: WorkerForked) -> None:
+        super()._on_forked(news)
         if news.slot in self._successors:
             self.successors.append(news.pid)
             self._go_on()

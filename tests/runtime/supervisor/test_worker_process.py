@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import select
+import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from synk.runtime.supervisor.fork_server_process import (
     preparation,
 )
 from synk.runtime.supervisor.output_lines import Passer
+from synk.runtime.supervisor.selector import Selector
 from synk.runtime.supervisor.worker_process import WorkerProcess
 
 T = TypeVar("T")
@@ -56,28 +58,36 @@ def setup() -> Setup:
 
 
 @pytest.fixture
-def fork_server(setup: Setup) -> Iterator[ForkServerProcess]:
-    fork_server = ForkServerProcess(EngineConfig(processes=1), setup, preparation(needs_main=False))
+def selector() -> Iterator[Selector]:
+    selector = Selector()
+    yield selector
+    selector.close()
+
+
+@pytest.fixture
+def fork_server(setup: Setup, selector: Selector) -> Iterator[ForkServerProcess]:
+    prepare = preparation(needs_main=False)
+    fork_server = ForkServerProcess(EngineConfig(processes=1), setup, prepare, selector)
     assert next_news(fork_server, ModulesImported) == ModulesImported({})
     yield fork_server
     fork_server.close()
 
 
 @contextmanager
-def started(
-    fork_server: ForkServerProcess, setup: Setup, process_type: type[WorkerProcess] = WorkerProcess
-) -> Iterator[WorkerProcess]:
-    """A ready worker; it is killed at the end."""
-    worker = process_type(setup, Passer())
+def started(fork_server: ForkServerProcess, setup: Setup) -> Iterator[WorkerProcess]:
+    """A ready worker, of which nobody hears; it is killed at the end."""
+    selector = Selector()
+    worker = WorkerProcess(setup, selector, Passer())
     fork_server.request(0, worker.descriptors)
     news = next_news(fork_server, WorkerForked)
-    worker.born(news.pid, news.pidfd)
+    worker.forked(news.pid, news.pidfd)
     wait_until(lambda: (worker.report(), worker.is_ready)[1], what="the worker to be ready")
     yield worker
     worker.kill()
     ended = next_news(fork_server, WorkerEnded)
-    assert worker.bury(ended).signal == "SIGKILL"
+    assert worker.exit_of(ended).signal == "SIGKILL"
     worker.close()
+    selector.close()
 
 
 @pytest.fixture
@@ -134,25 +144,26 @@ def test_what_is_taken_back_never_ran_and_the_rest_did(
     assert [int(line) for line in log.read_text().split()] == list(range(1, 4001))
 
 
-class Overtaken(WorkerProcess):
-    """Its worker does a job between the look at the page and the look at the channel."""
+class Overtaken(socket.socket):
+    """The channel of a worker that does a job between a look at its page and one at this."""
 
+    worker: WorkerProcess
     jobs: tuple = ()
 
-    def _receive(self, replies):
+    def recvmsg(self, *arguments):
         if self.jobs:
             jobs, self.jobs = self.jobs, ()
-            self.send(1, jobs)
-            assert select.select([self.channel], [], [], 30)[0], "there are no news of the job"
-        return super()._receive(replies)
+            self.worker.send(1, jobs)
+            assert select.select([self], [], [], 30)[0], "there are no news of the job"
+        return super().recvmsg(*arguments)
 
 
 def test_news_of_a_job_that_ends_while_they_are_read_are_not_lost(
     fork_server: ForkServerProcess, setup: Setup, tmp_path: Path
 ) -> None:
-    with started(fork_server, setup, Overtaken) as worker:
-        assert isinstance(worker, Overtaken)
-        worker.jobs = (writing(1, tmp_path / "log"),)
+    with started(fork_server, setup) as worker:
+        worker.channel = channel = Overtaken(fileno=worker.channel.detach())
+        channel.worker, channel.jobs = worker, (writing(1, tmp_path / "log"),)
         report = worker.report()
 
         assert report.done == 1 or select.select([worker.channel], [], [], 0)[0]
@@ -163,10 +174,11 @@ def test_a_worker_tells_once_of_a_job_that_nothing_is_behind(
 ) -> None:
     """Each time it tells, the supervisor wakes up, and takes CPU time from the next job."""
     for number in range(1, 11):
-        slow = writing(number, tmp_path / "log")
+        log = tmp_path / str(number)
+        slow = writing(number, log)
         slow.args = slow.args.replace("}", ', "sleep_s": 0.005}')
         worker.send(number, [slow])
-        wait_until(lambda number=number: worker._status_page[wire.DONE] == number)
+        wait_until(lambda log=log: log.exists() and not worker.running)
 
     told = 0
     with contextlib.suppress(BlockingIOError):
@@ -202,9 +214,7 @@ def test_a_stopped_worker_never_makes_the_supervisor_wait(
         big.args = big.args.replace('"text": "', '"text": "' + "x" * 3000)
         worker.send(number, [big])
 
-    assert worker.wants_flush
     assert worker.recall()[1] == 399
-    assert not worker.wants_flush
 
 
 def test_a_frame_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: Path) -> None:
@@ -270,10 +280,10 @@ def test_a_spare_that_dies_is_missed_by_nobody(
 
 
 def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
-    fork_server: ForkServerProcess, setup: Setup, tmp_path: Path
+    fork_server: ForkServerProcess, setup: Setup, selector: Selector, tmp_path: Path
 ) -> None:
     """The kernel then says that the connection was reset, not that it was closed."""
-    worker = WorkerProcess(setup, Passer())
+    worker = WorkerProcess(setup, selector, Passer())
     fork_server.request(0, worker.descriptors)
     log = tmp_path / "log"
     claimed = job(1, kind="misbehave")

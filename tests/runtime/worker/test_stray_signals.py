@@ -25,6 +25,7 @@ from synk.runtime.supervisor.fork_server_process import (
     ModulesImported,
     preparation,
 )
+from synk.runtime.supervisor.selector import Selector
 
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 OPTIONS = "{'workers': __import__('support.jobs.actors', fromlist=['x']).WORKERS}"
@@ -135,7 +136,9 @@ def test_w21_a_fork_server_survives_signals_while_it_starts(delay_s: float) -> N
         payload=b"",
         queues={},
     )
-    fork_server = ForkServerProcess(EngineConfig(processes=1), setup, preparation(needs_main=False))
+    selector = Selector()
+    prepare = preparation(needs_main=False)
+    fork_server = ForkServerProcess(EngineConfig(processes=1), setup, prepare, selector)
     try:
         threading.Event().wait(delay_s)
         for number in ENDING:

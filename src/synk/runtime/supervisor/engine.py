@@ -29,18 +29,16 @@ from synk.core.messages import (
     LeaseRenewed,
     Recall,
     Recalled,
-    Report,
     Reported,
     Send,
     Settle,
     Spawn,
     Tick,
-    WorkerReady,
 )
 from synk.errors import WorkerStartError
 from synk.runtime.ipc.setup import setup_of
 from synk.runtime.supervisor.memory_sampler import MemorySampler
-from synk.runtime.supervisor.selector import Selector, Source
+from synk.runtime.supervisor.selector import Selector
 from synk.runtime.supervisor.worker_set import WorkerSet
 
 if TYPE_CHECKING:
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from synk.core.messages import Command, Event
     from synk.core.pool import Pool
     from synk.registry import Registry
-    from synk.runtime.supervisor.selector import Sign
     from synk.runtime.supervisor.worker_process import WorkerProcess
 
 ANSWER_S: Final = 2.0
@@ -120,7 +117,7 @@ class Engine:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Open as long as anybody can post: the number may be another file's once it is closed.
         weakref.finalize(self, os.close, self._wake)
-        self._selector.watch(self._wake, Source.WAKE)
+        self._selector.watch(self._wake, self._on_wake)
 
     # -- for other threads and signal handlers ---------------------------------------------------
 
@@ -169,42 +166,26 @@ class Engine:
             )
 
     def _step(self) -> None:
-        signs = self._selector.wait(self._timeout_s())
+        self._selector.wait(self._timeout_s())
         self._mind_the_lease()
-        for sign in signs:
-            self._heed(sign)
+        self._selector.call_ready()
         while self._inbox:
             self._handle(self._inbox.popleft())
         while self._calls:
             self._calls.popleft()(self._processes)
         now = time.monotonic()
-        self.worker_set.finish_kills(now)
-        for slot in self._selector.rested(now):
-            if slot in self._processes:
-                self._selector.watch_outputs(slot, self._processes[slot].outputs)
+        self._selector.call_due(now)
         for sampled in self._memory_sampler.due(now, self._processes, self.pool):
-            self._handle(Reported(sampled.slot, self._report_of(sampled.slot)))
+            self._handle(Reported(sampled.slot, self._processes[sampled.slot].report()))
             self._handle(sampled)
         deadline = self._pool_deadline()
         if deadline is not None and deadline <= time.monotonic():
             self._look_closer()
         self._on_change()
 
-    def _heed(self, sign: Sign) -> None:
-        match sign.source:
-            case Source.CHANNEL:
-                self._on_channel(sign.slot)
-            case Source.FORK_SERVER:
-                self.worker_set.on_fork_server()
-            case Source.OUTPUT:
-                self._on_output(sign.slot)
-            case Source.DEATH:
-                self.worker_set.on_death(sign.slot, sign.fd)
-            case Source.WAKE:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake)
-            case _:
-                assert_never(sign.source)
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
 
     def _mind_the_lease(self) -> None:
         """Before anything else, since this process may have stood still until a moment ago."""
@@ -221,9 +202,12 @@ class Engine:
         )
 
     def _timeout_s(self) -> float:
-        times = [*self.worker_set.next_at(), *self._selector.next_at()]
-        others = (self._pool_deadline(), self._memory_sampler.next_at(self._processes))
-        times += [time_ for time_ in others if time_ is not None]
+        dues = (
+            self._selector.next_at(),
+            self._pool_deadline(),
+            self._memory_sampler.next_at(self._processes),
+        )
+        times = [due for due in dues if due is not None]
         if self._lease_left_s is not None and not self.pool.fenced:
             times.append(time.monotonic() + self._lease_left_s())
         if not times:
@@ -232,51 +216,10 @@ class Engine:
 
     def _look_closer(self) -> None:
         """Before the pool judges who is late, it gets what the status pages say now."""
-        for slot in list(self._processes):
-            if self._processes[slot].is_ready:
-                self._handle(Reported(slot, self._report_of(slot)))
+        for slot, process in list(self._processes.items()):
+            if process.is_ready:
+                self._handle(Reported(slot, process.report()))
         self._handle(Tick())
-
-    def _on_channel(self, slot: int) -> None:
-        process = self._processes.get(slot)
-        if process is None:
-            return
-        was_ready = process.is_ready
-        report = self._report_of(slot)
-        if process.is_ready and process.pid:
-            self._handle(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
-        if slot not in self._processes:
-            return
-        if process.wants_flush:
-            process.flush()
-        self._selector.watch_channel(slot, process)
-
-    def _report_of(self, slot: int) -> Report:
-        return self._hear(slot, self._processes[slot].report)
-
-    def _hear(self, slot: int, ask: Callable[[], T]) -> T:
-        """Returns what a process says. It may close pipes, whose numbers others get then."""
-        process = self._processes[slot]
-        before = process.outputs
-        answer = ask()
-        if process.outputs != before:
-            self._selector.forget_outputs(before)
-            self._selector.watch_outputs(slot, process.outputs)
-        if process.is_garbled:
-            self._selector.forget(process.channel.fileno())
-            process.kill()
-        return answer
-
-    # -- output -----------------------------------------------------------------------------------
-
-    def _on_output(self, slot: int) -> None:
-        process = self._processes.get(slot)
-        if process is None:
-            return
-        self._selector.forget_outputs(process.outputs)
-        process.read_output()
-        if process.outputs:
-            self._selector.rest_outputs(slot, time.monotonic())
 
     def _handle(self, event: Event) -> None:
         """Has the pool handle *event*, and then what its commands bring up.
@@ -297,15 +240,11 @@ class Engine:
     def _perform(self, command: Command) -> None:
         match command:
             case Send():
-                process = self._processes[command.slot]
-                process.send(command.first, command.jobs)
-                if process.wants_flush:
-                    self._selector.watch_channel(command.slot, process)
+                self._processes[command.slot].send(command.first, command.jobs)
             case Settle():
                 self._settle(command)
             case Recall():
-                process = self._processes[command.slot]
-                report, taken = self._hear(command.slot, process.recall)
+                report, taken = self._processes[command.slot].recall()
                 self._handle(Recalled(command.slot, report, taken))
             case Kill():
                 self.worker_set.kill(command)

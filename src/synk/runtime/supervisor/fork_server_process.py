@@ -1,4 +1,4 @@
-"""The fork server as its supervisor holds it: start, ask for workers, hear of births and deaths.
+"""The fork server as its supervisor holds it: start, ask for workers, hear of them.
 
 Nothing here waits: requests and news are packets on a socket that the engine's loop watches.
 """
@@ -30,12 +30,13 @@ from synk.runtime.worker import main as worker_main
 from synk.runtime.worker.restore import STACK_SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from synk.config import EngineConfig
     from synk.runtime.ipc.setup import Setup
+    from synk.runtime.supervisor.selector import Selector
 
-_HOST: Final = (
+_PROGRAM: Final = (
     "import sys; sys.path[:] = {path!r}; from synk.runtime.forkserver import main; main.main({fd})"
 )
 STACK_WAIT_S: Final = 0.1
@@ -95,22 +96,26 @@ News: TypeAlias = ImportWarned | ModulesImported | WorkerForked | WorkerEnded | 
 
 
 class ForkServerProcess:
-    """The process that makes and buries the workers of one supervisor.
+    """The process that forks and reaps the workers of one supervisor.
 
     Args:
         config: how workers are made, and what they get of the environment.
         setup: what each worker is told; its client's id marks the process and all that comes of it.
         prepare: what makes another interpreter like this one; see `preparation`.
+        selector: says when there are news, once `listen` was called.
     """
 
-    def __init__(self, config: EngineConfig, setup: Setup, prepare: dict[str, Any]) -> None:
+    def __init__(
+        self, config: EngineConfig, setup: Setup, prepare: dict[str, Any], selector: Selector
+    ) -> None:
+        self._selector = selector
         forks = config.start_method == "forkserver"
         path = handler_modules.own_first(prepare["sys_path"])
         self._stacks = os.fdopen(os.memfd_create("synk-stacks"), "rb")
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, _ending_signals_held():
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-                worker_main.interpreter(_HOST.format(path=path, fd=theirs.fileno())),
+                worker_main.interpreter(_PROGRAM.format(path=path, fd=theirs.fileno())),
                 env=_environment(config.worker_env, setup.client_id),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), self._stacks.fileno()],
@@ -132,12 +137,15 @@ class ForkServerProcess:
             packets.send(self.control, msgspec.msgpack.encode(setup))
         self.is_loaded = False
         self._limit_s = config.start_timeout_s
-        self.end_at: float | None = time.monotonic() + self._limit_s
-        """When it is ended unless its imports are done; None: they are, or it was killed."""
         self._is_late = False
+        selector.call_at(time.monotonic() + self._limit_s, self._end_if_late)
+
+    def listen(self, on_news: Callable[[], None]) -> None:
+        """Has *on_news* called from now on when there are `news`."""
+        self._selector.watch(self.control.fileno(), on_news)
 
     def request(self, slot: int, fds: list[int]) -> None:
-        """Asks for a worker process for a slot, with these descriptors; `Started` follows.
+        """Asks for a worker process for a slot, with these descriptors; `WorkerForked` follows.
 
         Raises:
             OSError: the fork server is gone, or does not read.
@@ -161,32 +169,28 @@ class ForkServerProcess:
                 case fork_server_main.WARNED:
                     yield ImportWarned(told)
                 case fork_server_main.LOADED:
-                    self.is_loaded, self.end_at = True, None
+                    self.is_loaded = True
                     yield ModulesImported(told)
                 case fork_server_main.STARTED:
                     yield WorkerForked(told[0], told[1], fds[0] if fds else -1, told[2])
                 case _:
                     yield WorkerEnded(*told)
 
-    def end_if_late(self, now: float) -> None:
-        """Kills it, with its stack, if its imports take too long; `Lost` is the next news."""
-        if self.end_at is None or now < self.end_at:
-            return
-        if self._is_late:
-            self.end_at = None
-            self._process.kill()
+    def _end_if_late(self) -> None:
+        """Kills it, with its stack, if its imports take too long."""
+        if self.is_loaded:
             return
         self._is_late = True
-        self.end_at = now + STACK_WAIT_S
         self._process.send_signal(STACK_SIGNAL)
         # A stopped process takes no signal but these two.
         self._process.send_signal(signal.SIGCONT)
+        self._selector.call_at(time.monotonic() + STACK_WAIT_S, self._process.kill)
 
     def kill(self) -> None:
-        """Kills it, and with it all workers; `Lost` is the next news."""
+        """Kills it, and with it all workers; `ForkServerLost` is the next news."""
         self._process.kill()
 
-    def bury(self) -> str:
+    def reap(self) -> str:
         """Waits for the end of one that is lost; returns what there is to say of it."""
         self._stacks.seek(max(0, self._stacks.seek(0, os.SEEK_END) - _STACKS_BYTES_MAX))
         text = failure.clean_text(self._stacks.read(), _STACKS_BYTES_MAX)
@@ -201,6 +205,7 @@ class ForkServerProcess:
 
     def close(self) -> None:
         """Has it kill what is left, and waits for its end, but not for ever."""
+        self._selector.forget(self.control.fileno())
         self.control.close()
         self._stacks.close()
         if not self.is_loaded:

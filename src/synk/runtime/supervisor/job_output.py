@@ -12,6 +12,7 @@ and what the supervisor's stderr does not take in time is dropped, and counted.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from synk import failure
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimedJob
     from synk.runtime.supervisor.output_lines import Passer
+    from synk.runtime.supervisor.selector import Selector
 
 TAIL_BYTES: Final = 16 * 1024
 """Kept of a job's output."""
 
 READ_BYTES_MAX: Final = 512 * 1024
 """Read at one look at most: a flood must not hold up the loop."""
+
+PAUSE_S: Final = 0.02
+"""Between two looks at a worker's output: a job that writes much must not keep the loop busy."""
 
 _OLD_PIPES_MAX: Final = 8
 """Pipes of finished jobs that something still writes to, which a worker may have at a time."""
@@ -95,6 +100,7 @@ class Pipe:
 
     def close(self) -> None:
         """Gives back the descriptor."""
+        self.is_at_end = True
         self.pass_on(None)
         self.end_line()
         os.close(self.fd)
@@ -105,7 +111,8 @@ class Outputs:
 
     Args:
         fd: the reading end of the first pipe.
-        status_page: the words that are shared with the worker.
+        words: of the worker's status page.
+        selector: says when there is something to read, once `listen` was called.
         passer: where all of it goes.
         job_of: says which job has a number, of those that the worker has and that are not over.
     """
@@ -113,11 +120,13 @@ class Outputs:
     def __init__(
         self,
         fd: int,
-        status_page: memoryview,
+        words: memoryview,
+        selector: Selector,
         passer: Passer,
         job_of: Callable[[int], ClaimedJob | None],
     ) -> None:
-        self._status_page = status_page
+        self._words = words
+        self._selector = selector
         self._passer = passer
         self._job_of = job_of
         self._present = Pipe(fd, passer)
@@ -128,31 +137,53 @@ class Outputs:
         self._tails: dict[int, str] = {}
         """Of jobs that are over, until their reply is read."""
         self._label: Label | None = None
+        self._rests = False
+        self.has_new_pipe = False
+        """Whether `listen` is to be called again."""
 
-    @property
-    def pipes(self) -> list[Pipe]:
-        """Those that may bring more."""
+    def listen(self) -> None:
+        """Reads what there is whenever the selector says so, until it is closed."""
+        self.has_new_pipe = False
+        if not self._rests:
+            for pipe in self._open_pipes():
+                if not self._selector.is_watching(pipe.fd):
+                    self._selector.watch(pipe.fd, self._on_written)
+
+    def _on_written(self) -> None:
+        for pipe in self._open_pipes():
+            self._selector.forget(pipe.fd)
+        self.read()
+        if self._open_pipes():
+            self._rests = True
+            self._selector.call_at(time.monotonic() + PAUSE_S, self._on_rested)
+
+    def _on_rested(self) -> None:
+        self._rests = False
+        self.listen()
+
+    def _open_pipes(self) -> list[Pipe]:
+        """Returns those that may bring more."""
         pipes = (self._present, *(pipe for pipe, _ in self._left))
         return [pipe for pipe in pipes if not pipe.is_at_end]
 
     def read(self) -> None:
         """Reads what there is. It must have been announced to the worker by then."""
-        status_page = self._status_page
+        words = self._words
         # Else it is a job's that is over: `leave_to` reads it, and knows whose it is.
-        if status_page[wire.PIPES_LEFT] == self._count:
-            status_page[wire.OUTPUT_READ] = 1
+        if words[wire.PIPES_LEFT] == self._count:
+            words[wire.OUTPUT_READ] = 1
             self._present.drain()
             # In this order: whoever wrote what was read, and is over since, has left the pipe
             # before the next job began.
-            number, done = status_page[wire.RUNNING], status_page[wire.DONE]
-            if status_page[wire.PIPES_LEFT] == self._count:
+            number, done = words[wire.RUNNING], words[wire.DONE]
+            if words[wire.PIPES_LEFT] == self._count:
                 self._present.pass_on(self._label_of(number) if number > done else None)
         for pipe, label in list(self._left):
             pipe.drain()
             pipe.pass_on(label)
             if pipe.is_at_end:
                 self._left.remove((pipe, label))
-                pipe.close()
+                self._close(pipe)
 
     def leave_to(self, number: int, fd: int) -> None:
         """The pipe belongs to job *number*, which is over; the next one is *fd*."""
@@ -160,16 +191,17 @@ class Outputs:
         self._count += 1
         old.drain()
         self._present = Pipe(fd, self._passer)
+        self.has_new_pipe = True
         # Read once more: only with no writer left it is at its end.
         old.drain()
         old.pass_on(label)
         if old.is_at_end:
-            old.close()
+            self._close(old)
         else:
             old.end_line()
             self._left.append((old, label))
             if len(self._left) > _OLD_PIPES_MAX:
-                self._left.pop(0)[0].close()
+                self._close(self._left.pop(0)[0])
         if number:
             self._tails[number] = old.tail()
 
@@ -188,12 +220,18 @@ class Outputs:
     def last(self) -> str:
         """Returns the last of what the job wrote with which the worker died."""
         # What it has said is heard by now, if it was not nonsense.
-        self._count = self._status_page[wire.PIPES_LEFT]
+        self._count = self._words[wire.PIPES_LEFT]
         self.read()
         # Of one that was killed between its last words and its end, or of one that ran.
-        return (self.pop(self._status_page[wire.RUNNING]) + self._present.tail())[-TAIL_BYTES:]
+        return (self.pop(self._words[wire.RUNNING]) + self._present.tail())[-TAIL_BYTES:]
 
     def close(self) -> None:
-        """Gives back all descriptors."""
+        """Passes on what is left, and gives back all descriptors."""
+        self.read()
         for pipe in (self._present, *(pipe for pipe, _ in self._left)):
-            pipe.close()
+            self._close(pipe)
+        self._left.clear()
+
+    def _close(self, pipe: Pipe) -> None:
+        self._selector.forget(pipe.fd)
+        pipe.close()

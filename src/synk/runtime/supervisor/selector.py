@@ -1,111 +1,84 @@
-"""What the engine's loop waits for: channels, outputs and deaths of workers, the fork server."""
+"""What the engine's loop waits for: descriptors that have something, and moments that come.
+
+Whoever owns a descriptor registers it here with what is to be called, and forgets it before it
+closes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import selectors
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, NamedTuple
+import heapq
+import itertools
+import select
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable
 
-    from synk.runtime.supervisor.job_output import Pipe
-    from synk.runtime.supervisor.worker_process import WorkerProcess
-
-OUTPUT_PAUSE_S: Final = 0.02
-"""Between two looks at a worker's output: a job that writes much must not keep the loop busy."""
-
-
-class Source(Enum):
-    """What there is to hear of."""
-
-    WAKE = auto()
-    """Another thread has something for the loop."""
-    FORK_SERVER = auto()
-    CHANNEL = auto()
-    OUTPUT = auto()
-    DEATH = auto()
-
-
-class Sign(NamedTuple):
-    """Something is to be heard."""
-
-    source: Source
-    slot: int
-    fd: int
+READABLE: Final = select.EPOLLIN
+WRITABLE: Final = select.EPOLLOUT
 
 
 class Selector:
-    """A selector, and which outputs rest for a moment."""
+    """Calls what was registered, in the thread that asks it to."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._output_at: dict[int, float] = {}
-        """When to look at a slot's output again."""
+        self._epoll = select.epoll()
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._ready: list[tuple[int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        """A heap; the number keeps apart what is due at the same moment."""
+        self._numbers = itertools.count()
 
-    def wait(self, timeout_s: float) -> list[Sign]:
-        """Waits until there is something, at most so long; returns what."""
-        ready = self._selector.select(timeout_s)
-        return [Sign(key.data[0], key.data[1], key.fd) for key, _ in ready]
+    def watch(self, fd: int, call: Callable[[], None], events: int = READABLE) -> None:
+        """Has *call* called whenever *fd* has something, until it is forgotten."""
+        self._epoll.register(fd, events)
+        self._calls[fd] = call
 
-    def next_at(self) -> Iterable[float]:
-        """Returns when outputs have rested, on the monotonic clock."""
-        return self._output_at.values()
-
-    def watch(
-        self, fd: int, source: Source, slot: int = 0, events: int = selectors.EVENT_READ
-    ) -> None:
-        """Hears of *fd* from now on; again, for other events."""
-        try:
-            if self._selector.get_key(fd).events != events:
-                self._selector.modify(fd, events, (source, slot))
-        except KeyError:
-            self._selector.register(fd, events, (source, slot))
+    def modify(self, fd: int, events: int) -> None:
+        """Looks at *fd* for other events from now on, if it is watched."""
+        if fd in self._calls:
+            self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        """Hears no more of *fd*, if it did. It may be closed by now."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
+        """Watches *fd* no more, if it did; also not for what is ready already."""
+        if self._calls.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
 
-    def watch_channel(self, slot: int, process: WorkerProcess) -> None:
-        """Hears of replies, and of room for batches where some wait for it."""
-        if process.is_garbled:
-            return
-        events = selectors.EVENT_READ
-        if process.wants_flush:
-            events |= selectors.EVENT_WRITE
-        self.watch(process.channel.fileno(), Source.CHANNEL, slot, events)
+    def is_watching(self, fd: int) -> bool:
+        """Whether *fd* is watched."""
+        return fd in self._calls
 
-    def watch_outputs(self, slot: int, outputs: Iterable[Pipe]) -> None:
-        """Hears of what a slot's jobs write, once its outputs have rested."""
-        if slot not in self._output_at:
-            for pipe in outputs:
-                self.watch(pipe.fd, Source.OUTPUT, slot)
+    def call_at(self, due: float, call: Callable[[], None]) -> None:
+        """Has *call* called once, at the time *due* on the monotonic clock.
 
-    def forget_outputs(self, outputs: Iterable[Pipe]) -> None:
-        """Hears no more of them."""
-        for pipe in outputs:
-            self.forget(pipe.fd)
+        It cannot be taken back: what it finds may be over by then.
+        """
+        heapq.heappush(self._timers, (due, next(self._numbers), call))
 
-    def rest_outputs(self, slot: int, now: float) -> None:
-        """Lets a slot's outputs, which are not watched, rest from now on."""
-        self._output_at[slot] = now + OUTPUT_PAUSE_S
+    def next_at(self) -> float | None:
+        """Returns when `call_due` has something to do, on the monotonic clock; None: never."""
+        return self._timers[0][0] if self._timers else None
 
-    def rested(self, now: float) -> Iterator[int]:
-        """Yields the slots whose outputs have rested."""
-        for slot, due in list(self._output_at.items()):
-            if now >= due:
-                del self._output_at[slot]
-                yield slot
+    def wait(self, timeout_s: float) -> None:
+        """Waits until something is ready, at most so long."""
+        calls = self._calls
+        self._ready = [(fd, calls[fd]) for fd, _ in self._epoll.poll(timeout_s)]
 
-    def forget_slot(self, slot: int, process: WorkerProcess) -> None:
-        """Hears no more of what belongs to a slot's process."""
-        self._output_at.pop(slot, None)
-        self.forget(process.channel.fileno())
-        self.forget(process.pidfd)
-        self.forget_outputs(process.outputs)
+    def call_ready(self) -> None:
+        """Calls what belongs to all that was ready, but for what was forgotten since."""
+        for fd, call in self._ready:
+            if self._calls.get(fd) is call:
+                call()
+
+    def call_due(self, now: float) -> None:
+        """Calls what is due."""
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
 
     def close(self) -> None:
         """Ends it."""
-        self._selector.close()
+        self._epoll.close()
+        self._calls.clear()
+        self._timers.clear()

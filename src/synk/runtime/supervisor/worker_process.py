@@ -1,31 +1,31 @@
-"""One worker process, as its supervisor holds it: send, read, take back, ask, kill, bury.
+"""One worker process, as its supervisor holds it: send, read, take back, ask, kill.
 
-The process itself is made, and buried, by the fork server. Nothing here ever waits for it.
+The process itself is forked, and reaped, by the fork server. Nothing here ever waits for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import signal
 import socket
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from synk import failure
-from synk.core import stack_text, wire
+from synk.core import wire
 from synk.core.messages import Exit, Report, Usage
-from synk.core.progress_cell import ProgressCell
 from synk.runtime.ipc import linux, packets
 from synk.runtime.supervisor.fork_server_process import signal_name
-from synk.runtime.supervisor.job_output import Outputs, Pipe
-from synk.runtime.worker import handler_modules, job_loop
-from synk.runtime.worker import main as worker_main
+from synk.runtime.supervisor.job_output import Outputs
+from synk.runtime.supervisor.permits import Permits
+from synk.runtime.supervisor.selector import READABLE, WRITABLE
+from synk.runtime.supervisor.status_page import STACK_BYTES_MAX, StatusPage
+from synk.runtime.worker.job_loop import ASK_SIGNAL
 from synk.runtime.worker.restore import STACK_SIGNAL
 
 if TYPE_CHECKING:
@@ -36,20 +36,15 @@ if TYPE_CHECKING:
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.supervisor.fork_server_process import WorkerEnded
     from synk.runtime.supervisor.output_lines import Passer
-
-_STACK_BYTES_MAX: Final = 32 * 1024
-
-_STACKS_BYTES_MAX: Final = 128 * 1024
-"""Read of the end of what a worker wrote as it died, which may be of a hundred threads."""
-
-_MACHINERY: Final = (worker_main.__file__, handler_modules.__file__, job_loop.__file__)
+    from synk.runtime.supervisor.selector import Selector
 
 
 class WorkerProcess:
-    """A process for one slot, from the request for it to its burial.
+    """A process for one slot, from the request for it until it is reaped.
 
     Args:
         setup: what all workers are told.
+        selector: hears of it, once `listen` was called.
         passer: where its jobs' output goes.
         job_of: says which job has a number, of those that it was sent and that are not over.
     """
@@ -57,35 +52,24 @@ class WorkerProcess:
     def __init__(
         self,
         setup: Setup,
+        selector: Selector,
         passer: Passer,
         job_of: Callable[[int], ClaimedJob | None] = lambda _: None,
     ) -> None:
+        self._setup = setup
+        self._selector = selector
         self.channel, self._worker_channel = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
-        self._permits_out, self._permits = os.pipe()
+        self._permits = Permits()
+        self._page = StatusPage()
+        self._words = self._page.words
         reading, self._output_in = os.pipe()
         linux.widen_pipe(reading)
-        self._setup = setup
-        self._passer = passer
-        self._status_page_fd = os.memfd_create("synk-status-page")
-        os.ftruncate(self._status_page_fd, wire.STATUS_PAGE_BYTES)
-        # Stacks are written from here on. The offset is shared with the worker's descriptor.
-        os.lseek(self._status_page_fd, wire.STATUS_PAGE_BYTES, os.SEEK_SET)
-        self._status_page_map = mmap.mmap(self._status_page_fd, wire.STATUS_PAGE_BYTES)
-        self._status_page = memoryview(self._status_page_map)[: wire.WORDS_BYTES].cast("Q")
-        self._output = Outputs(reading, self._status_page, passer, job_of)
-        self._progress = ProgressCell(
-            self._status_page_map, wire.PROGRESS_AT, wire.PROGRESS_BYTES_MAX
-        )
-        self._checkpoint = ProgressCell(
-            self._status_page_map, wire.CHECKPOINT_AT, wire.CHECKPOINT_BYTES_MAX
-        )
-        # The same pipe opened once more: non-blocking here, while the worker's end blocks.
-        self._permits_back = os.open(
-            f"/proc/self/fd/{self._permits_out}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )
+        self._output = Outputs(reading, self._words, selector, passer, job_of)
         self._outbox: deque[tuple[bytes, int]] = deque()
+        """Batches that wait for room in the channel."""
+        self._waits_for_room = False
         self._sent = self._done = 0
         self._problem = ""
         self.is_garbled = False
@@ -95,68 +79,100 @@ class WorkerProcess:
         self.stack: str | None = None
         """Where its job was when it was last asked, once it has answered."""
         self.is_ready = False
-        self.pid, self.pidfd = 0, -1
+        self._is_killed = False
+        self.pid, self._pidfd = 0, -1
+        self._on_news: Callable[[], None] | None = None
+        self._on_death: Callable[[], None] | None = None
 
     @property
     def descriptors(self) -> list[int]:
-        """What makes a process the slot's worker, in the order of `child`."""
+        """What makes a process the slot's worker, in the order that `worker.main` has."""
         return [
             self._worker_channel.fileno(),
-            self._permits_out,
-            self._status_page_fd,
+            self._permits.worker_fd,
+            self._page.fd,
             self._output_in,
         ]
 
-    def born(self, pid: int, pidfd: int) -> None:
+    def forked(self, pid: int, pidfd: int) -> None:
         """The process exists."""
-        self.pid = pid
-        self.pidfd = pidfd
+        self.pid, self._pidfd = pid, pidfd
         # From now on the pipe ends when its writers do.
         os.close(self._output_in)
         self._output_in = -1
+        if self._is_killed:
+            # Its end was decided before it was there.
+            self.kill()
+        self._watch_death()
 
-    # -- giving and taking back -----------------------------------------------------------------
+    # -- being heard ------------------------------------------------------------------------------
+
+    def listen(self, on_news: Callable[[], None], on_death: Callable[[], None]) -> None:
+        """Has the selector hear of it from now on.
+
+        Args:
+            on_news: called when there is something to `report`.
+            on_death: called once it is dead, and perhaps not reaped yet.
+        """
+        self._on_news, self._on_death = on_news, on_death
+        self._selector.watch(self.channel.fileno(), self._on_channel)
+        self._output.listen()
+        self._watch_death()
+
+    def _watch_death(self) -> None:
+        if self._pidfd >= 0 and self._on_death is not None:
+            self._selector.watch(self._pidfd, self._on_pidfd)
+
+    def _on_pidfd(self) -> None:
+        self._selector.forget(self._pidfd)
+        if self._on_death is not None:
+            self._on_death()
+
+    def _on_channel(self) -> None:
+        if self._on_news is not None:
+            self._on_news()
+        if self._outbox:
+            self._flush()
+
+    # -- giving and taking back -------------------------------------------------------------------
 
     def send(self, first: int, jobs: Sequence[ClaimedJob]) -> None:
-        """Gives jobs to the worker; what does not fit the channel now goes later, see `flush`."""
+        """Gives jobs to the worker; what does not fit the channel now goes later."""
         self._outbox.append((wire.encode_batch(first, jobs), len(jobs)))
-        self.flush()
+        self._flush()
 
-    @property
-    def wants_flush(self) -> bool:
-        """Whether batches wait for room in the channel."""
-        return bool(self._outbox)
-
-    def flush(self) -> None:
-        """Sends what waits, as far as the channel takes it."""
+    def _flush(self) -> None:
         try:
             while self._outbox:
                 packet, count = self._outbox[0]
                 packets.send(self.channel, packet, packets.DONT_WAIT)
                 self._outbox.popleft()
                 self._sent += count
-                os.write(self._permits, wire.PERMIT * count)
+                self._permits.give(count)
         except (BlockingIOError, ConnectionError):
             # Full, or the worker is gone: the news of its death is on its way.
-            return
+            pass
+        if bool(self._outbox) is not self._waits_for_room:
+            self._waits_for_room = not self._waits_for_room
+            events = READABLE | WRITABLE if self._waits_for_room else READABLE
+            self._selector.modify(self.channel.fileno(), events)
 
     def recall(self) -> tuple[Report, int]:
         """Takes back what the worker has not begun; returns a report made after that, and how many.
 
-        Who holds a permit has the job, and a pipe gives each byte to one reader only. So the jobs
-        taken back are exactly the last ones sent, however the worker and this race. The permits go
-        first: once they are gone, it does not matter which of the batches the worker still reads.
+        The jobs taken back are exactly the last ones sent. The permits go first: once they are
+        gone, it does not matter which of the batches the worker still reads.
         """
         taken = sum(count for _, count in self._outbox)
         self._outbox.clear()
-        permits = self._take_permits()
+        permits = self._permits.take_back()
         unread = self._take_unread_batches()
         unbegun = permits.count(wire.PERMIT)
         taken += unbegun
         self._sent -= unbegun
         if unbegun > unread or wire.VOID in permits:
             # The worker holds a batch whose rest is void now, or was before and it does not know.
-            os.write(self._permits, wire.VOID)
+            self._permits.void_batch()
         return self.report(), taken
 
     def _take_unread_batches(self) -> int:
@@ -170,14 +186,7 @@ class WorkerProcess:
                 return count
             count += len(wire.decode_batch(packet)[1])
 
-    def _take_permits(self) -> bytes:
-        taken = b""
-        with contextlib.suppress(BlockingIOError):
-            while part := os.read(self._permits_back, 4096):
-                taken += part
-        return taken
-
-    # -- listening --------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
 
     def report(self) -> Report:
         """Returns what the worker did since the last report; see also `is_garbled`."""
@@ -193,6 +202,8 @@ class WorkerProcess:
         self._done = report.done
         if report.running:
             self._seen = report
+        if self._output.has_new_pipe:
+            self._output.listen()
         return report
 
     def _read(self) -> Report:
@@ -200,14 +211,14 @@ class WorkerProcess:
         while True:
             # In this order: whatever is done by now has sent its reply. And again after each
             # packet: it may be the news of a job done since, and perhaps the last for long.
-            done = self._status_page[wire.DONE]
+            done = self._words[wire.DONE]
             if self.is_garbled or not self._receive(replies):
                 break
         # A reply may be ahead of DONE: the worker is about to note it, or was killed before. The
         # job is over in either case, and its measures were noted before the reply.
         done = max(done, *replies) if replies else done
         return wire.read_status_page(
-            self._status_page, self._done, most=self._sent, done=done, replies=replies
+            self._words, self._done, most=self._sent, done=done, replies=replies
         )
 
     def _receive(self, replies: dict[int, Reply]) -> bool:
@@ -239,7 +250,7 @@ class WorkerProcess:
             case wire.PROBLEM:
                 self._problem = packet[1:].decode(errors="replace")
             case wire.STACK:
-                self.stack = failure.clean_text(packet[1:], _STACK_BYTES_MAX)
+                self.stack = failure.clean_text(packet[1:], STACK_BYTES_MAX)
             case wire.NEWS:
                 pass
             case _:
@@ -248,52 +259,43 @@ class WorkerProcess:
     def _garbled(self, how: str) -> None:
         self.is_garbled = True
         self._problem = f"its job wrote nonsense where it talks to its supervisor: {how}"
+        self._selector.forget(self.channel.fileno())
+        self.kill()
+
+    @property
+    def running(self) -> int:
+        """The number of the job that runs, 0 for none."""
+        number = self._words[wire.RUNNING]
+        return number if number > self._words[wire.DONE] else 0
 
     def notes(self) -> tuple[int, str | None, str | None]:
         """Returns the number of the running job, and its progress and checkpoint as JSON text.
 
         The number is 0 if none runs, or if another began while this looked.
         """
-        number = self._status_page[wire.RUNNING]
-        progress, checkpoint = _json(self._progress), _json(self._checkpoint)
-        if self._status_page[wire.DONE] >= number or self._status_page[wire.RUNNING] != number:
+        number = self._words[wire.RUNNING]
+        notes = self._page.notes()
+        if self._words[wire.DONE] >= number or self._words[wire.RUNNING] != number:
             return 0, None, None
-        return number, progress, checkpoint
-
-    @property
-    def running(self) -> int:
-        """The number of the job that runs, 0 for none."""
-        number = self._status_page[wire.RUNNING]
-        return number if number > self._status_page[wire.DONE] else 0
-
-    # -- output -----------------------------------------------------------------------------------
-
-    def read_output(self) -> None:
-        """Reads what jobs have written. It must have been announced to the worker by then."""
-        self._output.read()
-
-    @property
-    def outputs(self) -> list[Pipe]:
-        """Pipes that may bring more. A report may close some, and bring another."""
-        return self._output.pipes
+        return number, *notes
 
     # -- ending -----------------------------------------------------------------------------------
 
     def ask(self, number: int, request: Request) -> None:
         """Has job *number*, if it is the one that runs, told that it should end."""
-        self._status_page[wire.ASKED] = number << 1 | request
+        self._words[wire.ASKED] = number << 1 | request
         self._ask()
 
     def ask_stack(self) -> None:
         """Has the running job's place in its code sent to `stack`, between two instructions."""
         self.stack = None
-        self._status_page[wire.STACK_WANTED] = self.running
+        self._words[wire.STACK_WANTED] = self.running
         self._ask()
 
     def _ask(self) -> None:
         # A job may have taken the handler away, or be another program by now: it would die of it.
-        if linux.catches(self.pid, job_loop.ASK_SIGNAL):
-            self._signal(job_loop.ASK_SIGNAL)
+        if linux.catches(self.pid, ASK_SIGNAL):
+            self._signal(ASK_SIGNAL)
 
     def dismiss(self) -> None:
         """Lets the worker end by itself once it has nothing to do."""
@@ -308,14 +310,15 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kills the worker, whatever it is doing; the fork server kills what it leaves behind."""
+        self._is_killed = True
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        if self.pidfd >= 0:
+        if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, number)
+                signal.pidfd_send_signal(self._pidfd, number)
 
-    def bury(self, ended: WorkerEnded | None, *, problem: str = "") -> Exit:
+    def exit_of(self, ended: WorkerEnded | None, *, problem: str = "") -> Exit:
         """Returns how the process ended.
 
         Args:
@@ -323,14 +326,14 @@ class WorkerProcess:
             problem: what else is known.
         """
         code = None if ended is None else ended.code
-        progress, checkpoint = _json(self._progress), _json(self._checkpoint)
+        progress, checkpoint = self._page.notes()
         return Exit(
             code=code,
             signal=signal_name(code),
             pid=self.pid or None,
             host=self._setup.host,
             supervisor=self._setup.client_id,
-            stack=failure.clean_text(self._stack(), _STACK_BYTES_MAX),
+            stack=self._page.stack(),
             problem=problem or self._problem,
             usage=Usage() if ended is None else self._usage_of_job(ended),
             output=self._output.last(),
@@ -338,17 +341,8 @@ class WorkerProcess:
             checkpoint=checkpoint,
         )
 
-    def _stack(self) -> str:
-        # The job's own thread is the last.
-        begin = os.fstat(self._status_page_fd).st_size - _STACKS_BYTES_MAX
-        part = os.pread(self._status_page_fd, _STACKS_BYTES_MAX, max(wire.STATUS_PAGE_BYTES, begin))
-        return stack_text.of_user(part.decode(errors="replace"), _MACHINERY)
-
     def _usage_of_job(self, ended: WorkerEnded) -> Usage:
-        before_us, before_system_us = (
-            self._status_page[wire.CPU_US],
-            self._status_page[wire.SYSTEM_US],
-        )
+        before_us, before_system_us = self._words[wire.CPU_US], self._words[wire.SYSTEM_US]
         return Usage(
             cpu_us=max(0, ended.user_us + ended.system_us - before_us),
             system_us=max(0, ended.system_us - before_system_us),
@@ -357,23 +351,14 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Gives back all descriptors. The process must be dead, or never have been."""
-        self._status_page.release()
-        self._status_page_map.close()
+        for fd in (self.channel.fileno(), self._pidfd):
+            self._selector.forget(fd)
+        self._output.close()
+        self._page.close()
+        self._permits.close()
         self.channel.close()
         self._worker_channel.close()
-        self._output.close()
-        fds = (self._permits, self._permits_out, self._permits_back, self._status_page_fd)
-        for fd in (*fds, self.pidfd, self._output_in):
+        for fd in (self._pidfd, self._output_in):
             if fd >= 0:
                 os.close(fd)
-
-
-def _json(cell: ProgressCell) -> str | None:
-    """Returns a cell's text if it is JSON still: anything in the job's process can write there."""
-    text = cell.read()
-    if text is not None:
-        try:
-            msgspec.json.decode(text)
-        except msgspec.MsgspecError:
-            return None
-    return text
+        self._pidfd = -1

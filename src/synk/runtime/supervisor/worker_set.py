@@ -1,7 +1,7 @@
-"""The processes of one supervisor: those at work, those that come next, their births and deaths.
+"""The processes of one supervisor: those at work, those that come next, how each begins and ends.
 
-The fork server makes and buries them on request; what comes of that is told to the engine's loop as
-events for the pool.
+The fork server forks and reaps them on request. What they say, and what becomes of them, is told to
+the engine's loop as events for the pool.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from synk.core.messages import (
     Exit,
     KillReason,
     Report,
+    Reported,
     Tick,
     WorkerExited,
     WorkerReady,
@@ -36,11 +37,10 @@ from synk.runtime.supervisor.fork_server_process import (
 )
 from synk.runtime.supervisor.memory_sampler import OomWatch
 from synk.runtime.supervisor.output_lines import Passer
-from synk.runtime.supervisor.selector import Source
 from synk.runtime.supervisor.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from synk.claim import ClaimedJob
     from synk.config import EngineConfig
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.supervisor.selector import Selector
 
-BURIAL_S: Final = 5.0
+REAP_S: Final = 5.0
 """A worker dead for so long without word from the fork server: that is replaced too then."""
 
 _PASS_ON_S: Final = 1.0
@@ -93,11 +93,8 @@ class WorkerSet:
         self._successors: dict[int, WorkerProcess] = {}
         """Made ahead, for slots whose process is dying: it takes as long to die as these to begin.
         Nothing is heard of them until they take over."""
-        self._kill_at: dict[int, float] = {}
         self._killed: dict[int, KillReason] = {}
         """Why a slot's process is being killed."""
-        self._dead_since: dict[int, float] = {}
-        """Slots whose process is dead and not buried yet."""
         self._oom = OomWatch()
         self._passer = Passer()
         self._fork_server: ForkServerProcess | None = None
@@ -113,18 +110,12 @@ class WorkerSet:
         """Whether the handlers' modules are imported."""
         return self._fork_server is not None and self._fork_server.is_loaded
 
-    def next_at(self) -> Iterator[float]:
-        """Yields when `finish_kills` has something to do, on the monotonic clock."""
-        yield from self._kill_at.values()
-        for since in self._dead_since.values():
-            yield since + BURIAL_S
-        if self._fork_server is not None and self._fork_server.end_at is not None:
-            yield self._fork_server.end_at
-
     def start(self) -> None:
         """Starts the fork server."""
-        self._fork_server = ForkServerProcess(self._config, self._setup, self._prepare)
-        self._selector.watch(self._fork_server.control.fileno(), Source.FORK_SERVER)
+        self._fork_server = ForkServerProcess(
+            self._config, self._setup, self._prepare, self._selector
+        )
+        self._fork_server.listen(self._on_fork_server)
 
     def close(self) -> None:
         """Leaves no process behind."""
@@ -136,12 +127,11 @@ class WorkerSet:
             self._fork_server.close()
         linux.kill_tagged(self._setup.client_id)
         for process in self.processes.values():
-            process.read_output()
             process.close()
         self.processes.clear()
         self._passer.stop(_PASS_ON_S)
 
-    # -- births -----------------------------------------------------------------------------------
+    # -- starts -----------------------------------------------------------------------------------
 
     def spawn(self, slot: int) -> None:
         """Gives a slot its process: its successor, or a new one."""
@@ -155,10 +145,10 @@ class WorkerSet:
                 self._tell(WorkerExited(slot, Report(), 0, exit_))
                 return
         self.processes[slot] = process
-        self._selector.watch_channel(slot, process)
-        self._selector.watch_outputs(slot, process.outputs)
-        if process.pid:
-            self._selector.watch(process.pidfd, Source.DEATH, slot)
+        process.listen(
+            functools.partial(self._on_news, slot, process),
+            functools.partial(self._on_death, slot, process),
+        )
 
     def _make_successor(self, slot: int) -> None:
         """Has the next process of a slot begin while the present one dies.
@@ -177,7 +167,8 @@ class WorkerSet:
     def _requested(self, slot: int) -> WorkerProcess:
         fork_server = self._fork_server
         assert fork_server is not None  # noqa: S101 - for the type checker
-        process = WorkerProcess(self._setup, self._passer, functools.partial(self._job_of, slot))
+        job_of = functools.partial(self._job_of, slot)
+        process = WorkerProcess(self._setup, self._selector, self._passer, job_of)
         try:
             fork_server.request(slot, process.descriptors)
         except OSError:
@@ -188,54 +179,50 @@ class WorkerSet:
     # -- kills ------------------------------------------------------------------------------------
 
     def kill(self, command: Kill) -> None:
-        """Kills a slot's process, with its stack if that says anything; see `finish_kills`."""
-        process = self.processes[command.slot]
-        self._killed[command.slot] = command.reason
-        may_run = command.reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
+        """Kills a slot's process, with its stack if that says anything."""
+        slot, reason = command.slot, command.reason
+        process = self.processes[slot]
+        self._killed[slot] = reason
+        may_run = reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
         has_job = may_run and process.running
-        wait_s = 0.0
-        if has_job or command.reason is KillReason.START:
+        if has_job or reason is KillReason.START:
             process.kill_with_stack()
-            wait_s = STACK_WAIT_S
+            self._call_in(STACK_WAIT_S, process.kill)
         else:
             process.kill()
         if has_job:
-            self._make_successor(command.slot)
-        self._kill_at[command.slot] = time.monotonic() + wait_s
+            self._make_successor(slot)
+        if not process.pid:
+            self._call_in(STACK_WAIT_S + REAP_S, self._unless_forked, slot, process)
 
-    def finish_kills(self, now: float) -> None:
-        """Kills what did not die of its stack, and the fork server if it buries no dead."""
-        for slot, deadline in list(self._kill_at.items()):
-            process = self.processes[slot]
-            if now >= deadline and process.pid:
-                del self._kill_at[slot]
-                process.kill()
-            elif now >= deadline + BURIAL_S:
-                # Never born: the fork server does not answer.
-                self._kill_fork_server()
-        if any(now >= since + BURIAL_S for since in self._dead_since.values()):
-            self._kill_fork_server()
-        if self._fork_server is not None:
-            self._fork_server.end_if_late(now)
+    def _call_in(self, pause_s: float, function: Callable[..., None], *arguments: object) -> None:
+        call = functools.partial(function, *arguments)
+        self._selector.call_at(time.monotonic() + pause_s, call)
 
-    def _kill_fork_server(self) -> None:
-        self._kill_at.clear()
-        self._dead_since.clear()
-        if self._fork_server is not None:
+    def _unless_forked(self, slot: int, process: WorkerProcess) -> None:
+        if not process.pid:
+            self._unless_reaped(slot, process)
+
+    def _unless_reaped(self, slot: int, process: WorkerProcess) -> None:
+        """Kills the fork server if it has not reaped a process by now: it does not answer."""
+        if self.processes.get(slot) is process and self._fork_server is not None:
             self._fork_server.kill()
 
     # -- news -------------------------------------------------------------------------------------
 
-    def on_death(self, slot: int, pidfd: int) -> None:
-        """A process is dead; the fork server kills what it left, and then tells how it ended."""
-        process = self.processes.get(slot)
-        if process is not None and process.pidfd == pidfd:
-            self._selector.forget(pidfd)
-            self._dead_since[slot] = time.monotonic()
-            if process.is_ready:
-                self._make_successor(slot)
+    def _on_news(self, slot: int, process: WorkerProcess) -> None:
+        was_ready = process.is_ready
+        report = process.report()
+        if process.is_ready and process.pid:
+            self._tell(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
 
-    def on_fork_server(self) -> None:
+    def _on_death(self, slot: int, process: WorkerProcess) -> None:
+        """The fork server kills what a dead process left, and then tells how it ended."""
+        self._call_in(REAP_S, self._unless_reaped, slot, process)
+        if process.is_ready:
+            self._make_successor(slot)
+
+    def _on_fork_server(self) -> None:
         """The fork server has something to say."""
         fork_server = self._fork_server
         if fork_server is None:
@@ -245,9 +232,9 @@ class WorkerSet:
                 case ImportWarned():
                     self.warn(news.text)
                 case ModulesImported():
-                    self._on_loaded(news)
+                    self._on_imported(news)
                 case WorkerForked():
-                    self._on_started(news)
+                    self._on_forked(news)
                 case WorkerEnded():
                     self._on_ended(news)
                 case ForkServerLost():
@@ -255,7 +242,7 @@ class WorkerSet:
                 case _:
                     assert_never(news)
 
-    def _on_loaded(self, news: ModulesImported) -> None:
+    def _on_imported(self, news: ModulesImported) -> None:
         for name, problem in news.problems.items():
             self.problem = f"{name}: {problem}"
         if self.problem is not None:
@@ -263,50 +250,43 @@ class WorkerSet:
             return
         self._tell(Tick())
 
-    def _on_started(self, news: WorkerForked) -> None:
+    def _on_forked(self, news: WorkerForked) -> None:
         successor = self._successors.get(news.slot)
         if successor is not None and not successor.pid:
             if news.problem:
                 self._drop_successor(news.slot)
             else:
-                successor.born(news.pid, news.pidfd)
+                successor.forked(news.pid, news.pidfd)
             return
         process = self.processes.get(news.slot)
         if process is None or news.problem:
             if news.pidfd >= 0:
                 os.close(news.pidfd)
             if process is not None:
-                self._bury(news.slot, None, problem=news.problem)
+                self._remove(news.slot, None, problem=news.problem)
             return
-        process.born(news.pid, news.pidfd)
-        self._selector.watch(news.pidfd, Source.DEATH, news.slot)
-        if news.slot in self._kill_at:
-            # Its end was decided before it was there.
-            process.kill()
+        process.forked(news.pid, news.pidfd)
         if process.is_ready:
-            # It was faster than the news of its birth, and nobody was told.
+            # It was faster than the news of it, and nobody was told.
             self._tell(WorkerReady(news.slot, process.pid))
 
     def _on_ended(self, news: WorkerEnded) -> None:
         for slot, process in self.processes.items():
             if process.pid == news.pid:
-                self._bury(slot, news)
+                self._remove(slot, news)
                 return
         for slot, process in self._successors.items():
             if process.pid == news.pid:
                 self._drop_successor(slot)
                 return
 
-    def _bury(
+    def _remove(
         self, slot: int, ended: WorkerEnded | None, *, problem: str = "", lost: bool = False
     ) -> None:
         process = self.processes.pop(slot)
         reason = self._killed.pop(slot, None)
-        for times in (self._kill_at, self._dead_since):
-            times.pop(slot, None)
-        self._selector.forget_slot(slot, process)
         report, taken = process.recall()
-        exit_ = process.bury(ended, problem=problem)
+        exit_ = process.exit_of(ended, problem=problem)
         if exit_.signal == "SIGKILL" or lost:
             exit_ = replace(exit_, by_kernel=self._oom.rose(), engine_failed=lost)
         process.close()
@@ -320,11 +300,10 @@ class WorkerSet:
 
     def _on_lost(self, fork_server: ForkServerProcess) -> None:
         """Its workers die with it, by no fault of their jobs; another one takes its place."""
-        self._selector.forget(fork_server.control.fileno())
         for process in self.processes.values():
             process.kill()
         was_loaded = fork_server.is_loaded
-        problem = fork_server.bury()
+        problem = fork_server.reap()
         linux.kill_tagged(self._setup.client_id)
         for slot in list(self._successors):
             self._drop_successor(slot)
@@ -335,4 +314,4 @@ class WorkerSet:
         else:
             self.start()
         for slot in list(self.processes):
-            self._bury(slot, None, problem=problem, lost=True)
+            self._remove(slot, None, problem=problem, lost=True)
