@@ -37,6 +37,7 @@ HOSTILE = {
     "gin_fuzzy_search_limit": "1",
     "enable_nestloop": "off",
     "enable_hashjoin": "on",
+    "enable_tidscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "transform_null_equals": "on",
     "standard_conforming_strings": "off",
@@ -88,6 +89,7 @@ def test_d20_what_synk_relies_on_is_set_whatever_the_role_or_the_database_says(
                     "idle_session_timeout",
                     "enable_hashjoin",
                     "enable_nestloop",
+                    "enable_tidscan",
                     "gin_fuzzy_search_limit",
                 )
             } == {
@@ -98,6 +100,7 @@ def test_d20_what_synk_relies_on_is_set_whatever_the_role_or_the_database_says(
                 "idle_session_timeout": "0",
                 "enable_hashjoin": "off",
                 "enable_nestloop": "on",
+                "enable_tidscan": "on",
                 "gin_fuzzy_search_limit": "0",
             }
     storage.close()

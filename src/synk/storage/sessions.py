@@ -43,6 +43,7 @@ _SESSION: Final = {
     "enable_seqscan": "off",
     "enable_nestloop": "on",
     "enable_indexscan": "on",
+    "enable_tidscan": "on",
     "enable_bitmapscan": "on",
     "plan_cache_mode": "auto",
     # Compiling takes longer than any of them.
