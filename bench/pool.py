@@ -5,7 +5,7 @@
 No-op tasks, one by one, from the first one given to the last result. synk's engine is driven with
 jobs as a supervisor drives it, each with its own timeout, start, CPU time and fence. The others
 are Python's process pools, each used the fastest way in which a task may have a result, and a
-timeout where the pool knows any, of its own. The floor is frames of 256 numbers over private
+timeout where the pool knows any, of its own. The floor is batches of 256 numbers over private
 sockets, and as many calls of a function. The pools of others are measured if they are installed:
 
     pip install -e '.[bench]'
@@ -185,12 +185,12 @@ def job(number: int, now: float) -> ClaimedJob:
 
 # -- the floor ------------------------------------------------------------------------------------
 
-FRAME = 256
+BATCH = 256
 UNDER_WAY = 2
 
 
 def through_pipes(tasks: int, processes: int) -> float:
-    """Frames of numbers through a private pair of sockets for each process, and back."""
+    """Batches of numbers through a private pair of sockets for each process, and back."""
     ends = [forked() for _ in range(processes)]
     left, under_way = tasks, 0
     began = time.perf_counter()
@@ -200,12 +200,12 @@ def through_pipes(tasks: int, processes: int) -> float:
         waiting = [end for end in ends for _ in range(UNDER_WAY)]
         while left or under_way:
             while waiting and left:
-                count = min(FRAME, left)
+                count = min(BATCH, left)
                 waiting.pop().send(array("q", range(left - count, left)).tobytes())
                 left, under_way = left - count, under_way + 1
             for key, _ in selector.select():
                 end = ends[ends.index(key.fileobj)]  # pyright: ignore[reportArgumentType]
-                array("q").frombytes(end.recv(8 * FRAME))
+                array("q").frombytes(end.recv(8 * BATCH))
                 waiting.append(end)
                 under_way -= 1
         seconds = time.perf_counter() - began
@@ -224,7 +224,7 @@ def forked() -> socket.socket:
         return mine
     mine.close()
     numbers = array("q")
-    while packet := its.recv(8 * FRAME):
+    while packet := its.recv(8 * BATCH):
         del numbers[:]
         numbers.frombytes(packet)
         for number in numbers:

@@ -19,7 +19,7 @@ def test_the_back_off_grows_fourfold() -> None:
 
 
 @given(charged=st.integers(1, 10**9), jitter=st.floats(0, 1))
-def test_p9_the_back_off_is_bounded_and_spread_by_a_tenth(charged: int, jitter: float) -> None:
+def test_p9_the_back_off_is_bounded_and_jittered_by_a_tenth(charged: int, jitter: float) -> None:
     wait_s = backoff_s(charged, jitter)
 
     assert 3.6 <= wait_s <= BACKOFF_MAX_S * 1.1

@@ -1,4 +1,4 @@
-"""The pool's decisions about limits, wear, and what a death means, with a virtual clock."""
+"""The pool's decisions about limits, recycling, and what a death means, with a virtual clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def world() -> World:
     return world
 
 
-def worn(**options) -> World:
+def recycling(**options) -> World:
     world = World(slots=3, recycling=Recycling(**options))
     world.all_ready()
     return world
@@ -99,7 +99,7 @@ def test_a_job_that_completes_though_it_was_asked_to_end_is_completed(world: Wor
 
 
 def test_without_grace_a_cancelled_job_is_killed_at_once() -> None:
-    world = worn(cancel_grace_s=0.0)
+    world = recycling(cancel_grace_s=0.0)
     world.claim(job(1))
     world.begin(0)
 
@@ -169,7 +169,7 @@ def test_a_worker_is_replaced_after_its_share_of_jobs() -> None:
 
 
 def test_workers_are_replaced_one_at_a_time() -> None:
-    world = worn(jobs_max=1)
+    world = recycling(jobs_max=1)
     world.claim(job(1), job(2), job(3))
     for slot in range(3):
         world.run_one(slot)
@@ -185,7 +185,7 @@ def test_workers_are_replaced_one_at_a_time() -> None:
 
 
 def test_a_worker_that_holds_too_much_memory_is_replaced_between_jobs() -> None:
-    world = worn(rss_max=100 * MIB)
+    world = recycling(rss_max=100 * MIB)
     world.claim(job(1))
     world.begin(0)
     world.tell(0)

@@ -204,10 +204,10 @@ def test_t5_a_renewal_that_waited_for_a_lock_is_dated_before_it(
     storage: PostgresStorage, connection: psycopg.Connection
 ) -> None:
     register(storage, OWNER, TTL)
-    with storage.heart(OWNER) as heart:
+    with storage.heartbeat(OWNER) as heartbeat:
         with connection.transaction():
             connection.execute("SELECT FROM synk.client FOR UPDATE")
-            thread = threading.Thread(target=heart.beat)
+            thread = threading.Thread(target=heartbeat.beat)
             thread.start()
             wait_until(lambda: waits_for_a_lock(storage), what="the renewal to wait")
             time_at_lock = one_time(connection, "clock_timestamp()")

@@ -67,7 +67,7 @@ def login(connection: psycopg.Connection) -> Iterator[Login]:
 
 
 def test_d15_a_supervisor_never_has_more_than_eight_connections(dsn: str, login: Login) -> None:
-    """A pool of five and one that tries it out, one for the heart and one that listens."""
+    """A pool of five and one that tries it out, one for the heartbeat and one that listens."""
     login.may_have(POOL_CONNECTIONS_MAX + 3)
     with supervised(make_conninfo(dsn, user=login.name, password="x")) as client:
         facts = Facts(client)

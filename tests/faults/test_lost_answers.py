@@ -209,8 +209,8 @@ def test_d1_a_lost_beat_leaves_the_lease_to_the_next_one(
     register(storage, OWNER)
 
     def beat() -> object:
-        with through.heart(OWNER) as heart:
-            return heart.beat()
+        with through.heartbeat(OWNER) as heartbeat:
+            return heartbeat.beat()
 
     error = cut(proxy, "heartbeat", at, beat)
 

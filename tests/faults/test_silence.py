@@ -55,9 +55,9 @@ def connecting_anew(storage: PostgresStorage) -> Iterator[Callable[[], Any]]:
 
 @contextmanager
 def beating(storage: PostgresStorage) -> Iterator[Callable[[], Any]]:
-    with storage.heart(OWNER) as heart:
-        heart.beat()
-        yield heart.beat
+    with storage.heartbeat(OWNER) as heartbeat:
+        heartbeat.beat()
+        yield heartbeat.beat
 
 
 @contextmanager

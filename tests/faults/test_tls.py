@@ -93,7 +93,7 @@ def test_a_supervisor_runs_jobs_over_verified_tls(server: NetworkedServer) -> No
         tag = process.tag
 
     assert (row.state, row.attempted_by) == (JobState.COMPLETED, [tag])
-    # The heart, the listener, the pools: none of them without.
+    # The heartbeat, the listener, the pools: none of them without.
     assert len(spoken) >= 4
     assert {ssl for ssl, _ in spoken} == {True}
 

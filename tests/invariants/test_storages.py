@@ -219,8 +219,8 @@ class StorageMachine(RuleBasedStateMachine):
         owner = self.pick(choice, self.owners)
 
         def beat(side: Side) -> bool:
-            with side.storage.heart(owner) as heart:
-                return heart.beat() is not None
+            with side.storage.heartbeat(owner) as heartbeat:
+                return heartbeat.beat() is not None
 
         if self.do(beat):
             self.beat_at[owner] = self.clock

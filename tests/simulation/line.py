@@ -31,7 +31,7 @@ def _unheard(ask: Callable[[], Any]) -> None:
         ask()
 
 
-class Heart:
+class Heartbeat:
     schema_version = migrate.LATEST
 
     def __init__(self, line: Line, owner: UUID) -> None:
@@ -63,7 +63,7 @@ class Line:
         """Whether a line that is cut leaves its users waiting."""
         self._resets = 0
         self._resets_heard = 0
-        """By the heart, whose connection is its own: the others look whether theirs is alive."""
+        """By the heartbeat, whose connection is its own: others look whether theirs is alive."""
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -72,11 +72,11 @@ class Line:
         return call
 
     @contextmanager
-    def heart(self, owner: UUID) -> Iterator[Heart]:
+    def heartbeat(self, owner: UUID) -> Iterator[Heartbeat]:
         if self._resets_heard != self._resets:
             self._resets_heard = self._resets
-            raise StorageUnavailable("the heart's connection was reset")
-        yield Heart(self, owner)
+            raise StorageUnavailable("the heartbeat's connection was reset")
+        yield Heartbeat(self, owner)
 
     def reset(self) -> None:
         """Breaks all its connections; what is under way fails, wherever it is."""

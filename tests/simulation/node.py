@@ -155,7 +155,7 @@ class Node:
         self._acks = AckLoop(storage, self.owner, facts)
         queues = {"default": QueueConfig()}
         self._claims = ClaimLoop(storage, engine, self._acks, self.owner, queues, [KIND], facts)
-        self._heart = LeaseLoop(
+        self._lease_loop = LeaseLoop(
             storage,
             self.owner,
             lease,
@@ -312,12 +312,12 @@ class Node:
 
     def _beat(self) -> float | None:
         try:
-            with self.line.heart(self.owner) as heart:
-                heart_: Any = heart
-                if not self._heart._beat_once(heart_, self.clock()):
+            with self.line.heartbeat(self.owner) as heartbeat:
+                heartbeat_: Any = heartbeat
+                if not self._lease_loop._beat_once(heartbeat_, self.clock()):
                     return None
         except StorageError as error:
-            return min(self._heart._backoff.failed(error, self.clock()), self._lease.beat_s)
+            return min(self._lease_loop._backoff.failed(error, self.clock()), self._lease.beat_s)
         return self._lease.beat_s * self._chance.uniform(0.9, 1.0)
 
     def _maintain(self) -> float | None:

@@ -133,12 +133,12 @@ def test_a_vault_that_is_down_is_trouble_that_passes_and_is_told(
         vault.is_down = True
         with (
             pytest.raises(synk.StorageUnavailable, match="TimeoutError: the vault does not answer"),
-            storage.heart(OWNER),
+            storage.heartbeat(OWNER),
         ):
             pass
         vault.is_down = False
-        with storage.heart(OWNER) as heart:
-            assert heart.beat() is None
+        with storage.heartbeat(OWNER) as heartbeat:
+            assert heartbeat.beat() is None
 
 
 class Named(psycopg.Connection[Any]):
@@ -214,7 +214,7 @@ def test_a_configure_that_fails_is_told_by_the_pools_name(
 
     with (
         pytest.raises(synk.StorageUnavailable, match=f"'mine'.*{said}"),
-        storage.heart(OWNER),
+        storage.heartbeat(OWNER),
     ):
         pass
 

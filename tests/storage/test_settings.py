@@ -20,8 +20,8 @@ PAUSE: Final = "INSERT INTO synk.setting (scope, name, value) VALUES (%s, 'pause
 def revision(storage: PostgresStorage) -> int:
     """What a heartbeat brings."""
     storage.register_client(status_of(OWNER), timedelta(hours=1))
-    with storage.heart(OWNER) as heart:
-        beat = heart.beat()
+    with storage.heartbeat(OWNER) as heartbeat:
+        beat = heartbeat.beat()
     assert beat is not None
     return beat.revision
 

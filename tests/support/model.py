@@ -97,8 +97,8 @@ class ModelLease:
     beat: int = 0
 
 
-class ModelHeart:
-    """What `ModelStorage.heart` gives."""
+class ModelHeartbeat:
+    """What `ModelStorage.heartbeat` gives."""
 
     schema_version = migrate.LATEST
 
@@ -418,8 +418,8 @@ class ModelStorage:
                 self._leases.pop(status.id, None)
 
     @contextmanager
-    def heart(self, owner: UUID) -> Iterator[ModelHeart]:
-        yield ModelHeart(self, owner)
+    def heartbeat(self, owner: UUID) -> Iterator[ModelHeartbeat]:
+        yield ModelHeartbeat(self, owner)
 
     def renew(self, owner: UUID) -> Beat | None:
         with self._call():

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from synk.storage import migrate, sql
-from synk.storage.heart import PostgresHeart
+from synk.storage.heartbeat import PostgresHeartbeat
 
 BEFORE: Final = migrate.LATEST
 """The version that is upgraded: that of the code as it is."""
@@ -25,7 +25,7 @@ def later_code() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sql, "MIGRATIONS", _FOLDERS)
         later = [f"{version:03} {name}" for version, name, _ in sql.migrations()[BEFORE + 1 :]]
-        for place, name in ((migrate, "LATEST"), (PostgresHeart, "schema_version")):
+        for place, name in ((migrate, "LATEST"), (PostgresHeartbeat, "schema_version")):
             patch.setattr(place, name, BEFORE + len(later))
         yield later
 

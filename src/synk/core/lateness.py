@@ -43,10 +43,10 @@ class Recycling:
 
         One at a time: a pool whose workers were all started together would stand still together.
         """
-        worn = (slot.jobs_max is not None and slot.sent >= slot.jobs_max) or (
+        is_due = (slot.jobs_max is not None and slot.sent >= slot.jobs_max) or (
             self.rss_max is not None and slot.rss_bytes > self.rss_max
         )
-        return worn and not any(other.renewing for other in slots if other is not slot)
+        return is_due and not any(other.renewing for other in slots if other is not slot)
 
 
 def times_of(slot: Slot, *, is_draining: bool) -> list[float]:

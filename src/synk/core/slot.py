@@ -114,7 +114,7 @@ class Slot:
         self.state = SlotState.VACANT
         self.spawn_at = 0.0
         self.renewing = False
-        """Its process is being replaced because it is worn, not because anything went wrong."""
+        """Its process is being recycled: replaced by the rule, not because anything went wrong."""
         self._reset()
 
     def _reset(self) -> None:

@@ -77,7 +77,7 @@ class Announcements(Protocol):
         ...
 
 
-class Heart(Protocol):
+class Heartbeat(Protocol):
     """Renews one supervisor's lease.
 
     Attributes:
@@ -132,7 +132,7 @@ class Storage(Protocol):
         more, under (*owner*, *claim_seq*). No two calls get the same job. An owner whose lease is
         over gets none. If the answer is lost, `running` tells what was claimed.
 
-        Of a priority that *after* has, only jobs behind its mark are claimed. No job is added to
+        Of a priority that *after* has, only jobs behind its cursor are claimed. No job is added to
         others whose arguments, errors and checkpoints have *bytes_max* bytes already, as the
         storage keeps them; so at least one is claimed if there is any, whatever its size.
         """
@@ -265,7 +265,7 @@ class Storage(Protocol):
         """Notes what a supervisor does, its *status*; `stopped`, it never owns a job again."""
         ...
 
-    def heart(self, owner: UUID) -> AbstractContextManager[Heart]:
+    def heartbeat(self, owner: UUID) -> AbstractContextManager[Heartbeat]:
         """Gives what renews *owner*'s lease, on a connection that nothing else uses."""
         ...
 
@@ -276,7 +276,7 @@ class Storage(Protocol):
     def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
         """Declares *suspects* dead whose lease is over and was not renewed since; says which.
 
-        From then on `Heart.beat` answers None to them, for good.
+        From then on `Heartbeat.beat` answers None to them, for good.
         """
         ...
 

@@ -39,8 +39,8 @@ def may_be_repeated(error: OutcomeUnknown | StorageConflict, jobs: Sequence[NewJ
 
 def pauses_before_repeats() -> list[float]:
     """Returns the seconds before each repeat of an insert."""
-    spread = random.uniform(0.5, 1.0)  # noqa: S311 - not all of those that met in the same instant
-    return [_REPEAT_S * 2**number * spread for number in range(_REPEATS)]
+    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not all of those that met in the same instant
+    return [_REPEAT_S * 2**number * jitter for number in range(_REPEATS)]
 
 
 def chunks_of(jobs: Sequence[NewJob]) -> list[Sequence[NewJob]]:

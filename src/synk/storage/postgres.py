@@ -26,7 +26,7 @@ from synk.storage.borrowing import lent
 from synk.storage.connecting import Connector
 from synk.storage.cursors import PlainCursor, answer, run
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
-from synk.storage.heart import PostgresHeart
+from synk.storage.heartbeat import PostgresHeartbeat
 from synk.storage.inserting import (
     chunks_of,
     insert_statement,
@@ -318,10 +318,10 @@ class PostgresStorage:
         self._run(self.statements.register_client(status, ttl))
 
     @contextmanager
-    def heart(self, owner: UUID) -> Generator[PostgresHeart]:
-        """See `Storage.heart`."""
+    def heartbeat(self, owner: UUID) -> Generator[PostgresHeartbeat]:
+        """See `Storage.heartbeat`."""
         with self._translated(), self._connector.single(answer_s=_BEAT_S) as connection:
-            yield PostgresHeart(connection, self.statements.heartbeat(owner), self.describe)
+            yield PostgresHeartbeat(connection, self.statements.heartbeat(owner), self.describe)
 
     def leases(self) -> list[Lease]:
         """See `Storage.leases`."""

@@ -51,8 +51,8 @@ class SupervisorConformance:
         register(storage, OWNER, NOW)
         register(storage, OTHER)
 
-        with storage.heart(OWNER) as heart:
-            beats = [heart.beat(), heart.beat()]
+        with storage.heartbeat(OWNER) as heartbeat:
+            beats = [heartbeat.beat(), heartbeat.beat()]
 
         assert None not in beats
         leases = {lease.owner: lease for lease in storage.leases()}
@@ -85,14 +85,14 @@ class SupervisorConformance:
         insert(storage)
 
         for owner in (OWNER, OTHER):
-            with storage.heart(owner) as heart:
-                assert heart.beat() is None
+            with storage.heartbeat(owner) as heartbeat:
+                assert heartbeat.beat() is None
             assert claim(storage, owner=owner) == []
         assert storage.leases() == []
 
     def test_an_owner_that_is_not_on_record_has_no_lease(self, storage: Storage) -> None:
-        with storage.heart(OWNER) as heart:
-            assert heart.beat() is None
+        with storage.heartbeat(OWNER) as heartbeat:
+            assert heartbeat.beat() is None
 
     # -- rescue -----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synk.core.ownership import OwnLease
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.status import Beat
-    from synk.storage.base import Heart, Storage
+    from synk.storage.base import Heartbeat, Storage
     from synk.telemetry import Telemetry
 
 CLOCK_STEP_S: Final = 2.0
@@ -87,8 +87,8 @@ class LeaseLoop:
         """Beats until `stop`, or until the lease is lost for good."""
         while not self._stop.is_set():
             try:
-                with self._storage.heart(self._owner) as heart:
-                    if self._beat_on(heart):
+                with self._storage.heartbeat(self._owner) as heartbeat:
+                    if self._beat_on(heartbeat):
                         return
             except SynkError as error:
                 self._wake.clear()
@@ -96,18 +96,18 @@ class LeaseLoop:
                 if not self._stop.is_set():
                     self._wake.wait(pause_s)
 
-    def _beat_on(self, heart: Heart) -> bool:
+    def _beat_on(self, heartbeat: Heartbeat) -> bool:
         """Beats until `stop`; returns whether the lease is lost for good."""
         while not self._stop.is_set():
-            if not self._beat_once(heart, boottime()):
+            if not self._beat_once(heartbeat, boottime()):
                 return True
             # Not all of a fleet in the same instant.
             self._stop.wait(jittered(self._lease.beat_s, 0.1))
         return False
 
-    def _beat_once(self, heart: Heart, now: float) -> bool:
+    def _beat_once(self, heartbeat: Heartbeat, now: float) -> bool:
         """Renews the lease; returns whether it could be: if not, it is lost for good."""
-        beat = heart.beat()
+        beat = heartbeat.beat()
         if beat is None:
             self._on_lost("another supervisor declared this one dead, or its row is gone")
             return False
@@ -116,7 +116,7 @@ class LeaseLoop:
             self._backoff.succeeded(time.monotonic())
             self._on_return()
         self._compare_clocks(beat)
-        if beat.schema_version > heart.schema_version and self._on_newer_schema is not None:
+        if beat.schema_version > heartbeat.schema_version and self._on_newer_schema is not None:
             self._on_newer_schema(beat.schema_version)
             self._on_newer_schema = None
         self._on_beat()

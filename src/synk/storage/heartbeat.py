@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synk.storage.statements import Statement
 
 
-class PostgresHeart:
+class PostgresHeartbeat:
     """Renews a lease, on a connection of its own.
 
     Args:
@@ -39,6 +39,6 @@ class PostgresHeart:
         self._describe = describe
 
     def beat(self) -> Beat | None:
-        """See `Heart.beat`."""
+        """See `Heartbeat.beat`."""
         with translated(self._describe):
             return run(self._connection, self._renewal)
