@@ -537,3 +537,27 @@ def test_a_supervisor_hears_of_requests_to_itself_alone(connection, storage) -> 
 
         assert heard == Hints(requests=True)
         assert wait_until(lambda: others.wait(1.0)) == Hints(frozenset({"default"}))
+
+
+def test_what_a_plain_success_leaves_is_at_most_400_bytes(connection: psycopg.Connection) -> None:
+    """In the long run: the room of dead versions, and on pages that are not full, is in it."""
+    statements = Statements()
+    jobs = [NewJob(name="noop", kind="k", args='{"n": 1}', options=synk.InsertOptions())] * 1000
+    run(connection, statements.register_client(status_of(OWNER), timedelta(hours=1)))
+    for claim_seq in range(1, 11):
+        run(connection, statements.insert_many(jobs))
+        claims = statements.claim("default", 1000, kinds=["k"], owner=OWNER, claim_seq=claim_seq)
+        outcomes = [
+            Outcome(job.id, 1, claim_seq, duration_us=5, cpu_us=5, peak_rss_bytes=1, pid=1)
+            for job in run(connection, claims)
+        ]
+        plain = statements.ack_plain(OWNER, outcomes)
+        assert plain is not None
+        assert run(connection, plain) == 1000
+        connection.execute("VACUUM synk.job")
+
+    row = connection.execute(
+        "SELECT pg_relation_size('synk.job') / count(*) FROM synk.job"
+    ).fetchone()
+    assert row is not None
+    assert row[0] <= 400

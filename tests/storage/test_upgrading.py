@@ -22,7 +22,7 @@ from synk.storage import sql as files
 from synk.testing.making import insert
 
 PSQL: Final = PLACE_15 / "psql"
-FIRST: Final = 5
+FIRST: Final = 6
 """The version of the first schema, which finds no table."""
 
 MANY_ROWS: Final = """

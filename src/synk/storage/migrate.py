@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     import psycopg
 
-LATEST: Final = 5
+LATEST: Final = 6
 """The schema version that this code works with."""
 
-OLDEST: Final = 5
+OLDEST: Final = 6
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]

@@ -33,21 +33,7 @@ ALTER TABLE synk.job
     DROP CONSTRAINT ends_can_be_read,
     DROP CONSTRAINT counts_leave_room,
     DROP CONSTRAINT lists_are_flat,
-    DROP CONSTRAINT args_size,
-    ADD CONSTRAINT state_is_consistent CHECK (
-        (owner IS NULL) = (claim_seq IS NULL) AND (owner IS NULL OR state = 'running')
-        AND (cancel_reason IS NOT NULL) = (state = 'cancelled')
-        AND (finalized_at IS NOT NULL) = (cancel_reason IS NOT NULL OR state = 'completed')
-    ),
-    ADD CONSTRAINT attempts_are_in_bounds CHECK (
-        attempt <= 2000000000 AND uncounted BETWEEN 0 AND attempt
-        AND crashes BETWEEN 0 AND 1000000 AND lost BETWEEN 0 AND 1000000
-        AND attempted_at >= '0001-01-01 00:00:00+00' AND attempted_at < '10000-01-01 00:00:00+00'
-        AND finalized_at >= '0001-01-01 00:00:00+00' AND finalized_at < '10000-01-01 00:00:00+00'
-        AND cancel_requested_at >= '0001-01-01 00:00:00+00'
-        AND cancel_requested_at < '10000-01-01 00:00:00+00'
-        AND array_ndims(errors) = 1 AND array_ndims(attempted_by) = 1
-    );
+    DROP CONSTRAINT args_size;
 
 CREATE OR REPLACE FUNCTION synk.job_before_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -87,47 +73,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE FUNCTION synk.job_out_of_bounds() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    rule text := CASE
-        WHEN char_length(NEW.name) NOT BETWEEN 1 AND 127 THEN 'name_length'
-        WHEN char_length(NEW.kind) NOT BETWEEN 1 AND 127 THEN 'kind_length'
-        WHEN char_length(NEW.queue) NOT BETWEEN 1 AND 127 THEN 'queue_length'
-        WHEN char_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255 THEN 'idempotency_key_length'
-        WHEN NEW.priority NOT BETWEEN 1 AND 4 THEN 'priority_in_range'
-        WHEN NEW.max_attempts < 1 THEN 'max_attempts_is_positive'
-        WHEN pg_column_size(NEW.args) > 8388608 THEN 'args_size'
-        WHEN jsonb_typeof(NEW.meta) <> 'object' OR pg_column_size(NEW.meta) > 65536
-            THEN 'meta_is_a_small_object'
-        WHEN array_ndims(NEW.tags) > 1 OR cardinality(NEW.tags) > 100
-            OR array_position(NEW.tags, NULL) IS NOT NULL OR pg_column_size(NEW.tags) > 16384
-            THEN 'tags_are_few'
-        ELSE 'times_can_be_read' END;
-BEGIN
-    RAISE EXCEPTION 'new row for relation "job" violates check constraint "%"', rule
-        USING ERRCODE = 'check_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
-              CONSTRAINT = rule;
-END $$;
-
-CREATE TRIGGER zz_job_bounds BEFORE INSERT OR UPDATE OF
-    name, kind, queue, idempotency_key, priority, max_attempts, args, meta, tags, created_at, scheduled_at
-    ON synk.job FOR EACH ROW
-    WHEN (char_length(NEW.name) NOT BETWEEN 1 AND 127
-          OR char_length(NEW.kind) NOT BETWEEN 1 AND 127
-          OR char_length(NEW.queue) NOT BETWEEN 1 AND 127
-          OR char_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255
-          OR NEW.priority NOT BETWEEN 1 AND 4
-          OR NEW.max_attempts < 1
-          OR pg_column_size(NEW.args) > 8388608
-          OR jsonb_typeof(NEW.meta) <> 'object' OR pg_column_size(NEW.meta) > 65536
-          OR array_ndims(NEW.tags) > 1 OR cardinality(NEW.tags) > 100
-          OR array_position(NEW.tags, NULL) IS NOT NULL OR pg_column_size(NEW.tags) > 16384
-          OR NEW.created_at < '0001-01-01 00:00:00+00' OR NEW.created_at >= '10000-01-01 00:00:00+00'
-          OR NEW.scheduled_at < '0001-01-01 00:00:00+00'
-          OR NEW.scheduled_at >= '10000-01-01 00:00:00+00')
-    EXECUTE FUNCTION synk.job_out_of_bounds();
-
+ALTER TABLE synk.job SET (fillfactor = 90);
 ALTER TABLE synk.client ADD COLUMN revision bigint NOT NULL DEFAULT 0;
 
 DELETE FROM synk.migration WHERE version > 0;
