@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import synk
+from support.commands import ENV
 from support.jobs import handlers
 from support.supervising import (
     DEADLINE_S,
-    TESTS,
     ended,
     is_running,
     make_client,
@@ -23,8 +22,6 @@ from support.supervising import (
     wait_until,
 )
 
-ENV = {name: value for name, value in os.environ.items() if not name.startswith("SYNK_")}
-ENV["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
 LINE = "import sys, synk.cli; sys.argv[0] = 'synk'; "
 
 
@@ -160,6 +157,7 @@ def test_another_schema_is_migrated_and_used(empty_dsn: str) -> None:
 
 APP = """
 import synk
+from support.commands import ENV
 from support.jobs import handlers
 client = synk.Client(storage=synk.PostgresStorage(), workers=handlers.WORKERS)
 """

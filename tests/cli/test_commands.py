@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,19 +14,9 @@ import psycopg
 import pytest
 
 import synk
+from support.commands import ENV, run
 from support.jobs import handlers
-from support.supervising import DEADLINE_S, TESTS, ended, make_client
-
-ENV = {name: value for name, value in os.environ.items() if not name.startswith("SYNK_")}
-ENV["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
-
-
-def run(*arguments: str, dsn: str | None = None, cwd: Path | None = None):
-    env = ENV if dsn is None else {**ENV, "SYNK_DATABASE_URL": dsn}
-    return subprocess.run(
-        [sys.executable, "-m", "synk", *arguments],
-        env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+from support.supervising import DEADLINE_S, ended, make_client
 
 
 @pytest.fixture
@@ -153,6 +142,7 @@ def test_a_database_without_tables_is_told_what_to_do(empty_dsn: str) -> None:
 
 APP = """
 import synk
+from support.commands import ENV, run
 from support.jobs import handlers
 client = synk.Client(
     storage=synk.PostgresStorage(),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import synk
-from cli.test_commands import ENV
+from support.commands import ENV
 from support.supervising import DEADLINE_S, ended, make_client
 
 APP = """

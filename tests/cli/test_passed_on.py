@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import synk
-from cli.test_commands import ENV
+from support.commands import ENV
 from support.servers import Server
 from support.supervising import DEADLINE_S, ended, make_client, wait_until
 

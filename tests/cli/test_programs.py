@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_app_target import APP, environment, job_of, served, start
+from support.small_app import APP, environment, job_of, served, start
 from support.supervising import DEADLINE_S
 
 MAIN = """

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 import synk
-from cli.test_commands import ENV, run
+from support.commands import ENV, run
 from support.jobs import handlers
 from support.supervising import DEADLINE_S, ended, is_running, make_client, supervised, wait_until
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import synk
-from cli.test_commands import run
+from support.commands import run
 from support.jobs import handlers
 from support.supervising import ended, supervised, wait_until
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 import synk
-from faults.test_poison_outcomes import acknowledging
 from support import servers
+from support.acknowledging import acknowledging
 from support.jobs import handlers
 from support.supervising import wait_until
 from synk import JobState, telemetry

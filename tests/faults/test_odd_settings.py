@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 import synk
-from faults.test_poison_outcomes import acknowledging
+from support.acknowledging import acknowledging
 from support.facts import Facts
 from support.jobs import handlers
 from support.servers import Server

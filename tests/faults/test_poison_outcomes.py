@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -14,16 +11,14 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from support.facts import Facts
+from support.acknowledging import acknowledging
 from support.model import ModelStorage
-from support.supervising import DEADLINE_S, wait_until
+from support.supervising import wait_until
 from synk import InvalidJob, JobState, telemetry
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.runtime.supervisor import backoff
-from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
-from synk.telemetry import Telemetry
 from synk.testing.making import OWNER, claim, get, insert, outcome_of, raised
 
 JOBS = 50
@@ -45,23 +40,6 @@ POISON: dict[str, dict[str, Any]] = {
     "retry_at": {"retry_at": FAR, "retry_in_s": 60.0, "state": JobState.SCHEDULED},
 }
 """What no database takes."""
-
-
-@contextmanager
-def acknowledging(storage: Storage, outcomes: Sequence[Outcome]) -> Iterator[tuple[AckLoop, Facts]]:
-    """A loop that has these to store, in one batch."""
-    told = Telemetry()
-    facts = Facts(told)
-    acks = AckLoop(storage, OWNER, told)
-    acks.offer(outcomes)
-    thread = threading.Thread(target=acks.run)
-    thread.start()
-    try:
-        yield acks, facts
-    finally:
-        acks.finish_by(time.monotonic())
-        thread.join(DEADLINE_S)
-        assert not thread.is_alive()
 
 
 def claimed(storage: Storage, count: int = JOBS) -> list[ClaimedJob]:

@@ -159,34 +159,6 @@ os.execv(sys.executable, [sys.executable, {file!r}, *sys.argv[1:]])
 """
 
 
-def test_a_script_without_a_guard_gets_a_clear_error_and_no_fork_bomb(dsn: str) -> None:
-    script = """
-import sys
-import synk
-from support.jobs import handlers
-from dataclasses import dataclass
-from support.supervising import make_client
-
-@dataclass
-class Mine(synk.JobArgs, kind="mine"):
-    pass
-
-@synk.worker
-def mine(job: synk.Job[Mine]) -> None:
-    pass
-
-client = make_client(sys.argv[1], workers=[mine])
-print(client.id, flush=True)
-client.start()
-"""
-    with _script(dsn, script) as supervisor:
-        code, _, err = supervisor.wait()
-
-    assert code == 1
-    assert "if __name__ == '__main__':" in err
-    assert supervisor.processes() == []
-
-
 def test_a_script_whose_handlers_live_elsewhere_needs_no_guard(dsn: str) -> None:
     script = """
 import sys, threading

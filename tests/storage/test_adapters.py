@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from psycopg.rows import dict_row
 import synk
 from support.jobs import handlers
 from support.servers import MIGRATIONS
-from support.supervising import TESTS, make_client
+from support.supervising import make_client, program_env
 from synk import Change, JobState
 from synk.storage import embedded, migrate
 from synk.storage.async_postgres import AsyncPostgresStorage
@@ -246,7 +245,7 @@ def test_a_program_that_closes_nothing_ends_by_itself(dsn: str) -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", code, dsn],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        env=program_env(),
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from support.jobs import handlers
 from support.jobs.own_ends import completes_itself
 from support.servers import Server
 from support.shapes import EVERYTHING, SHAPES, Subclass
-from support.supervising import TESTS, ended, supervised
+from support.supervising import ended, program_env, supervised
 from synk import JobState
 from synk.attempt import Attempt
 from synk.job import Job
@@ -489,11 +488,7 @@ def test_adapters_for_all_connections_are_not_synks(dsn: str, implementation: st
         pytest.skip("psycopg in Python needs a libpq of the system: apt-get install libpq5")
     done = subprocess.run(
         [sys.executable, "-c", GLOBAL, dsn],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
-            "PSYCOPG_IMPL": implementation,
-        },
+        env=program_env(PSYCOPG_IMPL=implementation),
         capture_output=True,
         text=True,
         timeout=60,

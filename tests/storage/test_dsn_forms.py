@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 import synk
-from storage.test_row_security import storage_of
+from support.supervising import opened
 from synk.testing.making import insert, raised
 
 CANARY = "c4nary"
@@ -128,7 +128,7 @@ def settings(storage: synk.PostgresStorage) -> list[str]:
 def test_a_storage_says_where_it_leads_to_however_that_is_said(
     place: Place, form: Callable[[Place], str], connection: psycopg.Connection
 ) -> None:
-    with storage_of(form(place)) as storage:
+    with opened(form(place)) as storage:
         before = storage.describe()
         insert(storage)
         shown = f"{before} {storage!r}"
@@ -144,7 +144,7 @@ def test_settings_in_the_environment_are_kept_and_synks_besides(
 ) -> None:
     place.set(PGOPTIONS=SETTINGS)
 
-    with storage_of(form(place)) as storage:
+    with opened(form(place)) as storage:
         assert settings(storage) == KEPT
 
 
@@ -156,7 +156,7 @@ def test_settings_in_a_service_file_are_kept_and_come_before_the_environments(
     place.serve(options=SETTINGS)
     place.set(PGOPTIONS="-c lock_timeout=9s")
 
-    with storage_of(dsn) as storage:
+    with opened(dsn) as storage:
         assert settings(storage) == KEPT
 
 
@@ -177,7 +177,7 @@ def test_settings_in_the_environment_reach_an_asyncio_client_too(place: Place, d
 def test_of_several_hosts_each_is_told(place: Place) -> None:
     dsn = make_conninfo(words(place), host=f"/nowhere,{place.host}", port=f"1,{place.port}")
 
-    with storage_of(dsn) as storage:
+    with opened(dsn) as storage:
         assert storage.ping() == []
         assert storage.describe() == (
             f"database {place.database} at /nowhere:1,{place.host}:{place.port}"
@@ -210,7 +210,7 @@ def test_what_is_not_said_is_what_libpq_takes_instead(
 def test_a_service_that_is_not_known_is_named_by_the_error(place: Place) -> None:
     place.serve()
 
-    with storage_of("service=none") as storage:
+    with opened("service=none") as storage:
         error = raised(storage.ping)
 
     assert isinstance(error, synk.StorageUnavailable)

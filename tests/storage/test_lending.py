@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 import synk
 from support.jobs import handlers
-from support.supervising import TESTS
+from support.supervising import program_env
 from synk import JobState
 from synk.attempt import Attempt
 from synk.job import Job
@@ -111,7 +110,7 @@ def test_what_is_no_connection_is_refused_with_what_to_write(client: synk.Client
 def test_a_job_goes_with_djangos_transaction_and_completes_in_it(dsn: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "support.in_django", dsn],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        env=program_env(),
         capture_output=True,
         text=True,
         timeout=60,

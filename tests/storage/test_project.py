@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from support.servers import Server
+from support.supervising import program_env
 from synk.storage.embedded import server_for
 from synk.storage.postgres import PostgresStorage
 from synk.storage.project import connected_to, database_of
@@ -26,8 +26,7 @@ with synk.Client(storage=synk.PostgresStorage("embedded")) as client:
     client.storage.migrate()
     print(client.insert("x", handlers.Noop()), client.storage.describe())
 """
-TESTS = str(Path(__file__).parents[1])
-ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, *sys.path]), "PYTHONUNBUFFERED": "1"}
+ENV = program_env(PYTHONUNBUFFERED="1")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -11,10 +10,10 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import synk
-from cli.test_commands import run
+from support.commands import run
 from support.jobs import handlers
 from support.servers import Server
-from support.supervising import ended, make_client, supervised, wait_until
+from support.supervising import ended, make_client, opened, supervised, wait_until
 from synk.storage import migrate
 from synk.storage.script import script
 from synk.testing.making import raised
@@ -50,13 +49,6 @@ def secure(connection: psycopg.Connection, *statements: str, table: str = "job")
         connection.execute(statement.encode())
 
 
-@contextmanager
-def storage_of(dsn: str) -> Iterator[synk.PostgresStorage]:
-    storage = synk.PostgresStorage(dsn)
-    yield storage
-    storage.close()
-
-
 @pytest.mark.parametrize("policies", [[], [OTHERS]])
 def test_d29_a_supervisor_that_may_not_see_all_jobs_says_so_when_it_starts(
     login: str,
@@ -79,7 +71,7 @@ def test_d29_a_supervisor_that_may_not_see_all_jobs_says_so_when_it_starts(
 def test_d29_what_it_advises_is_enough(login: str, connection: psycopg.Connection) -> None:
     secure(connection)
     secure(connection, table="client")
-    with storage_of(login) as storage:
+    with opened(login) as storage:
         (told,) = storage.ping()
     assert "synk.client, synk.job" in told
 
@@ -115,7 +107,7 @@ def test_d29_policies_that_let_everything_through_are_no_trouble(
 ) -> None:
     secure(connection, *statements)
 
-    with storage_of(login) as storage:
+    with opened(login) as storage:
         assert bool(storage.ping()) == is_told
 
 
@@ -132,7 +124,7 @@ def test_d29_who_sees_everything_is_told_nothing(
     if who == "forced owner":
         connection.execute("ALTER TABLE synk.job FORCE ROW LEVEL SECURITY")
 
-    with storage_of(dsn if who == "superuser" else login) as storage:
+    with opened(dsn if who == "superuser" else login) as storage:
         assert bool(storage.ping()) == (who == "forced owner")
         assert bool(storage.hidden(from_readers=True)) == (who == "forced owner")
     connection.execute("ALTER TABLE synk.job OWNER TO CURRENT_USER")
@@ -146,7 +138,7 @@ def test_d29_what_the_triggers_of_the_table_do_not_see_is_told_too(
     connection.execute(sql.SQL("CREATE ROLE {}").format(role))
     connection.execute(sql.SQL("ALTER TABLE synk.job OWNER TO {}").format(role))
     everything = "CREATE POLICY p ON synk.job TO synk_supervisor USING (true)"
-    with storage_of(login) as storage:
+    with opened(login) as storage:
         secure(connection, everything)
         assert storage.ping() == []
 
@@ -169,7 +161,7 @@ def test_d29_tables_that_only_the_triggers_use_are_no_trouble_while_their_owner_
 ) -> None:
     secure(connection, table=table)
 
-    with storage_of(login) as storage:
+    with opened(login) as storage:
         assert storage.ping() == []
 
 
@@ -178,7 +170,7 @@ def test_d29_migrations_that_are_hidden_are_not_taken_for_missing_ones(
 ) -> None:
     secure(connection, table="migration")
 
-    with storage_of(login) as storage:
+    with opened(login) as storage:
         error = raised(storage.ping)
 
     assert isinstance(error, synk.SchemaMismatch)
@@ -198,7 +190,7 @@ def test_d29_a_migration_fails_rather_than_leave_out_rows_that_it_does_not_see(
         with psycopg.connect(own, autocommit=True) as connection:
             migrate.apply(connection, up_to=migrate.LATEST - 1, with_roles=False)
         secure(admin, "ALTER TABLE synk.migration FORCE ROW LEVEL SECURITY", table="migration")
-        with storage_of(own) as storage:
+        with opened(own) as storage:
             error = raised(lambda: storage.migrate(roles=False))
         with psycopg.connect(own, autocommit=True) as connection:
             by_hand = raised(lambda: connection.execute(script(with_roles=False).encode()))
@@ -213,7 +205,7 @@ def test_d29_an_insert_that_a_policy_refuses_is_no_invalid_job(
 ) -> None:
     secure(connection, OTHERS)
 
-    with storage_of(login) as storage, synk.Client(storage=storage) as client:
+    with opened(login) as storage, synk.Client(storage=storage) as client:
         one = raised(lambda: client.insert("x", handlers.Noop()))
         many = raised(lambda: client.insert_many([("x", handlers.Noop())] * 3))
         fine = client.insert("x", handlers.Noop(), synk.InsertOptions(queue="mine"))

@@ -31,6 +31,11 @@ def wait_until(fact: Callable[[], Any], *, what: str = "", seconds: float = DEAD
     return value
 
 
+def program_env(**variables: str) -> dict[str, str]:
+    """The environment of a program that can import what the tests can."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), **variables}
+
+
 def steady(value: Callable[[], object], seconds: float = 1.0) -> Callable[[], bool]:
     """Returns what says whether *value* has been the same for so many seconds."""
     seen, since = None, time.monotonic()
@@ -69,6 +74,13 @@ def left_in_shared_memory() -> set[str]:
             mapped.update(line.rpartition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line)  # noqa: S108 - as above
     # A server of the database has some that it does not map all the time.
     return {name for name in names - mapped if not name.startswith("PostgreSQL")}
+
+
+@contextmanager
+def opened(dsn: str) -> Iterator[synk.PostgresStorage]:
+    storage = synk.PostgresStorage(dsn)
+    yield storage
+    storage.close()
 
 
 def make_client(dsn: str, **options: Any) -> synk.Client:
@@ -132,11 +144,9 @@ class SupervisorProcess:
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
-        path = os.pathsep.join([str(TESTS), *sys.path])
-        env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-c", script, dsn, options],
-            env=env,
+            env=program_env(**(environment or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

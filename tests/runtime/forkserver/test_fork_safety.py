@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.forkserver.test_imports import module_of, problem_at_start
+from support.failing_starts import module_of, problem_at_start
 from support.supervising import ended, make_client, supervised
 from synk import JobState
 

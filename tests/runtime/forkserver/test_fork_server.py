@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import synk
-from runtime.forkserver.test_imports import module_of, never_tried, problem_at_start
 from support.acting import (
     acting,
     begun,
@@ -24,8 +23,9 @@ from support.acting import (
     run,
     workers_of,
 )
+from support.failing_starts import module_of, never_tried, problem_at_start
 from support.jobs.actors import WORKERS
-from support.supervising import TESTS, ended, make_client, wait_until
+from support.supervising import ended, make_client, program_env, wait_until
 from synk import JobState
 from synk.runtime.supervisor import worker_set
 
@@ -121,8 +121,8 @@ import os, signal, subprocess, sys
 from multiprocessing import reduction
 from support.jobs import handlers
 from support.pool_world import job
-from runtime.supervisor.test_worker_process import next_news
-from support.supervising import wait_until
+from support.news import next_news
+from support.supervising import program_env, wait_until
 from synk.config import EngineConfig
 from synk.core.messages import Request
 from synk.runtime.ipc import linux
@@ -187,7 +187,7 @@ def test_w16_a_kill_never_hits_a_process_that_got_the_same_pid() -> None:
         pytest.skip("a PID namespace needs unshare(1) and the right to use it")
     done = subprocess.run(
         [*command, sys.executable, "-c", REUSE],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        env=program_env(),
         capture_output=True,
         text=True,
         timeout=60,

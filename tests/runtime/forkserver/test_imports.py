@@ -7,57 +7,24 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 import synk
 from support.acting import acting, both_workers_of, error_of, insert, run
+from support.failing_starts import module_of, never_tried, problem_at_start
 from support.jobs import faults
 from support.jobs.actors import WORKERS
 from support.supervising import (
-    DEADLINE_S,
-    TESTS,
     SupervisorProcess,
     ended,
     make_client,
+    program_env,
     supervised,
     wait_until,
 )
 from synk import JobState
-
-
-def module_of(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module that this process and all that it starts can import."""
-    (folder / f"{name}.py").write_text(text)
-    monkeypatch.syspath_prepend(str(folder))
-    return name
-
-
-def problem_at_start(client: synk.Client) -> BaseException:
-    """Runs the client, which is to fail; returns how it did."""
-    problems: list[BaseException] = []
-
-    def start() -> None:
-        try:
-            client.start()
-        except BaseException as error:
-            problems.append(error)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join(DEADLINE_S)
-    if thread.is_alive():
-        client.shutdown()
-        thread.join()
-    return problems[0]
-
-
-def never_tried(client: synk.Client, job_id: int) -> bool:
-    row = client.get(job_id)
-    return row is not None and (row.state, row.attempt) == (JobState.AVAILABLE, 0)
-
 
 LEAVES_A_THREAD = """
 import threading
@@ -162,7 +129,7 @@ def test_w15_a_script_without_a_guard_gets_an_error_and_starts_no_more_than_one_
 import os, sys, synk
 from support.jobs import handlers
 from dataclasses import dataclass
-from support.supervising import make_client
+from support.supervising import program_env, make_client
 
 handlers.note({str(log)!r}, str(os.getpid()))
 
@@ -179,7 +146,7 @@ client.start()
 """)
     done = subprocess.run(
         [sys.executable, str(file), dsn],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        env=program_env(),
         capture_output=True,
         text=True,
         timeout=60,

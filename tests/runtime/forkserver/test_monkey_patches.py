@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 import synk
-from cli.test_app_target import APP, job_of, start
-from runtime.forkserver.test_imports import module_of, problem_at_start
+from support.failing_starts import module_of, problem_at_start
+from support.small_app import APP, job_of, start
 from support.supervising import ended, make_client, supervised, wait_until
 
 PATCH = {

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import synk
-from runtime.forkserver.test_imports import module_of, problem_at_start
+from support.failing_starts import module_of, problem_at_start
 from support.supervising import ended, make_client, supervised, wait_until
 
 LIMIT = timedelta(seconds=1)

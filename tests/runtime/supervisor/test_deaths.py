@@ -160,26 +160,6 @@ def test_a_crash_among_many_threads_leaves_the_stack_of_the_job(client: synk.Cli
     assert "; it was in segv at misbehaviour.py:" in error.error
 
 
-def test_a_job_that_crashed_three_times_is_poison_whatever_its_retries(
-    client: synk.Client, shared_connection: psycopg.Connection
-) -> None:
-    job_id = insert(client, "segv", retries=50)
-
-    def over() -> synk.JobRow | None:
-        shared_connection.execute(
-            "UPDATE synk.job SET scheduled_at = now() WHERE id = %s AND state = 'scheduled'",
-            [job_id],
-        )
-        row = client.get(job_id)
-        return row if row is not None and row.state.is_final else None
-
-    row = wait_until(over)
-
-    assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.POISON)
-    assert (row.attempt, row.crashes, row.uncounted) == (3, 3, 0)
-    assert [error.signal for error in row.errors] == ["SIGSEGV"] * 3
-
-
 def test_exceptions_and_timeouts_are_no_crashes(client: synk.Client) -> None:
     assert run(client, "sys_exit").crashes == 0
     assert run(client, "spin", timeout_s=0.2).crashes == 0

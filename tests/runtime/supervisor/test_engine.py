@@ -13,7 +13,7 @@ import pytest
 
 import synk
 from support.jobs import handlers, validated
-from support.supervising import ended, is_running, supervised, wait_until
+from support.supervising import ended, supervised, wait_until
 from synk import CancelReason, Cause, JobState
 from synk.core.messages import Command, Event
 from synk.core.pool import Pool
@@ -22,14 +22,19 @@ from synk.runtime.ipc import linux
 ONCE = synk.InsertOptions(max_retries=0)
 
 
-@pytest.fixture
-def client(dsn: str) -> Iterator[synk.Client]:
-    with supervised(dsn) as client:
+@pytest.fixture(scope="module")
+def client(shared_dsn: str) -> Iterator[synk.Client]:
+    with supervised(shared_dsn) as client:
         yield client
 
 
 def misbehave(client: synk.Client, how: str, path: object = "") -> synk.JobRow:
     return ended(client, client.insert(how, handlers.Misbehave(how, str(path)), ONCE))
+
+
+def all_ended(client: synk.Client, ids: list[int]) -> list[synk.JobRow] | None:
+    rows = client.storage.get(ids)
+    return rows if all(row.state.is_final for row in rows) else None
 
 
 def last_error(row: synk.JobRow) -> synk.AttemptError:
@@ -62,9 +67,9 @@ def test_many_jobs_run_once_each(client: synk.Client, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ids = client.insert_many([("write", handlers.Write(str(log), str(n))) for n in range(2000)])
 
-    for job_id in ids[-50:]:
-        ended(client, job_id)
-    wait_until(lambda: client.storage.counts() == {JobState.COMPLETED: 2000})
+    rows = wait_until(lambda: all_ended(client, ids), what="all jobs to end")
+
+    assert {(row.state, row.attempt) for row in rows} == {(JobState.COMPLETED, 1)}
 
     assert sorted(map(int, log.read_text().split())) == list(range(2000))
 
@@ -77,9 +82,9 @@ def test_arguments_of_a_megabyte_reach_the_worker(client: synk.Client) -> None:
 
 
 def test_p8_arguments_that_do_not_fit_their_type_are_a_decode_failure(
-    client: synk.Client, connection
+    client: synk.Client, shared_connection
 ) -> None:
-    job_id = connection.execute(
+    job_id = shared_connection.execute(
         "INSERT INTO synk.job (kind, name, max_attempts, args)"
         " VALUES ('typed', 'x', 1, '{\"count\": \"many\"}') RETURNING id"
     ).fetchone()[0]
@@ -91,8 +96,10 @@ def test_p8_arguments_that_do_not_fit_their_type_are_a_decode_failure(
     assert "count" in last_error(row).error
 
 
-def test_p7_a_kind_without_worker_is_left_for_others(client: synk.Client, connection) -> None:
-    foreign = connection.execute(
+def test_p7_a_kind_without_worker_is_left_for_others(
+    client: synk.Client, shared_connection
+) -> None:
+    foreign = shared_connection.execute(
         "INSERT INTO synk.job (kind, name, priority) VALUES ('foreign', 'x', 1) RETURNING id"
     ).fetchone()[0]
 
@@ -172,117 +179,6 @@ def test_an_exception_comes_back_with_its_remote_frames_cause_and_notes(
     assert error.supervisor == str(client.id)
 
 
-def test_a_group_comes_back_with_its_members(client: synk.Client) -> None:
-    exception = last_error(misbehave(client, "raise_group")).as_exception()
-
-    assert isinstance(exception, ExceptionGroup)
-    assert [str(member) for member in exception.exceptions] == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("how", "shown"),
-    [
-        ("raise_custom", "CustomError: code 7"),
-        ("raise_nul", "ValueError: before␀after"),
-        ("recurse", "RecursionError"),
-        ("sys_exit", "SystemExit: 3"),
-        ("set_result", "ValueError: the result is not JSON"),
-        ("huge_result", "ValueError: the result is 1000002 bytes"),
-    ],
-)
-def test_p1_p2_p4_a_failure_is_recorded_whatever_it_carries(
-    client: synk.Client, how: str, shown: str
-) -> None:
-    error = last_error(misbehave(client, how))
-
-    assert error.cause is Cause.EXCEPTION
-    assert shown in error.error
-    assert len(error.to_json()) < 70_000
-
-
-@pytest.mark.parametrize(
-    ("how", "cause", "signal_name", "code"),
-    [
-        ("segv", Cause.SIGNAL, "SIGSEGV", None),
-        ("kill_self", Cause.SIGNAL, "SIGKILL", None),
-        ("os_exit", Cause.EXIT, None, 0),
-    ],
-)
-def test_the_death_of_a_worker_is_its_jobs_failure(
-    client: synk.Client, how: str, cause: Cause, signal_name: str | None, code: int | None
-) -> None:
-    error = last_error(misbehave(client, how))
-
-    assert (error.cause, error.signal, error.exit_code) == (cause, signal_name, code)
-
-
-def test_a_segmentation_fault_leaves_the_stack_of_that_moment(client: synk.Client) -> None:
-    trace = last_error(misbehave(client, "segv")).trace
-
-    assert "Segmentation fault" in trace
-    assert "in segv" in trace
-
-
-@pytest.mark.parametrize("how", ["spin", "hold_gil", "block_signals"])
-def test_a_job_past_its_timeout_is_killed(client: synk.Client, how: str, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-
-    row = misbehave(client, how, log)
-
-    error = last_error(row)
-    assert error.cause is Cause.TIMEOUT
-    assert "the timeout of its worker is 0.5 s" in error.error
-    assert error.duration_s == pytest.approx(0.5, abs=2)
-    pid = int(log.read_text().split()[-1])
-    assert not Path(f"/proc/{pid}").exists()
-
-
-@pytest.mark.parametrize("how", ["spin", "hold_gil"])
-def test_a_killed_job_leaves_its_stack(client: synk.Client, how: str) -> None:
-    assert f"in {how}" in last_error(misbehave(client, how)).trace
-
-
-def test_a_timeout_takes_the_jobs_children_with_it(client: synk.Client, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-
-    error = last_error(misbehave(client, "hanging_child", log))
-
-    assert error.cause is Cause.TIMEOUT
-    child = int(log.read_text().split("started=")[1])
-    wait_until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child))
-
-
-def _is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-
-
-def test_the_others_notice_nothing_of_a_death(client: synk.Client, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    slow = client.insert("slow", handlers.Write(str(log), "slow", sleep_s=1.0))
-    wait_until(log.exists)
-
-    for how in ("segv", "os_exit", "spin"):
-        misbehave(client, how)
-    row = ended(client, slow)
-
-    assert (row.state, row.attempt) == (JobState.COMPLETED, 1)
-    assert log.read_text() == "slow\n"
-
-
-def test_a_fork_that_comes_back_gives_one_outcome(client: synk.Client, tmp_path: Path) -> None:
-    row = misbehave(client, "fork_returns")
-
-    assert row.state is JobState.COMPLETED
-    assert ended(client, client.insert("noop", handlers.Noop())).state is JobState.COMPLETED
-
-
-def test_a_job_that_closes_everything_costs_only_its_own_process(client: synk.Client) -> None:
-    row = misbehave(client, "close_descriptors")
-
-    assert row.state in (JobState.COMPLETED, JobState.CANCELLED)
-    assert ended(client, client.insert("noop", handlers.Noop())).state is JobState.COMPLETED
-
-
 def test_a_failed_job_is_tried_again_when_its_worker_says(client: synk.Client) -> None:
     row = ended(client, client.insert("x", handlers.Misbehave("second_attempt")))
 
@@ -300,21 +196,6 @@ def test_a_failed_job_waits_for_the_default_back_off(client: synk.Client) -> Non
     assert row.state is JobState.SCHEDULED
     assert row.attempted_at is not None
     assert 3.5 < (row.scheduled_at - row.attempted_at).total_seconds() < 8
-
-
-def test_a_running_job_is_cancelled_within_moments(client: synk.Client, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    job_id = client.insert("x", handlers.Misbehave("long_child", str(log)))
-    wait_until(lambda: log.exists() and "started=" in log.read_text())
-
-    answer = client.cancel(job_id)
-    row = ended(client, job_id)
-
-    assert answer is synk.Change.REQUESTED
-    assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
-    assert last_error(row).cause is Cause.CANCELLED
-    child = int(log.read_text().split("started=")[1])
-    wait_until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child))
 
 
 def test_dependents_run_after_what_they_depend_on(client: synk.Client, tmp_path: Path) -> None:
@@ -339,8 +220,8 @@ def test_a_failed_dependency_cancels_its_dependents(client: synk.Client) -> None
     assert (row.cancel_reason, row.attempt) == (CancelReason.DEPENDENCY, 0)
 
 
-def test_a_scheduled_job_runs_when_it_is_due(client: synk.Client, connection) -> None:
-    now = connection.execute("SELECT now()").fetchone()[0]
+def test_a_scheduled_job_runs_when_it_is_due(client: synk.Client, shared_connection) -> None:
+    now = shared_connection.execute("SELECT now()").fetchone()[0]
     job_id = client.insert(
         "later", handlers.Noop(), synk.InsertOptions(scheduled_at=now + timedelta(seconds=0.5))
     )
@@ -363,8 +244,8 @@ def test_a_pending_job_waits_until_it_is_ready(client: synk.Client) -> None:
     assert ended(client, job_id).state is JobState.COMPLETED
 
 
-def test_a_row_inserted_by_plain_sql_runs(client: synk.Client, connection) -> None:
-    job_id = connection.execute(
+def test_a_row_inserted_by_plain_sql_runs(client: synk.Client, shared_connection) -> None:
+    job_id = shared_connection.execute(
         "INSERT INTO synk.job (queue, kind, args, max_attempts, state, scheduled_at, priority,"
         " name, depends_on) VALUES ('default', 'typed', '{\"count\": 4}', 7, 'available', now(),"
         " 3, 'from psql', '{}') RETURNING id"
@@ -410,24 +291,6 @@ def test_the_cleaner_removes_what_is_old_enough(dsn: str) -> None:
         assert ended(client, failed).state is JobState.CANCELLED
 
 
-def test_spawn_works_where_forking_is_unwanted(dsn: str) -> None:
-    with supervised(dsn, start_method="spawn", processes=1) as client:
-        row = ended(client, client.insert("typed", handlers.Typed(1)))
-        killed = misbehave(client, "hold_gil")
-
-    assert row.state is JobState.COMPLETED
-    assert last_error(killed).cause is Cause.TIMEOUT
-
-
-def test_workers_hold_no_descriptor_of_the_database(client: synk.Client) -> None:
-    opened = misbehave(client, "descriptors").result
-
-    assert isinstance(opened, list)
-    assert [item for item in opened if str(item).startswith("/memfd:")]
-    # The channel to the supervisor, and nothing else that could be a connection.
-    assert len([item for item in opened if str(item).startswith("socket:")]) == 1
-
-
 def test_an_idle_supervisor_starts_a_new_job_at_once(dsn: str) -> None:
     queues = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
     with supervised(dsn, queues=queues) as client:
@@ -444,17 +307,6 @@ def test_a_worker_that_cannot_be_imported_is_reported(dsn: str, tmp_path: Path) 
         supervised(dsn, preload=["no_such_module"]) as client,
     ):
         wait_until(lambda: client._service is None, what="the supervisor to give up")
-
-
-def test_processes_carry_the_supervisors_tag(client: synk.Client, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    job_id = client.insert("x", handlers.Misbehave("long_child", str(log)))
-    wait_until(lambda: log.exists() and "started=" in log.read_text())
-
-    child = int(log.read_text().split("started=")[1])
-
-    assert child in linux.tagged_processes(str(client.id))
-    assert is_running(client, job_id)
 
 
 def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,14 @@ import pytest
 
 import synk
 from support.acting import acting, error_of, insert, run
-from support.supervising import DEADLINE_S, TESTS, SupervisorProcess, ended, make_client, wait_until
+from support.supervising import (
+    DEADLINE_S,
+    SupervisorProcess,
+    ended,
+    make_client,
+    program_env,
+    wait_until,
+)
 from synk import Cause, JobState
 
 TAIL = 16 * 1024
@@ -198,7 +204,7 @@ def test_w27_a_closed_stderr_stops_nothing(dsn: str, tmp_path: Path) -> None:
         "from support.supervising import make_client; from support.jobs.actors import WORKERS;"
         "client = make_client(sys.argv[1], workers=WORKERS); client.start()"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    env = program_env()
     process = subprocess.Popen([sys.executable, "-c", program, dsn, str(other)], env=env)
     try:
         with make_client(dsn) as client:

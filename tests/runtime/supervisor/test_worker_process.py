@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from support.jobs import handlers
+from support.news import next_news
 from support.pool_world import job
 from support.supervising import wait_until
 from synk.config import EngineConfig
@@ -33,16 +33,6 @@ from synk.runtime.supervisor.fork_server_process import (
 from synk.runtime.supervisor.output_lines import Passer
 from synk.runtime.supervisor.selector import Selector
 from synk.runtime.supervisor.worker_process import WorkerProcess
-
-T = TypeVar("T")
-
-
-def next_news(fork_server: ForkServerProcess, kind: type[T]) -> T:
-    while True:
-        assert select.select([fork_server.control], [], [], 30)[0], "the fork server says nothing"
-        for news in fork_server.news():
-            assert isinstance(news, kind)
-            return news
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import synk
-from runtime.supervisor.test_worker_process import next_news
 from support.acting import acting, begun, fork_server_of, insert, run, workers_of
+from support.news import next_news
 from support.supervising import SupervisorProcess, ended, make_client, wait_until
 from synk import JobState
 from synk.config import EngineConfig

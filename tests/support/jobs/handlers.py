@@ -6,7 +6,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -116,12 +115,6 @@ class Misbehaver(synk.Worker[Misbehave]):
     def raise_custom(self, job: synk.Job[Misbehave]) -> None:
         raise CustomError(code=7, lock=UNPICKLABLE)
 
-    def raise_nul(self, job: synk.Job[Misbehave]) -> None:
-        raise ValueError("before\x00after \ud800" + "x" * 1_000_000)
-
-    def recurse(self, job: synk.Job[Misbehave]) -> None:
-        self.recurse(job)
-
     def second_attempt(self, job: synk.Job[Misbehave]) -> str:
         if job.attempt == 1:
             raise RuntimeError("not yet")
@@ -130,13 +123,6 @@ class Misbehaver(synk.Worker[Misbehave]):
     def spin(self, job: synk.Job[Misbehave]) -> None:
         while True:
             pass
-
-    def hold_gil(self, job: synk.Job[Misbehave]) -> None:
-        ctypes.PyDLL(None).pause()
-
-    def block_signals(self, job: synk.Job[Misbehave]) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        time.sleep(1000)
 
     def long_spin(self, job: synk.Job[Misbehave]) -> None:
         self.spin(job)
@@ -149,9 +135,6 @@ class Misbehaver(synk.Worker[Misbehave]):
         note(job.args.path, f"started={child.pid}")
         child.wait()
 
-    def hanging_child(self, job: synk.Job[Misbehave]) -> None:
-        self.long_child(job)
-
     def segv(self, job: synk.Job[Misbehave]) -> None:
         ctypes.string_at(0)
 
@@ -161,26 +144,8 @@ class Misbehaver(synk.Worker[Misbehave]):
     def os_exit(self, job: synk.Job[Misbehave]) -> None:
         os._exit(0)
 
-    def sys_exit(self, job: synk.Job[Misbehave]) -> None:
-        sys.exit(3)
-
-    def fork_returns(self, job: synk.Job[Misbehave]) -> None:
-        os.fork()
-
-    def close_descriptors(self, job: synk.Job[Misbehave]) -> None:
-        os.closerange(3, 256)
-
-    def set_result(self, job: synk.Job[Misbehave]) -> object:
-        return {"lock": UNPICKLABLE}
-
     def huge_result(self, job: synk.Job[Misbehave]) -> object:
         return "x" * 1_000_000
-
-    def loaded_modules(self, job: synk.Job[Misbehave]) -> object:
-        return sorted(sys.modules)
-
-    def descriptors(self, job: synk.Job[Misbehave]) -> object:
-        return sorted(str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink())
 
 
 @dataclass

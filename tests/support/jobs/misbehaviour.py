@@ -376,11 +376,6 @@ class ExitsAsText:
     __repr__ = __str__
 
 
-class DiesWhenRead(dict[str, int]):
-    def items(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 @deed
 def lambda_result(job: ActJob) -> object:
     return lambda: None

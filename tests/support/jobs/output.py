@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from support.jobs.acts import ActJob, deed
-from support.jobs.observation import wait
 
 
 @deed
@@ -124,9 +123,3 @@ def let_the_writer_write(job: ActJob) -> None:
     print("from the second")
     Path(job.args.path).touch()
     time.sleep(0.2)
-
-
-@deed
-def print_and_wait(job: ActJob) -> None:
-    print(job.args.text)
-    wait(job)
