@@ -20,7 +20,7 @@ from kill_jobs import LONG_S, PRELOADED, TIMEOUTS_S, Misbehaver, clock
 from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core import messages as m
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 from synk.registry import Registry
 from synk.runtime.ipc import linux
 from watching import Kill, Watch, WatchedEngine, WatchedPool

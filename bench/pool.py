@@ -38,7 +38,7 @@ from options import Size, parse, parser_of
 from showing import publish
 from synk.claim import ClaimedJob
 from synk.config import EngineConfig
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry

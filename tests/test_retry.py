@@ -48,8 +48,7 @@ def test_the_workers_own_retry_time_is_passed_on() -> None:
 
 
 def test_the_last_failure_cancels_the_job_with_reason_failed() -> None:
-    last = job(1)
-    last.attempt = 3
+    last = job(1, attempt=3)
 
     outcome = judge(Ended(last, Verdict.FAILED, error="{}"), 0.5)
 
@@ -57,8 +56,7 @@ def test_the_last_failure_cancels_the_job_with_reason_failed() -> None:
 
 
 def test_uncounted_attempts_leave_more_tries() -> None:
-    late = job(1)
-    late.attempt, late.uncounted = 3, 1
+    late = job(1, attempt=3, uncounted=1)
 
     assert judge(Ended(late, Verdict.FAILED, error="{}"), 0.5).state is JobState.SCHEDULED
 

@@ -16,7 +16,7 @@ ClaimCursor: TypeAlias = tuple[float, int]
 its id."""
 
 
-class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
+class ClaimedJob(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """A job that this supervisor has claimed; the order of the fields is that of ``claim.sql``.
 
     It travels to its worker as it is.
@@ -38,10 +38,6 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
         crashes: earlier attempts that took their worker process with them.
         queue: the queue it came from.
         claim_seq: the number of the claim, of those of this supervisor.
-        expected_s: how many seconds the pool expects it to run, by what its kind took so far.
-        cancel_requested: whether somebody wants it cancelled.
-        disowned: whether the storage says that this claim is over: whatever becomes of it is of no
-            use.
     """
 
     id: int
@@ -59,9 +55,6 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False):
     crashes: int = 0
     queue: str = DEFAULT_QUEUE
     claim_seq: int = 0
-    expected_s: float = 0.0
-    cancel_requested: bool = False
-    disowned: bool = False
 
     @property
     def charged(self) -> int:

@@ -12,9 +12,7 @@ QUEUE = "default"
 
 
 def due(job_id: int, *, at: float, priority: int = 3) -> ClaimedJob:
-    claimed = job(job_id, priority=priority)
-    claimed.scheduled_at = at
-    return claimed
+    return job(job_id, priority=priority, scheduled_at=at)
 
 
 def cursors_after(*jobs: ClaimedJob, limit: int, took: float = 0.0) -> ClaimCursors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.pool_world import World, job
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 from synk.core.pool import HELD_S
 from synk.retry import Verdict
 
@@ -89,7 +89,7 @@ def test_m11_one_queue_does_not_starve_another(world: World) -> None:
     for _ in range(10):
         for slot in world.pool.slots:
             if world.workers[slot.number].waiting:
-                order.append(slot.in_flight[0].queue)
+                order.append(slot.in_flight[0].job.queue)
                 world.run_one(slot.number, 0.1)
 
     assert set(order[:4]) == {"default", "capped"}

@@ -8,8 +8,8 @@ from msgspec import structs
 from support.pool_world import World, job
 from synk.claim import ClaimedJob
 from synk.config import HELD_BYTES
-from synk.core.demand import QueueLimits
 from synk.core.held_bytes import CLAIMS_A_HOLD, Weights, may_be_cut
+from synk.core.limits import QueueLimits
 
 MIB = 1024 * 1024
 CLAIM_BYTES = HELD_BYTES // CLAIMS_A_HOLD

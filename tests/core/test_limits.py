@@ -6,8 +6,7 @@ import pytest
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
-from synk.core.demand import QueueLimits
-from synk.core.lateness import Recycling
+from synk.core.limits import QueueLimits, Recycling
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict, judge
@@ -116,7 +115,7 @@ def test_nothing_waits_behind_a_job_that_was_asked_to_end(world: World) -> None:
 
     world.claim(job(2), job(3))
 
-    assert [claimed.id for claimed in world.pool.slots[0].in_flight] == [1]
+    assert [held.job.id for held in world.pool.slots[0].in_flight] == [1]
 
 
 def test_a_job_over_its_memory_is_killed_and_told_by_how_much() -> None:
@@ -209,9 +208,7 @@ def test_a_worker_that_asks_to_be_replaced_is_no_death(world: World) -> None:
 
 
 def test_the_third_crash_is_poison_whatever_the_retries(world: World) -> None:
-    crashed = job(1)
-    crashed.max_attempts, crashed.crashes = 100, 2
-    world.claim(crashed)
+    world.claim(job(1, max_attempts=100, crashes=2))
     world.begin(0)
 
     world.exit(0, m.Exit(code=-11, signal="SIGSEGV", pid=5))

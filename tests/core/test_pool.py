@@ -6,8 +6,9 @@ import pytest
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
-from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS, QueueLimits
-from synk.core.lateness import DISPATCH_S, Recycling
+from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS
+from synk.core.lateness import DISPATCH_S
+from synk.core.limits import QueueLimits, Recycling
 from synk.core.pool import START_FAILURES_MAX, Pool
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
@@ -112,7 +113,7 @@ def test_urgent_jobs_overtake_others_that_wait(world: World) -> None:
 
     world.run_one(0, seconds=0.5)
 
-    assert world.pool.slots[0].in_flight[0].id == 4
+    assert world.pool.slots[0].in_flight[0].job.id == 4
 
 
 def test_a_success_is_settled_with_its_measures(world: World) -> None:
@@ -346,7 +347,7 @@ def test_a_prefetched_job_that_is_cancelled_never_starts(world: World) -> None:
     known_short(world, seconds=0.02)
     world.claim(job(1), job(2), job(3), job(4))
     world.begin(0)
-    behind = world.pool.slots[0].in_flight[1]
+    behind = world.pool.slots[0].in_flight[1].job
 
     world.handle(m.CancelRequested([fence(behind)]))
 
@@ -484,7 +485,7 @@ def test_a_queues_cap_holds_whatever_else_is_free() -> None:
 
     world.claim(*(job(n, queue="slow") for n in range(1, 4)), job(4, queue="fast"))
 
-    using = [{j.queue for j in slot.in_flight} for slot in world.pool.slots]
+    using = [{held.job.queue for held in slot.in_flight} for slot in world.pool.slots]
     assert sum("slow" in queues for queues in using) == 1
     assert sum("fast" in queues for queues in using) == 1
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 
 CHOICE = st.integers(min_value=0, max_value=1_000_000)
 
@@ -106,7 +106,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_queues_cap_holds(self) -> None:
-        using = sum(any(j.queue == "b" for j in slot.in_flight) for slot in self.world.pool.slots)
+        using = sum(
+            any(h.job.queue == "b" for h in slot.in_flight) for slot in self.world.pool.slots
+        )
         assert using <= max(1, getattr(self, "cap", 4))
 
     def teardown(self) -> None:

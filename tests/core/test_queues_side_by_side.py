@@ -8,7 +8,7 @@ import pytest
 
 from support.pool_world import World, job
 from synk.claim import ClaimedJob
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 
 CLAIM_S = 0.01
 """What a claim takes."""

@@ -35,10 +35,7 @@ def test_a_frame_brings_its_jobs_back_in_order() -> None:
 
 @given(args=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_arguments_pass_through_a_frame_unchanged(args: str) -> None:
-    claimed = job(1)
-    claimed.args = args
-
-    _, encoded = wire.decode_batch(wire.encode_batch(1, [claimed]))
+    _, encoded = wire.decode_batch(wire.encode_batch(1, [job(1, args=args)]))
 
     assert wire.decode_job(encoded[0]).args == args
 

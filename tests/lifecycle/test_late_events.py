@@ -11,7 +11,7 @@ import pytest
 import synk
 from support.jobs import handlers
 from synk.config import EngineConfig
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 from synk.core.messages import DrainRequested, Tick
 from synk.core.pool import Pool
 from synk.registry import Registry

@@ -15,7 +15,7 @@ from support.acting import acting
 from support.jobs import handlers
 from support.servers import Server
 from synk.config import EngineConfig
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 from synk.core.messages import DrainRequested
 from synk.core.pool import Pool
 from synk.registry import Registry

@@ -13,8 +13,7 @@ from support.checking import Execution
 from support.pool_world import FakeWorker, World
 from synk.claim import ClaimedJob
 from synk.core import messages as m
-from synk.core.demand import QueueLimits
-from synk.core.lateness import Recycling
+from synk.core.limits import QueueLimits, Recycling
 from synk.failure import AttemptError, Cause
 
 TIMEOUT_S: Final = 14.0

@@ -9,12 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import structs
 
 from synk.claim import ClaimedJob, Fence
 from synk.config import HELD_BYTES
 from synk.core import messages as m
-from synk.core.demand import QueueLimits
-from synk.core.lateness import Recycling
+from synk.core.limits import QueueLimits, Recycling
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
 from synk.retry import Ended, Verdict
@@ -29,8 +31,9 @@ def job(
     queue: str = "default",
     priority: int = 3,
     claim_seq: int = 1,
+    **changed: Any,
 ) -> ClaimedJob:
-    return ClaimedJob(
+    plain = ClaimedJob(
         id=job_id,
         attempt=1,
         kind=kind,
@@ -46,6 +49,7 @@ def job(
         queue=queue,
         claim_seq=claim_seq,
     )
+    return structs.replace(plain, **changed)
 
 
 def fence(claimed: ClaimedJob) -> Fence:
@@ -259,7 +263,7 @@ class World:
             for claimed in line
         }
         withheld = {ended.job.id for slot in self.pool.slots for ended in slot.withheld}
-        return waiting | withheld | {c.id for slot in self.pool.slots for c in slot.in_flight}
+        return waiting | withheld | {c.job.id for slot in self.pool.slots for c in slot.in_flight}
 
     def check(self) -> None:
         """What must hold at any time."""

@@ -8,6 +8,8 @@ made up for: then it begins where the others are (start-time fair queueing).
 from __future__ import annotations
 
 from collections import deque
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from synk.core.estimates import UNKNOWN_S
@@ -42,10 +44,12 @@ class QueueBacklog:
         for line in self._lines.values():
             yield from line
 
-    def append(self, job: ClaimedJob) -> None:
-        """Puts *job* behind its equals."""
-        self._lines[job.priority].append(job)
-        self.count += 1
+    def extend(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Puts each of *jobs* behind its equals."""
+        lines = self._lines
+        for job in jobs:
+            lines[job.priority].append(job)
+        self.count = sum(map(len, lines.values()))
 
     def append_left(self, job: ClaimedJob) -> None:
         """Puts *job* back in front of its equals."""
@@ -72,7 +76,9 @@ class QueueBacklog:
         line = next(filter(None, self._lines.values()))
         alike = [line.popleft()]
         kind = alike[0].kind
-        while line and len(alike) < most and line[0].kind == kind:
+        for _ in range(min(most - 1, len(line))):
+            if line[0].kind != kind:
+                break
             alike.append(line.popleft())
         self.count -= len(alike)
         self._taken = True
@@ -117,20 +123,21 @@ class Backlog:
         for queue in self.queues.values():
             yield from queue
 
-    def append(self, job: ClaimedJob) -> None:
-        """Puts *job* behind its equals."""
-        queue = self.queues[job.queue]
-        if not queue.count:
-            self._join(queue)
-        queue.append(job)
+    def extend(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Puts each of *jobs* behind its equals."""
+        for name, of_queue in groupby(jobs, key=attrgetter("queue")):
+            queue = self.queues[name]
+            if not queue.count:
+                self._join(queue)
+            queue.extend(of_queue)
 
-    def append_left(self, job: ClaimedJob) -> None:
-        """Puts *job* back in front of its equals: it did not run."""
+    def append_left(self, job: ClaimedJob, expected_s: float) -> None:
+        """Puts *job* back in front of its equals: it was charged with so much and did not run."""
         queue = self.queues[job.queue]
         if not queue.count:
             self._join(queue)
         queue.append_left(job)
-        queue.used_s -= _share_of(job.expected_s)
+        queue.used_s -= _share_of(expected_s)
 
     def _join(self, queue: QueueBacklog) -> None:
         """Jobs of this queue wait from now on."""

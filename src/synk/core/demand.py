@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from synk.core.backlog import Backlog
     from synk.core.estimates import Estimates
+    from synk.core.limits import QueueLimits
     from synk.core.slot import Slot
 
 WINDOW_S: Final = 0.005
@@ -51,16 +52,6 @@ class Urgent:
     """Only jobs that are more urgent than this priority."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLimits:
-    """What the pool knows of a queue."""
-
-    max_workers: int
-    timeout_s: float
-    rss_max: int | None = None
-    """Bytes."""
-
-
 def room_for(slot: Slot, expected_s: float) -> int:
     """Returns how many more jobs of *expected_s* each may wait at this worker, if it has places."""
     held = len(slot.in_flight)
@@ -77,7 +68,7 @@ def moves(slot: Slot) -> bool:
 
 def slots_using(slots: Sequence[Slot], queue: str) -> int:
     """Returns how many workers have jobs of *queue*."""
-    return sum(any(job.queue == queue for job in slot.in_flight) for slot in slots)
+    return sum(any(held.job.queue == queue for held in slot.in_flight) for slot in slots)
 
 
 class Demand:
@@ -124,7 +115,7 @@ class Demand:
         slots = self._moving_for(queue, slots)
         moving = [slot for slot in self._slots if moves(slot)]
         others = {name for name, waiting in self._backlog.queues.items() if waiting.count}
-        others.update(slot.in_flight[0].queue for slot in moving if slot.in_flight)
+        others.update(slot.in_flight[0].job.queue for slot in moving if slot.in_flight)
         if self._backlog.before_the_turn_of(queue, others - {queue}) > slots * BUFFER_S:
             return 0
         return slots - slots_using(moving, queue)
@@ -175,11 +166,11 @@ class Demand:
             return self._estimates.expected_s(job.kind)
         for slot in self._slots:
             for held in slot.in_flight:
-                if held.queue == queue:
-                    return self._estimates.expected_s(held.kind)
+                if held.job.queue == queue:
+                    return self._estimates.expected_s(held.job.kind)
         return UNKNOWN_S
 
     def _in_flight_of(self, queue: str) -> int:
         if len(self._queues) == 1:
             return sum(len(slot.in_flight) for slot in self._slots)
-        return sum(job.queue == queue for slot in self._slots for job in slot.in_flight)
+        return sum(held.job.queue == queue for slot in self._slots for held in slot.in_flight)

@@ -6,16 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from synk.core.demand import moves, room_for, slots_using
-from synk.core.ledger import glance_at
 from synk.core.messages import Send
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from synk.claim import ClaimedJob
     from synk.core.backlog import Backlog
-    from synk.core.demand import QueueLimits
     from synk.core.estimates import Estimates
+    from synk.core.limits import QueueLimits
     from synk.core.slot import Slot
 
 STEAL_S: Final = 0.002
@@ -31,10 +30,8 @@ class Dispatch:
         queues: Mapping[str, QueueLimits],
         backlog: Backlog,
         estimates: Estimates,
-        limited: Container[str] | None,
     ) -> None:
         self._slots = slots
-        self._limited = limited
         self._queues = queues
         self._backlog = backlog
         self._estimates = estimates
@@ -53,43 +50,30 @@ class Dispatch:
         Where it has none for a job whose turn it is, but will soon, it gets none of another queue
         either: *kept* counts the workers that are kept for jobs of each queue.
         """
+        first = slot.sent + 1
         jobs: list[ClaimedJob] = []
+        most = min(share, slot.places)
         for name, queue in self._backlog.turns():
             if not self._may_use(slot, name):
                 continue
-            most = min(share, slot.places)
             while len(jobs) < most and (job := queue.peek()) is not None:
                 expected_s = self._estimates.expected_s(job.kind)
                 room = min(most - len(jobs), room_for(slot, expected_s))
                 if room <= 0:
                     break
                 alike = queue.pop_alike(room)
-                for job in alike:
-                    job.expected_s = expected_s
-                slot.in_flight += alike
-                slot.backlog_s += expected_s * len(alike)
+                slot.gave(alike, expected_s, now)
                 jobs += alike
                 self._backlog.charge(name, expected_s, len(alike))
             if slot.in_flight and queue.count > kept[name] and moves(slot):
                 kept[name] += 1
                 break
-        if not jobs:
-            return None
-        return self._sent(slot, jobs, now)
-
-    def _sent(self, slot: Slot, jobs: list[ClaimedJob], now: float) -> Send:
-        first = slot.sent + 1
-        slot.sent += len(jobs)
-        if len(slot.in_flight) == len(jobs):
-            slot.progress_at = now
-            slot.glance_at = glance_at(jobs[0], now, self._limited)
-            slot.deadline = now + self._queues[jobs[0].queue].timeout_s
-        return Send(slot.number, first, jobs)
+        return Send(slot.number, first, jobs) if jobs else None
 
     def _may_use(self, slot: Slot, queue: str) -> bool:
         """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
         limit = self._queues[queue].max_workers
-        if limit >= len(self._slots) or any(job.queue == queue for job in slot.in_flight):
+        if limit >= len(self._slots) or any(held.job.queue == queue for held in slot.in_flight):
             return True
         return slots_using(self._slots, queue) < limit
 

@@ -72,7 +72,7 @@ class HeldBytes:
         """
         if not self._large:
             return self._share
-        running = {slot.in_flight[0].id for slot in self._slots if slot.in_flight}
+        running = {slot.in_flight[0].job.id for slot in self._slots if slot.in_flight}
         return self._share - sum(
             weight
             for job_id, (name, weight) in self._large.items()

@@ -5,7 +5,6 @@ On the monotonic clock, in seconds, as all of the pool.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from synk.core.messages import KillReason
@@ -25,28 +24,12 @@ STALL_S: Final = 0.02
 gets no more jobs, and what waits at it is taken back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recycling:
-    """When a worker process is replaced, and how long it, or a cancelled job, gets."""
+def is_due_for_renewal(slot: Slot, slots: Sequence[Slot]) -> bool:
+    """Whether the slot's process has done its share, and no other is being replaced for that.
 
-    jobs_max: int | None = None
-    """Between two jobs, after so many."""
-    rss_max: int | None = None
-    """Between two jobs, when it holds so many bytes of memory."""
-    start_timeout_s: float = 60.0
-    """When it is not ready for jobs after so many seconds."""
-    cancel_grace_s: float = 5.0
-    """From the request to cancel, which raises in the job, to the kill."""
-
-    def is_reached_by(self, slot: Slot, slots: Sequence[Slot]) -> bool:
-        """Whether the slot's process has done its share, and no other is being replaced for that.
-
-        One at a time: a pool whose workers were all started together would stand still together.
-        """
-        is_due = (slot.jobs_max is not None and slot.sent >= slot.jobs_max) or (
-            self.rss_max is not None and slot.rss_bytes > self.rss_max
-        )
-        return is_due and not any(other.renewing for other in slots if other is not slot)
+    One at a time: a pool whose workers were all started together would stand still together.
+    """
+    return slot.is_worn and not any(other.renewing for other in slots if other is not slot)
 
 
 def times_of(slot: Slot, *, is_draining: bool) -> list[float]:
@@ -88,7 +71,7 @@ def is_late(slot: Slot, now: float) -> bool:
 
 
 def reason_to_kill(
-    slot: Slot, now: float, *, is_fenced: bool, drain_deadline: float | None, recycling: Recycling
+    slot: Slot, now: float, *, is_fenced: bool, drain_deadline: float | None
 ) -> KillReason | None:
     """Returns why a worker is killed that was just recalled: nothing but its job is left there.
 
@@ -97,9 +80,8 @@ def reason_to_kill(
         now: the present.
         is_fenced: whether nothing may run.
         drain_deadline: when nothing may run any more; None: there is no drain.
-        recycling: how long a cancelled job gets.
     """
-    if slot.withheld or (slot.in_flight and _is_out_of_grace(slot, now, recycling)):
+    if slot.withheld or (slot.in_flight and _is_out_of_grace(slot, now)):
         return KillReason.CANCELLED
     if not slot.in_flight:
         return None
@@ -113,8 +95,8 @@ def reason_to_kill(
     return KillReason.SHUTDOWN if is_over else None
 
 
-def _is_out_of_grace(slot: Slot, now: float, recycling: Recycling) -> bool:
+def _is_out_of_grace(slot: Slot, now: float) -> bool:
     if not slot.in_flight[0].cancel_requested:
         return False
     asked_long_ago = slot.cancel_at is not None and now >= slot.cancel_at
-    return asked_long_ago or not recycling.cancel_grace_s
+    return asked_long_ago or not slot.limits.recycling.cancel_grace_s

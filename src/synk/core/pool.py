@@ -22,8 +22,9 @@ from synk.core.demand import Demand
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
 from synk.core.held_bytes import HeldBytes
-from synk.core.lateness import Recycling, is_late, reason_to_kill, stall_at, times_of
+from synk.core.lateness import is_due_for_renewal, is_late, reason_to_kill, stall_at, times_of
 from synk.core.ledger import Ledger
+from synk.core.limits import Limits, Recycling
 from synk.core.messages import (
     Ask,
     CancelRequested,
@@ -55,8 +56,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
     from synk.claim import ClaimedJob, Fence
-    from synk.core.demand import QueueLimits, Urgent
+    from synk.core.demand import Urgent
+    from synk.core.limits import QueueLimits
     from synk.core.messages import Event, Exit
+    from synk.core.slot import HeldJob
 
 HELD_S: Final = 5.0
 """Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
@@ -65,9 +68,6 @@ for other supervisors."""
 START_FAILURES_MAX: Final = 5
 """Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
 is a passing trouble: the pool goes on trying, ever more rarely."""
-
-LEAVE_S: Final = 1.0
-"""A worker without a job that was told to end has this long."""
 
 _RESPAWN_S: Final = 0.1
 _RESPAWN_MAX_S: Final = 10.0
@@ -94,15 +94,14 @@ class Pool:
         limited: Container[str] | None = None,
         held_bytes: int = HELD_BYTES,
     ) -> None:
-        self._recycling = recycling or Recycling()
-        self.slots = [Slot(number, self._recycling.jobs_max) for number in range(slots)]
-        self.queues = dict(queues)
+        self._limits = Limits(dict(queues), recycling or Recycling(), limited)
+        self.slots = [Slot(number, self._limits) for number in range(slots)]
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
-        self._ledger = Ledger(self.queues, self.estimates, limited)
-        self._dispatching = Dispatch(self.slots, self.queues, self.backlog, self.estimates, limited)
-        self._demand = Demand(self.slots, self.queues, self.backlog, self.estimates)
-        self._held_bytes = HeldBytes(self.slots, self.queues, held_bytes)
+        self._ledger = Ledger(self._limits, self.estimates)
+        self._dispatching = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
+        self._demand = Demand(self.slots, self._limits.queues, self.backlog, self.estimates)
+        self._held_bytes = HeldBytes(self.slots, queues, held_bytes)
         self.draining = False
         self.fenced = False
         """The lease is not renewed: nothing runs, and nothing is given out."""
@@ -151,20 +150,20 @@ class Pool:
 
     def rooms(self) -> dict[str, int]:
         """Returns how many bytes of jobs of each queue may be claimed now."""
-        return {name: self._held_bytes.room(name) for name in self.queues}
+        return {name: self._held_bytes.room(name) for name in self.backlog.queues}
 
     def urgent(self) -> dict[str, Urgent]:
         """Returns what is wanted beyond that, of jobs that would overtake those at hand."""
         if self.draining or self.fenced:
             return {}
-        wanted = {name: self._demand.urgent(name) for name in self.queues}
+        wanted = {name: self._demand.urgent(name) for name in self.backlog.queues}
         return {name: urgent for name, urgent in wanted.items() if urgent is not None}
 
     def held(self) -> list[Fence]:
         """Returns the claims whose end is not told yet."""
         held = [fence_of(job) for job in self.backlog]
         for slot in self.slots:
-            held += map(fence_of, slot.in_flight)
+            held += (fence_of(each.job) for each in slot.in_flight)
             held += (fence_of(ended.job) for ended in slot.withheld)
         return held
 
@@ -173,13 +172,9 @@ class Pool:
 
         With what was over and not told yet, where the pool itself has failed in between.
         """
-        held = self.backlog.remove_where(lambda _: True)
+        self._ledger.release(self.backlog.remove_where(lambda _: True))
         for slot in self.slots:
-            held += slot.in_flight
-            slot.in_flight.clear()
-            self._ledger.tell_withheld(slot)
-            slot.withheld = []
-        self._ledger.release(held)
+            self._ledger.abandon(slot)
         return self._ledger.settled() or Settle()
 
     @property
@@ -217,8 +212,7 @@ class Pool:
             jobs = [job for job in jobs if job.id not in twice]
         self._ids |= ids
         self._held_bytes.take(jobs)
-        for job in jobs:
-            self.backlog.append(job)
+        self.backlog.extend(jobs)
 
     def _release_new(self, jobs: Iterable[ClaimedJob]) -> None:
         """Gives back what has just come, of which an earlier claim may be held still."""
@@ -229,7 +223,7 @@ class Pool:
         """Returns what is held of the jobs with these ids."""
         held = [job for job in self.backlog if job.id in ids]
         for slot in self.slots:
-            held += [job for job in slot.in_flight if job.id in ids]
+            held += [each.job for each in slot.in_flight if each.job.id in ids]
             held += [ended.job for ended in slot.withheld if ended.job.id in ids]
         return held
 
@@ -238,12 +232,8 @@ class Pool:
 
     def _on_ready(self, event: WorkerReady, now: float) -> None:
         slot = self.slots[event.slot]
-        slot.move(SlotInput.READY)
+        slot.became_ready(event.pid, now)
         if slot.state is SlotState.SERVING:
-            slot.deadline = None
-            slot.progress_at = now
-            slot.pid = event.pid
-            slot.renewing = False
             self._start_failures = 0
             self._ever_ready = True
 
@@ -260,56 +250,41 @@ class Pool:
                 now,
                 is_fenced=self.fenced,
                 drain_deadline=self._drain_deadline if self.draining else None,
-                recycling=self._recycling,
             )
         if reason is not None:
             self._kill(slot, reason)
             return
         slot.move(SlotInput.RECALLED)
         if slot.in_flight and slot.in_flight[0].cancel_requested and slot.cancel_at is None:
-            slot.cancel_at = now + self._recycling.cancel_grace_s
-            # Nothing may wait behind it: its process ends with it.
-            slot.stalled = True
-            self._commands.append(Ask(slot.number, slot.head_number, Request.CANCEL))
+            self._ask(slot, Request.CANCEL, now)
 
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         slot = self.slots[event.slot]
         was, reason = slot.state, slot.kill_reason
         self._ledger.take_report(slot, event.report, now)
         self._take_back(slot, event.taken)
-        if slot.in_flight:
-            for job in reversed(self._ledger.blame(slot, event.report, event.exit, now)):
-                self._put_back(job)
+        for held in reversed(self._ledger.close_account(slot, event.report, event.exit, now)):
+            self._put_back(held)
         if reason is None and was is not SlotState.LEAVING and event.exit.code != wire.REPLACE_ME:
             self.deaths += 1
-        self._ledger.tell_withheld(slot)
-        slot.move(SlotInput.EXIT)
-        slot.spawn_at = now
+        pause_s = 0.0
         if was is SlotState.STARTING or reason is KillReason.START:
-            self._failed_to_start(slot, event.exit, now)
+            pause_s = self._failed_to_start(event.exit)
+        slot.exited(now + pause_s)
 
     def _on_sampled(self, event: Sampled, _now: float) -> None:
         slot = self.slots[event.slot]
-        slot.rss_bytes = event.own_bytes
-        if not slot.in_flight or event.number != slot.head_number or not slot.running:
-            return
-        limit = self._rss_max_of(slot)
-        if limit is not None and event.tree_bytes > limit:
-            slot.tree_bytes = event.tree_bytes
+        if slot.sampled(event):
             self._recall(slot)
-
-    def _rss_max_of(self, slot: Slot) -> int | None:
-        return slot.rss_max or self.queues[slot.in_flight[0].queue].rss_max
 
     def memory_limit(self, slot: int) -> int | None:
         """Returns the bytes that the job in *slot* may use; None: any number."""
-        held = self.slots[slot]
-        return self._rss_max_of(held) if held.in_flight else None
+        return self.slots[slot].memory_limit
 
     @property
     def recycled_above_bytes(self) -> int | None:
         """The memory above which a worker is replaced; None: it never is."""
-        return self._recycling.rss_max
+        return self._limits.recycling.rss_max
 
     def _on_cancel_requested(self, event: CancelRequested, _now: float) -> None:
         wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
@@ -319,9 +294,9 @@ class Pool:
 
         self._ledger.cancel(self.backlog.remove_where(is_wanted))
         for slot in self.slots:
-            for job in slot.in_flight:
-                if is_wanted(job):
-                    job.cancel_requested = True
+            for held in slot.in_flight:
+                if is_wanted(held.job):
+                    held.cancel_requested = True
                     self._recall(slot)
 
     def _on_lease_expired(self, _event: LeaseExpired, _now: float) -> None:
@@ -341,9 +316,9 @@ class Pool:
     def _disown(self, gone: set[Fence]) -> None:
         self._ledger.release(self.backlog.remove_where(lambda job: fence_of(job) in gone))
         for slot in self.slots:
-            for job in slot.in_flight:
-                if fence_of(job) in gone:
-                    job.disowned = True
+            for held in slot.in_flight:
+                if fence_of(held.job) in gone:
+                    held.disowned = True
                     self._recall(slot)
 
     def _on_drain_requested(self, event: DrainRequested, _now: float) -> None:
@@ -375,27 +350,24 @@ class Pool:
     # -- what becomes of jobs that were sent -----------------------------------------------------
 
     def _take_back(self, slot: Slot, taken: int) -> None:
-        for _ in range(taken):
-            job = slot.in_flight.pop()
-            slot.sent -= 1
-            slot.backlog_s -= job.expected_s
-            self._put_back(job)
+        for held in slot.took_back(taken):
+            self._put_back(held)
 
-    def _put_back(self, job: ClaimedJob) -> None:
-        if job.cancel_requested:
-            self._ledger.cancel([job])
-        elif self.draining or self.fenced or job.disowned:
-            self._ledger.release([job])
+    def _put_back(self, held: HeldJob) -> None:
+        if held.cancel_requested:
+            self._ledger.cancel([held.job])
+        elif self.draining or self.fenced or held.disowned:
+            self._ledger.release([held.job])
         else:
-            self.backlog.append_left(job)
+            self.backlog.append_left(held.job, held.expected_s)
 
-    def _failed_to_start(self, slot: Slot, exit_: Exit, now: float) -> None:
+    def _failed_to_start(self, exit_: Exit) -> float:
+        """Returns how long to wait before another process is started."""
         self._start_failures += 1
-        slot.spawn_at = now + min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
-        if self._start_failures < START_FAILURES_MAX or self.draining:
-            return
-        if not self._ever_ready and self._start_failures == START_FAILURES_MAX:
+        is_hopeless = not self._ever_ready and self._start_failures == START_FAILURES_MAX
+        if is_hopeless and not self.draining:
             self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
+        return min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -403,8 +375,7 @@ class Pool:
         for slot in self.slots:
             match slot.state:
                 case SlotState.VACANT if not self.draining and now >= slot.spawn_at:
-                    slot.move(SlotInput.SPAWN)
-                    slot.deadline = now + self._recycling.start_timeout_s
+                    slot.spawned(now)
                     self._commands.append(Spawn(slot.number))
                 case SlotState.STARTING if self.draining or now >= (slot.deadline or now + 1):
                     self._kill(slot, KillReason.SHUTDOWN if self.draining else KillReason.START)
@@ -417,23 +388,20 @@ class Pool:
 
     def _look_at_serving(self, slot: Slot, now: float) -> None:
         if slot.soft_at is not None and not slot.asked and now >= slot.soft_at:
-            slot.asked = True
-            self._commands.append(Ask(slot.number, slot.head_number, Request.SOFT_TIMEOUT))
+            self._ask(slot, Request.SOFT_TIMEOUT, now)
         if is_late(slot, now) or slot.withheld or (self.fenced and slot.in_flight):
             self._recall(slot)
         elif not slot.in_flight and (self.draining or self._is_worn(slot)):
-            slot.renewing = not self.draining
-            slot.move(SlotInput.DISMISS)
-            slot.deadline = now + LEAVE_S
+            slot.dismissed(now, renewing=not self.draining)
             self._commands.append(Dismiss(slot.number))
         elif self.draining and now >= self._drain_deadline:
             self._recall(slot)
         elif (at := stall_at(slot)) is not None and now >= at:
-            slot.stalled = True
+            slot.stall()
             self._recall(slot)
 
     def _is_worn(self, slot: Slot) -> bool:
-        return self._recycling.is_reached_by(slot, self.slots)
+        return is_due_for_renewal(slot, self.slots)
 
     def _recall(self, slot: Slot) -> None:
         if slot.state is SlotState.SERVING:
@@ -441,16 +409,18 @@ class Pool:
             self._commands.append(Recall(slot.number))
 
     def _kill(self, slot: Slot, reason: KillReason) -> None:
-        slot.move(SlotInput.KILL)
-        slot.kill_reason = reason
-        slot.deadline = None
+        slot.killed(reason)
         self._commands.append(Kill(slot.number, reason))
+
+    def _ask(self, slot: Slot, request: Request, now: float) -> None:
+        slot.asked_to_end(request, now)
+        self._commands.append(Ask(slot.number, slot.head_number, request))
 
     def _dispatch(self, now: float) -> None:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining or self.fenced:
             return
-        if self._recycling.rss_max is not None:
+        if self._limits.recycling.rss_max is not None:
             serving = [slot for slot in serving if not self._is_worn(slot)]
         if self.backlog.count and serving:
             self._commands += self._dispatching.to(serving, now)

@@ -149,8 +149,7 @@ fork_server.request(0, worker.descriptors)
 started = next_news(fork_server, WorkerForked)
 worker.forked(started.pid, started.pidfd)
 wait_until(lambda: (worker.report(), worker.is_ready)[1])
-hanging = job(1, kind="write")
-hanging.args = '{"path": "/dev/null", "sleep_s": 1000}'
+hanging = job(1, kind="write", args='{"path": "/dev/null", "sleep_s": 1000}')
 worker.send(1, [hanging])
 wait_until(lambda: worker.report().running == 1)
 

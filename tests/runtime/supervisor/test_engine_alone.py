@@ -20,7 +20,7 @@ from support.jobs import handlers
 from support.pool_world import job
 from support.supervising import DEADLINE_S
 from synk.config import EngineConfig
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
@@ -123,8 +123,7 @@ class SpawnsOnce(WorkerSet):
 
 def test_an_engine_that_cannot_do_the_next_thing_loses_no_outcome() -> None:
     engine, settled = made(engine_with(SpawnsOnce))
-    crashing = job(1, kind="misbehave")
-    crashing.args = '{"how": "os_exit"}'
+    crashing = job(1, kind="misbehave", args='{"how": "os_exit"}')
     engine.post(Claimed([crashing]))
 
     with pytest.raises(OSError, match="too many open files"):
@@ -187,8 +186,7 @@ def engine_with(worker_set_type: type[WorkerSet]) -> type[Engine]:
 
 def crash_and_go_on(engine: Engine, settled: queue.SimpleQueue[Settle]) -> int:
     """Returns the pid of the process that ran a job after the one that had crashed."""
-    crashing = job(1, kind="misbehave")
-    crashing.args = '{"how": "os_exit"}'
+    crashing = job(1, kind="misbehave", args='{"how": "os_exit"}')
     engine.post(Claimed([crashing]))
     (ended,) = settled.get(timeout=DEADLINE_S).ended
     assert (ended.job.id, ended.verdict) == (1, Verdict.FAILED)

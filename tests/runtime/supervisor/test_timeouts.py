@@ -13,7 +13,7 @@ from support.pool_world import World, job
 from support.supervising import ended, wait_until
 from synk import Cause, JobState
 from synk.core import messages as m
-from synk.core.demand import QueueLimits
+from synk.core.limits import QueueLimits
 
 HANGS = ["spin", "hold_gil", "count_in_c", "sleep_in_c", "eight_threads"]
 DEAF = ["ignore_signals", "block_signals", "lose_stack", "dump_that_crashes"]

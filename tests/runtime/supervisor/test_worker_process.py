@@ -14,11 +14,13 @@ from multiprocessing import reduction
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from support.jobs import handlers
 from support.news import next_news
 from support.pool_world import job
 from support.supervising import wait_until
+from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core import wire
 from synk.runtime.ipc import linux, packets
@@ -98,10 +100,12 @@ def spare_of(fork_server: ForkServerProcess) -> int:
     return wait_until(spare, what="a spare")
 
 
-def writing(number: int, path: Path):
-    claimed = job(number, kind="write")
-    claimed.args = f'{{"path": "{path}", "text": "{number}"}}'
-    return claimed
+def writing(number: int, path: Path) -> ClaimedJob:
+    return job(number, kind="write", args=f'{{"path": "{path}", "text": "{number}"}}')
+
+
+def with_args(claimed: ClaimedJob, old: str, new: str) -> ClaimedJob:
+    return structs.replace(claimed, args=claimed.args.replace(old, new))
 
 
 def test_what_is_taken_back_never_ran_and_the_rest_did(
@@ -165,8 +169,7 @@ def test_a_worker_tells_once_of_a_job_that_nothing_is_behind(
     """Each time it tells, the supervisor wakes up, and takes CPU time from the next job."""
     for number in range(1, 11):
         log = tmp_path / str(number)
-        slow = writing(number, log)
-        slow.args = slow.args.replace("}", ', "sleep_s": 0.005}')
+        slow = with_args(writing(number, log), "}", ', "sleep_s": 0.005}')
         worker.send(number, [slow])
         wait_until(lambda log=log: log.exists() and not worker.running)
 
@@ -183,7 +186,7 @@ def test_a_recall_of_a_busy_worker_leaves_it_the_job_that_it_runs(
 ) -> None:
     log = tmp_path / "log"
     slow = writing(1, log)
-    slow.args = slow.args.replace("}", ', "sleep_s": 0.3}')
+    slow = with_args(slow, "}", ', "sleep_s": 0.3}')
     worker.send(1, [slow, writing(2, log), writing(3, log)])
     wait_until(log.exists)
 
@@ -201,7 +204,7 @@ def test_a_stopped_worker_never_makes_the_supervisor_wait(
     os.kill(worker.pid, 19)
     for number in range(1, 400):
         big = writing(number, tmp_path / "log")
-        big.args = big.args.replace('"text": "', '"text": "' + "x" * 3000)
+        big = with_args(big, '"text": "', '"text": "' + "x" * 3000)
         worker.send(number, [big])
 
     assert worker.recall()[1] == 399
@@ -210,7 +213,7 @@ def test_a_stopped_worker_never_makes_the_supervisor_wait(
 def test_a_frame_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: Path) -> None:
     log = tmp_path / "log"
     big = writing(1, log)
-    big.args = big.args.replace('"text": "1', '"text": "' + "y" * 800_000)
+    big = with_args(big, '"text": "1', '"text": "' + "y" * 800_000)
 
     worker.send(1, [big, writing(2, log)])
     wait_until(lambda: worker.report().done == 2)
@@ -225,9 +228,10 @@ def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerP
     sent = done = 0
     while done < total:
         if sent < total and sent - done < 200:
-            batch = [job(number, kind="typed") for number in range(sent + 1, sent + 21)]
-            for claimed in batch:
-                claimed.args = f'{{"count": {claimed.id}}}'
+            batch = [
+                job(number, kind="typed", args=f'{{"count": {number}}}')
+                for number in range(sent + 1, sent + 21)
+            ]
             worker.send(sent + 1, batch)
             sent += len(batch)
         report = worker.report()
@@ -276,8 +280,7 @@ def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
     worker = WorkerProcess(setup, selector, Passer())
     fork_server.request(0, worker.descriptors)
     log = tmp_path / "log"
-    claimed = job(1, kind="misbehave")
-    claimed.args = f'{{"how": "long_child", "path": "{log}"}}'
+    claimed = job(1, kind="misbehave", args=f'{{"how": "long_child", "path": "{log}"}}')
     worker.send(1, [claimed])
     wait_until(lambda: log.exists() and "started=" in log.read_text())
     pidfd = os.pidfd_open(int(log.read_text().split("started=")[1]))

@@ -115,9 +115,10 @@ class Watch:
 
 def slot_status(slot: Slot, now: float) -> SlotStatus:
     """Returns what the pool knows of a slot, at the time *now*."""
-    job = next(iter(tuple(slot.in_flight)), None)
-    if job is None:
+    held = next(iter(tuple(slot.in_flight)), None)
+    if held is None:
         return SlotStatus(slot=slot.number, pid=slot.pid)
+    job = held.job
     since = slot.started_s if slot.running else slot.progress_at
     return SlotStatus(
         slot=slot.number,
@@ -136,10 +137,8 @@ def _notes_of(
 ) -> tuple[ClaimedJob | None, str | None, str | None]:
     """Returns the job that runs, which may be ahead of what the pool knows, and its notes."""
     number, progress, checkpoint = process.notes()
-    ahead = number - slot.head_number
-    if not number or not 0 <= ahead < len(slot.in_flight):
-        return None, None, None
-    return slot.in_flight[ahead], progress, checkpoint
+    job = slot.job_of(number)
+    return (None, None, None) if job is None else (job, progress, checkpoint)
 
 
 class ReportLoop:

@@ -18,8 +18,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
-from synk.core.demand import QueueLimits
-from synk.core.lateness import Recycling
+from synk.core.limits import QueueLimits, Recycling
 from synk.core.messages import DrainRequested, LeaseExpired, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
