@@ -6,7 +6,7 @@ import pytest
 
 from support.pool_world import World, job
 from synk.claim import ClaimedJob
-from synk.core.demand import Urgent
+from synk.core.dispatch import Urgent
 
 LONG_S = 0.02
 SHORT_S = 0.00001

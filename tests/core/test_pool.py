@@ -6,7 +6,7 @@ import pytest
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
-from synk.core.demand import BACKLOG_JOBS, WINDOW_JOBS
+from synk.core.dispatch import BACKLOG_JOBS, WINDOW_JOBS
 from synk.core.lateness import DISPATCH_S
 from synk.core.limits import QueueLimits, Recycling
 from synk.core.pool import START_FAILURES_MAX, Pool

@@ -1,12 +1,19 @@
-"""Which worker gets which jobs: by urgency, by room, and never behind one that is stuck."""
+"""Which worker gets which jobs, and how many are claimed ahead for it.
+
+By urgency, by room, and never behind a job that is stuck. Short jobs are claimed and sent in
+batches, long ones one by one. All of it is measured in expected time, so that a job never waits
+long behind others while another worker, or another supervisor, could begin it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synk.core.demand import moves, room_for, slots_using
+from synk.core.estimates import UNKNOWN_S
 from synk.core.messages import Send
+from synk.row import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +24,61 @@ if TYPE_CHECKING:
     from synk.core.limits import QueueLimits
     from synk.core.slot import Slot
 
+WINDOW_S: Final = 0.005
+"""Work that may be queued at one worker beyond its running job. Enough to outlast the supervisor's
+turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
+
+WINDOW_JOBS: Final = 512
+"""Jobs at one worker at most; the ring on its status page holds twice as many."""
+
+PREFETCH_S: Final = 0.1
+"""Up to this duration one job may wait at the worker behind the running one. For longer jobs the
+turn-around does not matter, and another supervisor might begin the job at once."""
+
+BUFFER_S: Final = 0.2
+"""Work that is claimed ahead, to cover a round of claiming. An urgent job does not wait for it, but
+another supervisor, which could begin it at once, might."""
+
+BACKLOG_JOBS: Final = 3_000
+"""Jobs claimed ahead at most."""
+
+_CLAIM_JOBS_MIN: Final = BACKLOG_JOBS // 4
+"""So many are worth a claim, however many more there is room for."""
+
 STEAL_S: Final = 0.002
 """What waits at a busy worker is taken back for an idle one if it is at least this much work."""
 
 
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """What is to be claimed of a queue though enough of its jobs are at hand."""
+
+    count: int
+    above: int
+    """Only jobs that are more urgent than this priority."""
+
+
+def room_for(slot: Slot, expected_s: float) -> int:
+    """Returns how many more jobs of *expected_s* each may wait at this worker, if it has places."""
+    held = len(slot.in_flight)
+    in_time = int((WINDOW_S - slot.backlog_s) / expected_s)
+    if held == 0 or (held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S):
+        in_time = max(1, in_time)
+    return min(in_time, WINDOW_JOBS - held)
+
+
+def moves(slot: Slot) -> bool:
+    """Whether it takes jobs, and none that it is known to be long at."""
+    return slot.places > 0 and (not slot.in_flight or slot.in_flight[0].expected_s < BUFFER_S)
+
+
+def slots_using(slots: Sequence[Slot], queue: str) -> int:
+    """Returns how many workers have jobs of *queue*."""
+    return sum(any(held.job.queue == queue for held in slot.in_flight) for slot in slots)
+
+
 class Dispatch:
-    """Gives the jobs of the backlog to workers."""
+    """Gives the jobs of the backlog to workers, and says how many more are wanted."""
 
     def __init__(
         self,
@@ -36,7 +92,7 @@ class Dispatch:
         self._backlog = backlog
         self._estimates = estimates
 
-    def to(self, serving: list[Slot], now: float) -> list[Send]:
+    def fill(self, serving: list[Slot], now: float) -> list[Send]:
         """Fills up the workers of *serving*, those with least to do first."""
         serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
         share = -(-self._backlog.count // len(serving))
@@ -84,3 +140,94 @@ class Dispatch:
             for slot in serving
             if len(slot.in_flight) > 1 and slot.backlog_s - slot.in_flight[0].expected_s >= STEAL_S
         ]
+
+    # -- how many are wanted ---------------------------------------------------------------------
+
+    def wanted(self, queue: str) -> int:
+        """Returns how many jobs of *queue* are to be claimed now; 0 or less: none."""
+        limits = self._queues[queue]
+        slots = min(len(self._slots), limits.max_workers)
+        expected_s = self._expected_in(queue)
+        at_once = self._room_for_one(queue, slots, expected_s)
+        ahead = 0
+        if expected_s < BUFFER_S:
+            held = self._backlog.queues[queue].count + self._in_flight_of(queue)
+            moving = self._moving_for(queue, slots)
+            # At least one behind each that runs: without it a worker waits for a claim.
+            target = max(2 * moving, min(BACKLOG_JOBS, int(moving * BUFFER_S / expected_s)))
+            ahead = target - held
+            if ahead < min(target // 2, _CLAIM_JOBS_MIN):
+                # Not worth a claim yet: few large claims cost the database less than many small.
+                ahead = 0
+        return max(at_once, ahead, self._in_its_turn(queue, slots))
+
+    def _in_its_turn(self, queue: str, slots: int) -> int:
+        """Returns how many jobs would be next where others are at hand, and none of this queue.
+
+        One for each worker that moves, whatever they take, if their turn comes as soon as that of
+        what is claimed ahead.
+        """
+        if len(self._queues) == 1 or self._backlog.queues[queue].count:
+            return 0
+        slots = self._moving_for(queue, slots)
+        moving = [slot for slot in self._slots if moves(slot)]
+        others = {name for name, waiting in self._backlog.queues.items() if waiting.count}
+        others.update(slot.in_flight[0].job.queue for slot in moving if slot.in_flight)
+        if self._backlog.before_the_turn_of(queue, others - {queue}) > slots * BUFFER_S:
+            return 0
+        return slots - slots_using(moving, queue)
+
+    def urgent(self, queue: str) -> Urgent | None:
+        """Returns what would overtake the jobs at hand, one for each worker that moves."""
+        waiting = self._backlog.queues[queue]
+        least = waiting.least_urgent()
+        if least is None or least == Priority.CRITICAL:
+            return None
+        slots = min(len(self._slots), self._queues[queue].max_workers)
+        count = self._moving_for(queue, slots) - waiting.count_above(least)
+        return Urgent(count, least) if count > 0 else None
+
+    def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
+        room = 0
+        for slot in self._slots:
+            if not slot.places:
+                continue
+            held = len(slot.in_flight)
+            if held == 0 or (
+                held == 1 and max(expected_s, slot.in_flight[0].expected_s) <= PREFETCH_S
+            ):
+                room += 1
+        if slots < len(self._slots):
+            room = min(room, max(0, slots - slots_using(self._slots, queue)))
+        return room - self._backlog.count
+
+    def _moving_for(self, queue: str, slots: int) -> int:
+        """Returns how many workers will soon take jobs of *queue*, of the *slots* it may have."""
+        moving = [slot for slot in self._slots if moves(slot)]
+        if slots == len(self._slots):
+            return len(moving)
+        free = max(0, slots - slots_using(self._slots, queue))
+        return min(len(moving), free + slots_using(moving, queue))
+
+    def _expected_in(self, queue: str) -> float:
+        """Returns how long the jobs to come are expected to run.
+
+        At least as long as those of late: a short one at hand must not have hundreds of long ones
+        claimed, behind which the next urgent one would wait.
+        """
+        return max(self._expected_at_hand(queue), self._estimates.lately_in(queue))
+
+    def _expected_at_hand(self, queue: str) -> float:
+        job = self._backlog.queues[queue].peek()
+        if job is not None:
+            return self._estimates.expected_s(job.kind)
+        for slot in self._slots:
+            for held in slot.in_flight:
+                if held.job.queue == queue:
+                    return self._estimates.expected_s(held.job.kind)
+        return UNKNOWN_S
+
+    def _in_flight_of(self, queue: str) -> int:
+        if len(self._queues) == 1:
+            return sum(len(slot.in_flight) for slot in self._slots)
+        return sum(held.job.queue == queue for slot in self._slots for held in slot.in_flight)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from synk.config import HELD_BYTES
 from synk.core import lateness, wire
 from synk.core.backlog import Backlog
-from synk.core.demand import Demand
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
 from synk.core.held_bytes import HeldBytes
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
     from synk.claim import ClaimedJob, Fence
-    from synk.core.demand import Urgent
+    from synk.core.dispatch import Urgent
     from synk.core.limits import QueueLimits
     from synk.core.messages import Event, Exit
     from synk.core.slot import HeldJob
@@ -99,8 +98,7 @@ class Pool:
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
         self._ledger = Ledger(self._limits, self.estimates)
-        self._dispatching = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
-        self._demand = Demand(self.slots, self._limits.queues, self.backlog, self.estimates)
+        self._dispatch = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
         self._held_bytes = HeldBytes(self.slots, queues, held_bytes)
         self.draining = False
         self.fenced = False
@@ -127,7 +125,7 @@ class Pool:
             IllegalTransition: the event cannot happen in the slot's state.
         """
         self._METHOD_OF[type(event)](self, event, now)
-        self._dispatch(now)
+        self._give_out(now)
         self._look_at_slots(now)
         self._look_at_backlog(now)
         return self._flushed()
@@ -145,7 +143,9 @@ class Pool:
         """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
         if self.draining or self.fenced:
             return {}
-        wanted = {name: self._demand.of(name) for name, room in self.rooms().items() if room > 0}
+        wanted = {
+            name: self._dispatch.wanted(name) for name, room in self.rooms().items() if room > 0
+        }
         return {name: count for name, count in wanted.items() if count > 0}
 
     def rooms(self) -> dict[str, int]:
@@ -156,8 +156,8 @@ class Pool:
         """Returns what is wanted beyond that, of jobs that would overtake those at hand."""
         if self.draining or self.fenced:
             return {}
-        wanted = {name: self._demand.urgent(name) for name in self.backlog.queues}
-        return {name: urgent for name, urgent in wanted.items() if urgent is not None}
+        names = self.backlog.queues
+        return {name: more for name in names if (more := self._dispatch.urgent(name)) is not None}
 
     def held(self) -> list[Fence]:
         """Returns the claims whose end is not told yet."""
@@ -416,16 +416,16 @@ class Pool:
         slot.asked_to_end(request, now)
         self._commands.append(Ask(slot.number, slot.head_number, request))
 
-    def _dispatch(self, now: float) -> None:
+    def _give_out(self, now: float) -> None:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining or self.fenced:
             return
         if self._limits.recycling.rss_max is not None:
             serving = [slot for slot in serving if not self._is_worn(slot)]
         if self.backlog.count and serving:
-            self._commands += self._dispatching.to(serving, now)
+            self._commands += self._dispatch.fill(serving, now)
         elif any(not slot.in_flight for slot in serving):
-            for slot in self._dispatching.overfull(serving):
+            for slot in self._dispatch.overfull(serving):
                 self._recall(slot)
 
     def _look_at_backlog(self, now: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import synk
 from support.jobs import handlers
-from synk.core.demand import Urgent
+from synk.core.dispatch import Urgent
 from synk.row import JobState, Priority
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.claim_loop import URGENT_PAUSE_S, ClaimLoop

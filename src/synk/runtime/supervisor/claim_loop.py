@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimCursor, ClaimedJob, Fence
     from synk.config import QueueConfig
-    from synk.core.demand import Urgent
+    from synk.core.dispatch import Urgent
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
