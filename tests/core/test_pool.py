@@ -9,8 +9,9 @@ from synk.core import messages as m
 from synk.core.dispatch import BACKLOG_JOBS, WINDOW_JOBS
 from synk.core.lateness import DISPATCH_S
 from synk.core.limits import QueueLimits, Recycling
-from synk.core.pool import START_FAILURES_MAX, Pool
+from synk.core.pool import Pool
 from synk.core.slot import SlotState
+from synk.core.starts import START_FAILURES_MAX
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict
 

@@ -24,12 +24,12 @@ STALL_S: Final = 0.02
 gets no more jobs, and what waits at it is taken back."""
 
 
-def is_due_for_renewal(slot: Slot, slots: Sequence[Slot]) -> bool:
+def is_due_for_recycling(slot: Slot, slots: Sequence[Slot]) -> bool:
     """Whether the slot's process has done its share, and no other is being replaced for that.
 
     One at a time: a pool whose workers were all started together would stand still together.
     """
-    return slot.is_worn and not any(other.renewing for other in slots if other is not slot)
+    return slot.is_used_up and not any(other.renewing for other in slots if other is not slot)
 
 
 def times_of(slot: Slot, *, is_draining: bool) -> list[float]:
@@ -62,6 +62,12 @@ def deaf_at(slot: Slot) -> float | None:
     if not slot.in_flight or slot.running:
         return None
     return slot.progress_at + DISPATCH_S
+
+
+def is_deaf(slot: Slot, now: float) -> bool:
+    """Whether the slot's job ought to have begun, and has not."""
+    at = deaf_at(slot)
+    return at is not None and now >= at
 
 
 def is_late(slot: Slot, now: float) -> bool:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from synk.claim import Fence
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from uuid import UUID
 
     from synk.claim import ClaimedJob, Outcome
@@ -105,6 +105,12 @@ class Reconciliation:
 def fence_of(job: ClaimedJob | Outcome) -> Fence:
     """Returns what names the claim of a job."""
     return Fence(job.id, job.attempt, job.claim_seq)
+
+
+def one_of(fences: Collection[Fence]) -> Callable[[ClaimedJob], bool]:
+    """Returns what says of a job whether its claim is one of these."""
+    wanted, ids = set(fences), {fence.id for fence in fences}
+    return lambda job: job.id in ids and fence_of(job) in wanted
 
 
 def reconcile(

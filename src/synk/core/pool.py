@@ -16,12 +16,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from synk.config import HELD_BYTES
-from synk.core import lateness, wire
+from synk.core import wire
 from synk.core.backlog import Backlog
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
 from synk.core.held_bytes import HeldBytes
-from synk.core.lateness import is_due_for_renewal, is_late, reason_to_kill, stall_at, times_of
+from synk.core.held_claims import HeldClaims
+from synk.core.lateness import (
+    is_deaf,
+    is_due_for_recycling,
+    is_late,
+    reason_to_kill,
+    stall_at,
+    times_of,
+)
 from synk.core.ledger import Ledger
 from synk.core.limits import Limits, Recycling
 from synk.core.messages import (
@@ -48,28 +56,22 @@ from synk.core.messages import (
     WorkerExited,
     WorkerReady,
 )
-from synk.core.ownership import fence_of
+from synk.core.ownership import fence_of, one_of
 from synk.core.slot import Slot, SlotInput, SlotState
+from synk.core.starts import Starts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from synk.claim import ClaimedJob, Fence
     from synk.core.dispatch import Urgent
     from synk.core.limits import QueueLimits
-    from synk.core.messages import Event, Exit
+    from synk.core.messages import Event
     from synk.core.slot import HeldJob
 
 HELD_S: Final = 5.0
 """Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
 for other supervisors."""
-
-START_FAILURES_MAX: Final = 5
-"""Deaths at start in a row before the pool gives up, if no worker was ever ready. If one was, this
-is a passing trouble: the pool goes on trying, ever more rarely."""
-
-_RESPAWN_S: Final = 0.1
-_RESPAWN_MAX_S: Final = 10.0
 
 
 class Pool:
@@ -80,8 +82,8 @@ class Pool:
         queues: what holds for each queue.
         recycling: when processes are replaced.
         limited: the kinds whose workers may name limits of their own, which are on the status pages
-        of
-            the workers that run them; None: all.
+            of the workers that run them; None: all.
+        held_bytes: what the jobs that wait here may weigh together.
     """
 
     def __init__(
@@ -100,21 +102,17 @@ class Pool:
         self._ledger = Ledger(self._limits, self.estimates)
         self._dispatch = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
         self._held_bytes = HeldBytes(self.slots, queues, held_bytes)
+        self._held = HeldClaims(self.slots, self.backlog, self._held_bytes)
+        self._starts = Starts()
         self.draining = False
         self.fenced = False
         """The lease is not renewed: nothing runs, and nothing is given out."""
         self.claims = 0
         """Claims taken in so far."""
-        self._drain_deadline = 0.0
-        self._start_failures = 0
+        self._drain_deadline: float | None = None
         self.deaths = 0
         """Processes that ended without being told to since the start."""
         self._commands: list[Command] = []
-        self._ever_ready = False
-        self._ids: set[int] = set()
-        """Of the jobs that are held: a look through all of them would cost each claim too much."""
-        self._ids_are_sure = True
-        """Whether whoever is settled is not held any more: false where one was claimed twice."""
 
     # -- the interface of the shell -----------------------------------------------------------
 
@@ -135,7 +133,7 @@ class Pool:
         times = [time for slot in self.slots for time in times_of(slot, is_draining=self.draining)]
         stuck = (queue.stuck_since for queue in self.backlog.queues.values())
         times += [since + HELD_S for since in stuck if since is not None]
-        if self.draining and not self.is_stopped:
+        if self._drain_deadline is not None and not self.is_stopped:
             times.append(self._drain_deadline)
         return min(times, default=None)
 
@@ -143,10 +141,8 @@ class Pool:
         """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
         if self.draining or self.fenced:
             return {}
-        wanted = {
-            name: self._dispatch.wanted(name) for name, room in self.rooms().items() if room > 0
-        }
-        return {name: count for name, count in wanted.items() if count > 0}
+        able = [name for name, room in self.rooms().items() if room > 0]
+        return {name: count for name in able if (count := self._dispatch.wanted(name)) > 0}
 
     def rooms(self) -> dict[str, int]:
         """Returns how many bytes of jobs of each queue may be claimed now."""
@@ -161,11 +157,7 @@ class Pool:
 
     def held(self) -> list[Fence]:
         """Returns the claims whose end is not told yet."""
-        held = [fence_of(job) for job in self.backlog]
-        for slot in self.slots:
-            held += (fence_of(each.job) for each in slot.in_flight)
-            held += (fence_of(ended.job) for ended in slot.withheld)
-        return held
+        return [fence_of(job) for job in self._held]
 
     def abandon(self) -> Settle:
         """Gives up every job that is held; for a shell whose processes are all dead.
@@ -193,6 +185,15 @@ class Pool:
             and all(slot.state is SlotState.VACANT for slot in self.slots)
         )
 
+    def memory_limit(self, slot: int) -> int | None:
+        """Returns the bytes that the job in *slot* may use; None: any number."""
+        return self.slots[slot].memory_limit
+
+    @property
+    def recycled_above_bytes(self) -> int | None:
+        """The memory above which a worker is replaced; None: it never is."""
+        return self._limits.recycling.rss_max
+
     # -- events -------------------------------------------------------------------------------
 
     def _on_claimed(self, event: Claimed, _now: float) -> None:
@@ -201,31 +202,20 @@ class Pool:
             self._release_new(event.jobs)
             return
         jobs = event.jobs
-        ids = {job.id for job in jobs}
-        if not ids.isdisjoint(self._ids):
+        if former := self._held.take(jobs):
             # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job
             # never run at one time: the former one is ended, the other is for later.
-            held = self._held_of(ids)
-            self._disown({fence_of(job) for job in held})
-            twice = {job.id for job in held}
+            self._disown([fence_of(job) for job in former])
+            twice = {job.id for job in former}
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
-        self._ids |= ids
-        self._held_bytes.take(jobs)
+            self._held.take(jobs)
         self.backlog.extend(jobs)
 
     def _release_new(self, jobs: Iterable[ClaimedJob]) -> None:
         """Gives back what has just come, of which an earlier claim may be held still."""
         self._ledger.release(jobs)
-        self._ids_are_sure = False
-
-    def _held_of(self, ids: set[int]) -> list[ClaimedJob]:
-        """Returns what is held of the jobs with these ids."""
-        held = [job for job in self.backlog if job.id in ids]
-        for slot in self.slots:
-            held += [each.job for each in slot.in_flight if each.job.id in ids]
-            held += [ended.job for ended in slot.withheld if ended.job.id in ids]
-        return held
+        self._held.doubt()
 
     def _on_reported(self, event: Reported, now: float) -> None:
         self._ledger.take_report(self.slots[event.slot], event.report, now)
@@ -234,23 +224,18 @@ class Pool:
         slot = self.slots[event.slot]
         slot.became_ready(event.pid, now)
         if slot.state is SlotState.SERVING:
-            self._start_failures = 0
-            self._ever_ready = True
+            self._starts.succeeded()
 
     def _on_recalled(self, event: Recalled, now: float) -> None:
         slot = self.slots[event.slot]
         self._ledger.take_report(slot, event.report, now)
-        deaf_at = lateness.deaf_at(slot)
+        was_deaf = is_deaf(slot, now)
         self._take_back(slot, event.taken)
-        if deaf_at is not None and now >= deaf_at:
+        reason = reason_to_kill(
+            slot, now, is_fenced=self.fenced, drain_deadline=self._drain_deadline
+        )
+        if was_deaf:
             reason = KillReason.DEAF
-        else:
-            reason = reason_to_kill(
-                slot,
-                now,
-                is_fenced=self.fenced,
-                drain_deadline=self._drain_deadline if self.draining else None,
-            )
         if reason is not None:
             self._kill(slot, reason)
             return
@@ -269,35 +254,21 @@ class Pool:
             self.deaths += 1
         pause_s = 0.0
         if was is SlotState.STARTING or reason is KillReason.START:
-            pause_s = self._failed_to_start(event.exit)
+            pause_s = self._starts.failed()
+            if self._starts.are_hopeless and not self.draining:
+                problem = event.exit.problem or f"exit status {event.exit.code}"
+                self._commands.append(GiveUp(problem))
         slot.exited(now + pause_s)
 
     def _on_sampled(self, event: Sampled, _now: float) -> None:
-        slot = self.slots[event.slot]
-        if slot.sampled(event):
-            self._recall(slot)
-
-    def memory_limit(self, slot: int) -> int | None:
-        """Returns the bytes that the job in *slot* may use; None: any number."""
-        return self.slots[slot].memory_limit
-
-    @property
-    def recycled_above_bytes(self) -> int | None:
-        """The memory above which a worker is replaced; None: it never is."""
-        return self._limits.recycling.rss_max
+        if self.slots[event.slot].sampled(event):
+            self._recall(self.slots[event.slot])
 
     def _on_cancel_requested(self, event: CancelRequested, _now: float) -> None:
-        wanted = {(fence.id, fence.attempt, fence.claim_seq) for fence in event.fences}
-
-        def is_wanted(job: ClaimedJob) -> bool:
-            return (job.id, job.attempt, job.claim_seq) in wanted
-
+        is_wanted = one_of(event.fences)
         self._ledger.cancel(self.backlog.remove_where(is_wanted))
-        for slot in self.slots:
-            for held in slot.in_flight:
-                if is_wanted(held.job):
-                    held.cancel_requested = True
-                    self._recall(slot)
+        for held in self._recalled(is_wanted):
+            held.cancel_requested = True
 
     def _on_lease_expired(self, _event: LeaseExpired, _now: float) -> None:
         """Others may run these jobs from now on: what runs is killed, what waits is given back."""
@@ -311,15 +282,22 @@ class Pool:
         self.fenced = False
 
     def _on_disowned(self, event: Disowned, _now: float) -> None:
-        self._disown(set(event.fences))
+        self._disown(event.fences)
 
-    def _disown(self, gone: set[Fence]) -> None:
-        self._ledger.release(self.backlog.remove_where(lambda job: fence_of(job) in gone))
+    def _disown(self, fences: Sequence[Fence]) -> None:
+        is_gone = one_of(fences)
+        self._ledger.release(self.backlog.remove_where(is_gone))
+        for held in self._recalled(is_gone):
+            held.disowned = True
+
+    def _recalled(self, is_meant: Callable[[ClaimedJob], bool]) -> list[HeldJob]:
+        """Recalls the workers that hold some of these jobs; returns those."""
+        found: list[HeldJob] = []
         for slot in self.slots:
-            for held in slot.in_flight:
-                if fence_of(held.job) in gone:
-                    held.disowned = True
-                    self._recall(slot)
+            if meant := [held for held in slot.in_flight if is_meant(held.job)]:
+                found += meant
+                self._recall(slot)
+        return found
 
     def _on_drain_requested(self, event: DrainRequested, _now: float) -> None:
         self.draining = True
@@ -361,14 +339,6 @@ class Pool:
         else:
             self.backlog.append_left(held.job, held.expected_s)
 
-    def _failed_to_start(self, exit_: Exit) -> float:
-        """Returns how long to wait before another process is started."""
-        self._start_failures += 1
-        is_hopeless = not self._ever_ready and self._start_failures == START_FAILURES_MAX
-        if is_hopeless and not self.draining:
-            self._commands.append(GiveUp(exit_.problem or f"exit status {exit_.code}"))
-        return min(_RESPAWN_MAX_S, _RESPAWN_S * 2**self._start_failures)
-
     # -- decisions ------------------------------------------------------------------------------
 
     def _look_at_slots(self, now: float) -> None:
@@ -391,17 +361,14 @@ class Pool:
             self._ask(slot, Request.SOFT_TIMEOUT, now)
         if is_late(slot, now) or slot.withheld or (self.fenced and slot.in_flight):
             self._recall(slot)
-        elif not slot.in_flight and (self.draining or self._is_worn(slot)):
+        elif not slot.in_flight and (self.draining or is_due_for_recycling(slot, self.slots)):
             slot.dismissed(now, renewing=not self.draining)
             self._commands.append(Dismiss(slot.number))
-        elif self.draining and now >= self._drain_deadline:
+        elif self._drain_deadline is not None and now >= self._drain_deadline:
             self._recall(slot)
         elif (at := stall_at(slot)) is not None and now >= at:
             slot.stall()
             self._recall(slot)
-
-    def _is_worn(self, slot: Slot) -> bool:
-        return is_due_for_renewal(slot, self.slots)
 
     def _recall(self, slot: Slot) -> None:
         if slot.state is SlotState.SERVING:
@@ -421,7 +388,7 @@ class Pool:
         if not serving or self.draining or self.fenced:
             return
         if self._limits.recycling.rss_max is not None:
-            serving = [slot for slot in serving if not self._is_worn(slot)]
+            serving = [slot for slot in serving if not is_due_for_recycling(slot, self.slots)]
         if self.backlog.count and serving:
             self._commands += self._dispatch.fill(serving, now)
         elif any(not slot.in_flight for slot in serving):
@@ -436,17 +403,7 @@ class Pool:
 
     def _flushed(self) -> list[Command]:
         settle = self._ledger.settled()
-        if not self._ids_are_sure:
-            self._ids = {fence.id for fence in self.held()}
-            self._ids_are_sure = True
-            self._held_bytes.keep(self._ids)
-        elif settle is not None:
-            for over in (
-                [job.id for job, _, _ in settle.successes],
-                [ended.job.id for ended in settle.ended],
-            ):
-                self._ids.difference_update(over)
-                self._held_bytes.drop(over)
+        self._held.settled(settle)
         commands, self._commands = self._commands, []
         # First: what is over must be told also if the shell fails at one of the others.
         return commands if settle is None else [settle, *commands]

@@ -202,7 +202,7 @@ class Slot:
         return _MANY if jobs_max is None else jobs_max - self.sent
 
     @property
-    def is_worn(self) -> bool:
+    def is_used_up(self) -> bool:
         """Whether its process has done its share."""
         recycling = self.limits.recycling
         return (recycling.jobs_max is not None and self.sent >= recycling.jobs_max) or (
