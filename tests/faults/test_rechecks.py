@@ -62,6 +62,34 @@ def test_d12_no_plan_makes_a_claim_take_more_than_its_limit(
     assert storage.counts() == {JobState.RUNNING: 5, JobState.AVAILABLE: 295}
 
 
+def test_d12_a_row_that_moves_while_a_claim_locks_it_is_claimed_once_or_left_to_the_next(
+    dsn: str, storage: PostgresStorage, connection: psycopg.Connection
+) -> None:
+    """Without its SKIP LOCKED: the claim finds the row where it was, and locks where it is then."""
+    ids = storage.insert([new_job() for _ in range(3)])
+    register(storage, OWNER)
+    statement = storage.statements.claim("default", 5, kinds=["kind"], owner=OWNER, claim_seq=1)
+    taken: list[int] = []
+
+    def take() -> None:
+        with psycopg.connect(dsn, autocommit=True) as own:
+            text = statement.text.replace("SKIP LOCKED", "")
+            taken.extend(row[0] for row in own.execute(text.encode(), statement.parameters))
+
+    with psycopg.connect(dsn) as other:
+        other.execute("UPDATE synk.job SET name = 'moved' WHERE id = %s", (ids[1],))
+        thread = threading.Thread(target=take)
+        thread.start()
+        wait_until(lambda: is_waiting(connection), what="the claim to wait")
+        other.commit()
+        thread.join(DEADLINE_S)
+    taken.extend(job.id for job in claim(storage))
+
+    assert sorted(taken) == ids
+    assert {(row.attempt, row.state) for row in storage.get(ids)} == {(1, JobState.RUNNING)}
+    assert get(storage, ids[1]).name == "moved"
+
+
 # -- D25 ------------------------------------------------------------------------------------------
 
 CLAIM_ANEW = """
