@@ -72,17 +72,13 @@ class Installation:
 def foreign(installed: Installation, among: Iterable[str] = tuple(_ROLES)) -> str:
     """Returns SQL for the names of roles that have a name of synk's and are not synk's.
 
-    They are synk's if their comment says so. Those of older versions have none: they cannot log in,
-    and are named after a schema that synk made or that has its name.
+    They are synk's if their comment says so.
     """
-    is_named = str(installed.schema.startswith("synk")).lower()
-    is_own = f"EXISTS (SELECT FROM {installed.object('migration')} AS m WHERE m.version = 0)"
     names = ", ".join(f"'{installed.schema}_{name}'" for name in among)
     return (
         "SELECT r.rolname FROM pg_roles AS r"  # noqa: S608 - the schema was checked
         f" WHERE r.rolname IN ({names})"
-        f" AND coalesce(shobj_description(r.oid, 'pg_authid'), '') NOT LIKE '{MARK}%'"
-        f" AND (r.rolcanlogin OR r.rolsuper OR NOT ({is_named} OR {is_own})) ORDER BY 1"
+        f" AND coalesce(shobj_description(r.oid, 'pg_authid'), '') NOT LIKE '{MARK}%' ORDER BY 1"
     )
 
 
