@@ -52,7 +52,7 @@ def nobody_knows(kind: str, queue: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class JobNotes:
+class JobProgress:
     """What a running job has noted, as JSON text; None: nothing new.
 
     Attributes:

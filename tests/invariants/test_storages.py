@@ -37,7 +37,7 @@ from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.failure import AttemptError, Cause
 from synk.retry import Ended, Verdict, judge
 from synk.row import Change, JobRow, JobState, Priority
-from synk.status import JobNotes, Lease
+from synk.status import JobProgress, Lease
 from synk.storage.postgres import PostgresStorage
 from synk.storage.statements import client_id_of
 from synk.testing.making import status_of
@@ -361,7 +361,7 @@ class StorageMachine(RuleBasedStateMachine):
             job = claim.jobs[self.sides.index(side)]
             fence = Fence(job.id, job.attempt, job.claim_seq)
             progress = '{"done": 1, "total": 4, "note": ""}'
-            return side.storage.note(owner, [JobNotes(fence, progress, f"{choice}")])
+            return side.storage.save_progress(owner, [JobProgress(fence, progress, f"{choice}")])
 
         self.do(note)
 

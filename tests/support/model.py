@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimCursor, Outcome
     from synk.insertion import NewJob
-    from synk.status import ClientStatus, JobNotes
+    from synk.status import ClientStatus, JobProgress
 
 ERRORS_KEPT: Final = 20
 CLIENTS_KEPT: Final = dt.timedelta(days=30)
@@ -323,7 +323,7 @@ class ModelStorage:
             crashes=entry.row.crashes + outcome.crashed,
             **_account(outcome),
         )
-        self._take_notes(entry, outcome.progress, outcome.checkpoint)
+        self._take_progress(entry, outcome.progress, outcome.checkpoint)
         if outcome.state is JobState.SCHEDULED:
             wait = dt.timedelta(seconds=outcome.retry_in_s or 0)
             entry.change(scheduled_at=outcome.retry_at or self.now + wait)
@@ -357,26 +357,26 @@ class ModelStorage:
         if outcome.error is not None:
             account["output"] = account["output"] or json.loads(outcome.error).get("output", "")
         entry.change(**account)
-        self._take_notes(entry, outcome.progress, None)
+        self._take_progress(entry, outcome.progress, None)
         return AckAnswer.COMPLETED
 
-    def _take_notes(self, entry: Entry, progress: str | None, checkpoint: str | None) -> None:
+    def _take_progress(self, entry: Entry, progress: str | None, checkpoint: str | None) -> None:
         if progress is not None:
             entry.change(progress=progress_of(json.loads(progress)))
         if checkpoint is not None:
             entry.change(checkpoint=json.loads(checkpoint))
 
-    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
+    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> int:
         with self._call():
             changed = 0
-            for note in notes:
-                fence = note.fence
+            for each in found:
+                fence = each.fence
                 entry = self._entries.get(fence.id)
                 if entry is not None and (
                     (entry.owner, entry.row.attempt, entry.claim_seq)
                     == (owner, fence.attempt, fence.claim_seq)
                 ):
-                    self._take_notes(entry, note.progress, note.checkpoint)
+                    self._take_progress(entry, each.progress, each.checkpoint)
                     changed += 1
             return changed
 

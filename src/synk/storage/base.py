@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Beat,
         ClientRow,
         ClientStatus,
-        JobNotes,
+        JobProgress,
         Lease,
         QueueDepths,
         Rescued,
@@ -246,11 +246,11 @@ class Storage(Protocol):
         """Returns the running jobs of *owner* that somebody wants cancelled."""
         ...
 
-    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
-        """Stores *notes*, progress and checkpoints of *owner*'s running jobs, by their fences.
+    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> int:
+        """Stores what was *found*: progress and checkpoints of *owner*'s running jobs.
 
-        What is None stays as it is. Returns how many rows it changed; a job that is not this
-        claim's any more is left alone.
+        Each by its fence; what is None stays as it is. Returns how many rows it changed; a job
+        that is not this claim's any more is left alone.
         """
         ...
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from synk.status import (
         ClientRow,
         ClientStatus,
-        JobNotes,
+        JobProgress,
         Lease,
         QueueDepths,
         Rescued,
@@ -309,9 +309,9 @@ class PostgresStorage:
         """See `Storage.cancel_requests`."""
         return self._run(self.statements.cancel_requests(owner))
 
-    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> int:
-        """See `Storage.note`."""
-        return self._run(self.statements.note(owner, notes))
+    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> int:
+        """See `Storage.save_progress`."""
+        return self._run(self.statements.save_progress(owner, found))
 
     def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
         """See `Storage.register_client`."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimCursor, Outcome
     from synk.insertion import NewJob
-    from synk.status import ClientStatus, JobNotes
+    from synk.status import ClientStatus, JobProgress
     from synk.storage.reading import Rows
 
 JOBS_SEARCHED: Final = 10_000
@@ -280,12 +280,12 @@ class Statements:
             by_name=True,
         )
 
-    def note(self, owner: UUID, notes: Sequence[JobNotes]) -> Statement[int]:
-        parameters = sending.fence_parameters([note.fence for note in notes])
+    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> Statement[int]:
+        parameters = sending.fence_parameters([each.fence for each in found])
         parameters["owner"] = owner
-        parameters["progress"] = [note.progress for note in notes]
-        parameters["checkpoints"] = [note.checkpoint for note in notes]
-        return Statement(self._text("note"), parameters, reading.changed)
+        parameters["progress"] = [each.progress for each in found]
+        parameters["checkpoints"] = [each.checkpoint for each in found]
+        return Statement(self._text("save_progress"), parameters, reading.changed)
 
     def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> Statement[None]:
         parameters: dict[str, object] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from synk.claim import AckAnswer, Fence
 from synk.failure import Cause
 from synk.row import CancelReason, JobState
-from synk.status import JobNotes, Lease, RecentError, SlotStatus, UnknownKind
+from synk.status import JobProgress, Lease, RecentError, SlotStatus, UnknownKind
 from synk.storage.statements import client_id_of
 from synk.testing.making import (
     AN_HOUR,
@@ -233,8 +233,8 @@ class SupervisorConformance:
         fence = Fence(job.id, job.attempt, job.claim_seq)
         progress = '{"done": 1.0, "total": 4.0, "note": "n"}'
 
-        assert storage.note(OWNER, [JobNotes(fence, progress, '{"page": 7}')]) == 1
-        assert storage.note(OWNER, [JobNotes(fence, None, None)]) == 1
+        assert storage.save_progress(OWNER, [JobProgress(fence, progress, '{"page": 7}')]) == 1
+        assert storage.save_progress(OWNER, [JobProgress(fence, None, None)]) == 1
 
         row = get(storage, job_id)
         assert row.progress is not None
@@ -252,12 +252,12 @@ class SupervisorConformance:
         (job,) = claim(storage)
         before = get(storage, job_id)
         notes = [
-            JobNotes(Fence(job.id, 1, 9), '{"done": 1}', "1"),
-            JobNotes(Fence(99, 1, 1), "1", "1"),
+            JobProgress(Fence(job.id, 1, 9), '{"done": 1}', "1"),
+            JobProgress(Fence(99, 1, 1), "1", "1"),
         ]
 
-        assert storage.note(OWNER, notes) == 0
-        assert storage.note(OTHER, [JobNotes(Fence(job.id, 1, 1), "1", "1")]) == 0
+        assert storage.save_progress(OWNER, notes) == 0
+        assert storage.save_progress(OTHER, [JobProgress(Fence(job.id, 1, 1), "1", "1")]) == 0
         assert get(storage, job_id) == before
 
     def test_supervisors_are_listed_with_what_they_report(self, storage: Storage) -> None:

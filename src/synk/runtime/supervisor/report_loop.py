@@ -22,7 +22,7 @@ from synk.runtime.ipc import linux
 from synk.runtime.supervisor.backoff import Backoff
 from synk.runtime.supervisor.jitter import jittered
 from synk.runtime.supervisor.stacks import sampled_stack
-from synk.status import ClientStatus, JobNotes, RecentError, SlotStatus
+from synk.status import ClientStatus, JobProgress, RecentError, SlotStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Snapshot:
     """What runs at one moment."""
 
     slots: list[SlotStatus]
-    notes: list[JobNotes]
+    progress: list[JobProgress]
     """Only what is new since the last snapshot."""
 
 
@@ -75,23 +75,23 @@ class Watch:
     def look(self, processes: Mapping[int, WorkerProcess], pool: Pool) -> Snapshot:
         """Returns what the workers do, and what their jobs have noted since the last call."""
         slots: list[SlotStatus] = []
-        notes: list[JobNotes] = []
+        found: list[JobProgress] = []
         cpu: dict[int, tuple[float, float]] = {}
         noted: dict[Fence, tuple[str | None, str | None]] = {}
         for slot in pool.slots:
             status = slot_status(slot, time.monotonic())
             process = processes.get(slot.number)
             if process is not None and process.pid:
-                job, progress, checkpoint = _notes_of(slot, process)
+                job, progress, checkpoint = _progress_of(slot, process)
                 status = self._with_usage(status, process.pid, cpu)
                 if job is not None:
                     status = dataclasses.replace(status, progress=Progress.from_json(progress))
                     fence = Fence(job.id, job.attempt, job.claim_seq)
                     noted[fence] = (progress, checkpoint)
-                    notes += self._news(fence, progress, checkpoint)
+                    found += self._news(fence, progress, checkpoint)
             slots.append(status)
         self._cpu, self._noted = cpu, noted
-        return Snapshot(slots, notes)
+        return Snapshot(slots, found)
 
     def _with_usage(
         self, status: SlotStatus, pid: int, cpu: dict[int, tuple[float, float]]
@@ -105,12 +105,14 @@ class Watch:
             status, pid=pid, cpu_share=share, rss_bytes=linux.resident_bytes(pid)
         )
 
-    def _news(self, fence: Fence, progress: str | None, checkpoint: str | None) -> list[JobNotes]:
+    def _news(
+        self, fence: Fence, progress: str | None, checkpoint: str | None
+    ) -> list[JobProgress]:
         before = self._noted.get(fence, (None, None))
         if (progress, checkpoint) == before:
             return []
         changed = checkpoint if checkpoint != before[1] else None
-        return [JobNotes(fence, progress, changed)]
+        return [JobProgress(fence, progress, changed)]
 
 
 def slot_status(slot: Slot, now: float) -> SlotStatus:
@@ -132,11 +134,11 @@ def slot_status(slot: Slot, now: float) -> SlotStatus:
     )
 
 
-def _notes_of(
+def _progress_of(
     slot: Slot, process: WorkerProcess
 ) -> tuple[ClaimedJob | None, str | None, str | None]:
-    """Returns the job that runs, which may be ahead of what the pool knows, and its notes."""
-    number, progress, checkpoint = process.notes()
+    """Returns the job that runs, which may be ahead of what the pool knows, and its progress."""
+    number, progress, checkpoint = process.progress()
     job = slot.job_of(number)
     return (None, None, None) if job is None else (job, progress, checkpoint)
 
@@ -211,14 +213,14 @@ class ReportLoop:
             self._storage.forget_clients()
 
     def _report(self) -> None:
-        """Stores notes and status."""
+        """Stores progress and status."""
         snapshot = self._engine.ask(
             lambda processes: self._watch.look(processes, self._engine.pool)
         )
         if snapshot is None:
             return
-        if snapshot.notes:
-            self._storage.note(self._owner, snapshot.notes)
+        if snapshot.progress:
+            self._storage.save_progress(self._owner, snapshot.progress)
         self._storage.report_client(
             dataclasses.replace(self._status, slots=snapshot.slots, errors=self._recent_errors())
         )
@@ -286,7 +288,7 @@ class ReportLoop:
             process = processes.get(slot.number)
             if process is None or not process.running:
                 continue
-            job, _, _ = _notes_of(slot, process)
+            job, _, _ = _progress_of(slot, process)
             if job is not None and job.id == job_id:
                 if asks:
                     process.ask_stack()

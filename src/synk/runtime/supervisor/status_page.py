@@ -36,7 +36,7 @@ class StatusPage:
         self._progress = ProgressCell(self._memory, wire.PROGRESS_AT, wire.PROGRESS_BYTES_MAX)
         self._checkpoint = ProgressCell(self._memory, wire.CHECKPOINT_AT, wire.CHECKPOINT_BYTES_MAX)
 
-    def notes(self) -> tuple[str | None, str | None]:
+    def progress(self) -> tuple[str | None, str | None]:
         """Returns the progress and the checkpoint that were noted last, as JSON text."""
         return _json(self._progress), _json(self._checkpoint)
 

@@ -268,16 +268,16 @@ class WorkerProcess:
         number = self._words[wire.RUNNING]
         return number if number > self._words[wire.DONE] else 0
 
-    def notes(self) -> tuple[int, str | None, str | None]:
+    def progress(self) -> tuple[int, str | None, str | None]:
         """Returns the number of the running job, and its progress and checkpoint as JSON text.
 
         The number is 0 if none runs, or if another began while this looked.
         """
         number = self._words[wire.RUNNING]
-        notes = self._page.notes()
+        told = self._page.progress()
         if self._words[wire.DONE] >= number or self._words[wire.RUNNING] != number:
             return 0, None, None
-        return number, *notes
+        return number, *told
 
     # -- ending -----------------------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class WorkerProcess:
             problem: what else is known.
         """
         code = None if ended is None else ended.code
-        progress, checkpoint = self._page.notes()
+        progress, checkpoint = self._page.progress()
         return Exit(
             code=code,
             signal=signal_name(code),
