@@ -17,7 +17,7 @@ class Act(synk.JobArgs, kind="act"):
     """A file that the deed waits for."""
     number: int = 0
     text: str = ""
-    timeout_s: float = 30.0
+    timeout_s: float = 120.0
     soft_s: float | None = None
     max_rss: int | None = None
     retries_at_once: bool = False

@@ -90,7 +90,7 @@ def inner_function(reason: str) -> None:
 
 class Misbehaver(synk.Worker[Misbehave]):
     def timeout(self, job: synk.Job[Misbehave]) -> timedelta | None:
-        return timedelta(seconds=30 if job.args.how.startswith("long") else 0.5)
+        return timedelta(seconds=600 if job.args.how.startswith("long") else 0.5)
 
     def next_retry(self, job: synk.Job[Misbehave]) -> datetime | None:
         if job.args.how == "second_attempt":
