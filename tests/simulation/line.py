@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
@@ -37,8 +38,11 @@ class Heartbeat:
     def __init__(self, line: Line, owner: UUID) -> None:
         self._line = line
         self._owner = owner
+        self._resets = line.resets
 
     def beat(self) -> Any:
+        if self._line.resets != self._resets:
+            raise StorageUnavailable("the heartbeat's connection was reset")
         return self._line.renew(self._owner)
 
 
@@ -61,31 +65,27 @@ class Line:
         self.cut_until = 0.0
         self.hangs = False
         """Whether a line that is cut leaves its users waiting."""
-        self._resets = 0
-        self._resets_heard = 0
-        """By the heartbeat, whose connection is its own: others look whether theirs is alive."""
+        self.resets = 0
+        """Heard of by the heartbeat, whose connection is its own: others look at theirs."""
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            return self._call(lambda: self._ledger.call(method, *args, **options))
+        return functools.partial(self.ask, method)
 
-        return call
+    def ask(self, method: str, *args: Any, **options: Any) -> Any:
+        return self._call(lambda: self._ledger.call(method, *args, **options))
 
     @contextmanager
     def heartbeat(self, owner: UUID) -> Iterator[Heartbeat]:
-        if self._resets_heard != self._resets:
-            self._resets_heard = self._resets
-            raise StorageUnavailable("the heartbeat's connection was reset")
         yield Heartbeat(self, owner)
 
     def reset(self) -> None:
         """Breaks all its connections; what is under way fails, wherever it is."""
-        self._resets += 1
+        self.resets += 1
 
     def _call(self, ask: Callable[[], Any]) -> Any:
-        resets = self._resets
+        resets = self.resets
         self._wait(self._latency())
-        if self._resets != resets:
+        if self.resets != resets:
             raise StorageUnavailable("the connection was reset before the question arrived")
         if self._schedule.now < self.cut_until:
             self._wait(HANGS_S if self.hangs else 0.0)
@@ -98,7 +98,7 @@ class Line:
             raise StorageUnavailable("the question was lost")
         answer = ask()
         self._wait(self._latency())
-        is_broken = self._resets != resets or self._schedule.now < self.cut_until
+        is_broken = self.resets != resets or self._schedule.now < self.cut_until
         if fate == "unanswered" or is_broken:
             raise StorageUnavailable("the answer was lost")
         return answer

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
-from synk.claim import Outcome
+from simulation.line import Line
+from synk.claim import AckAnswer, Outcome
 from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
+from synk.errors import StorageUnavailable
 from synk.runtime.supervisor import claim_loop
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.status import Lease
@@ -27,7 +30,10 @@ class LongLease(OwnLease):
 
     def __init__(self, ttl_s: float) -> None:
         super().__init__(ttl_s)
-        self._usable_s = ttl_s * 1.5
+        self._more_s = ttl_s * 0.75
+
+    def left_s(self, now: float) -> float:
+        return super().left_s(now) + self._more_s
 
 
 LEASES: Final = [EndlessLease, LongLease]
@@ -53,12 +59,14 @@ def _takes_what_is_on_its_way_for_lost(patch: pytest.MonkeyPatch) -> None:
 
 
 def _offers_an_outcome_once(patch: pytest.MonkeyPatch) -> None:
-    stores = AckLoop._acknowledge
+    def update_job_state(self: Line, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
+        try:
+            return self.ask("update_job_state", owner, outcomes)
+        except StorageUnavailable:
+            # As if it had been stored.
+            return [AckAnswer.DUPLICATE] * len(outcomes)
 
-    def acknowledge(self: AckLoop, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
-        return [], stores(self, batch)[1]
-
-    patch.setattr(AckLoop, "_acknowledge", acknowledge)
+    patch.setattr(Line, "update_job_state", update_job_state, raising=False)
 
 
 def _believes_the_storage_s_clock(patch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ decide is decided by the code that is under test: `Pool`, `OwnLease`, `ClaimLoop
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -26,7 +27,7 @@ from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import StorageError
 from synk.retry import Ended, Verdict
-from synk.runtime.supervisor.ack_loop import ACK_LINGER_S, AckLoop
+from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.claim_loop import ClaimLoop
 from synk.runtime.supervisor.lease_loop import LeaseLoop
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
@@ -38,6 +39,7 @@ FETCH_S: Final = 0.5
 MAINTAIN_S: Final = 0.5
 FLUSH_S: Final = 10.0
 KIND: Final = "kind"
+ACTORS: Final = ("boot", "engine", "claim", "ack", "lease", "maintain", "end")
 
 
 class Crashed(BaseException):
@@ -45,13 +47,29 @@ class Crashed(BaseException):
 
 
 class Actor:
-    """One of a supervisor's loops."""
+    """Drives one of a supervisor's loops, as `LoopRunner` does with a thread."""
 
-    def __init__(self, node: Node, step: Callable[[], float | None]) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._step = step
-        self._due = float("inf")
+        self._step: Callable[[float], float] = lambda _: math.inf
+        self._due = math.inf
+        self._is_finishing = False
         self.is_busy = False
+        self.has_ended = False
+
+    def start(self, step: Callable[[float], float], seconds: float = 0.0) -> None:
+        """Has the first step come in so many seconds."""
+        self._step = step
+        self.wake(seconds)
+
+    def stop(self) -> None:
+        """Ends it after the step that is under way."""
+        self.has_ended = True
+
+    def finish(self) -> None:
+        """Ends it once it has nothing to do until it is woken."""
+        self._is_finishing = True
+        self.wake()
 
     def wake(self, seconds: float = 0.0) -> None:
         """Has it do a step in so many seconds at the latest."""
@@ -62,9 +80,9 @@ class Actor:
 
     def _turn(self, due: float) -> None:
         node = self._node
-        if due != self._due or node.is_gone:
+        if due != self._due or node.is_gone or self.has_ended:
             return
-        self._due = float("inf")
+        self._due = math.inf
         if node.stands_still_until > node.schedule.now:
             self.wake(node.stands_still_until - node.schedule.now)
         elif self.is_busy:
@@ -75,14 +93,17 @@ class Actor:
 
     def _run(self) -> None:
         self.is_busy = True
+        is_last = self._is_finishing
         try:
-            seconds = self._step()
+            pause_s = self._step(self._node.clock())
         except Crashed:
             return
         finally:
             self.is_busy = False
-        if seconds is not None:
-            self.wake(seconds)
+        if pause_s < math.inf:
+            self.wake(self._node.real_s(pause_s))
+        elif is_last:
+            self.has_ended = True
 
 
 class Node:
@@ -132,27 +153,18 @@ class Node:
             wake=lambda: self._actors["engine"].wake(0.0005),
             complete=lambda job: complete(owner, job),
         )
+        self._actors = {name: Actor(self) for name in ACTORS}
         self._make_loops(facts, make_lease(TTL_S))
         self._has_begun = False
         """Whether it is registered: its workers may be ready before that."""
-        steps: dict[str, Callable[[], float | None]] = {
-            "boot": self._boot,
-            "engine": self._turn,
-            "claim": self._claim,
-            "ack": self._acknowledge,
-            "beat": self._beat,
-            "maintain": self._maintain,
-            "end": self._end,
-        }
-        self._actors = {name: Actor(self, step) for name, step in steps.items()}
-        self._actors["boot"].wake()
+        self._actors["boot"].start(self._boot)
 
     def _make_loops(self, facts: telemetry.Telemetry, lease: OwnLease) -> None:
         storage: Any = self.line
         engine: Any = self
         self._lease = lease
         self._facts = facts
-        self._acks = AckLoop(storage, self.owner, facts)
+        self._acks = AckLoop(storage, self.owner, facts, wake=self._actors["ack"].wake)
         queues = {"default": QueueConfig()}
         self._claims = ClaimLoop(storage, engine, self._acks, self.owner, queues, [KIND], facts)
         self._lease_loop = LeaseLoop(
@@ -164,6 +176,7 @@ class Node:
             on_return=self._compare_soon,
             on_newer_schema=lambda _: None,
             on_lost=self._on_lost,
+            clock=self.clock,
         )
         self._maintenance = MaintenanceLoop(
             storage,
@@ -183,6 +196,10 @@ class Node:
     def clock(self) -> float:
         """Returns the time of this machine's own clock, which goes at a rate of its own."""
         return self._offset + self.schedule.now * self._rate
+
+    def real_s(self, seconds: float) -> float:
+        """Returns how long it takes until so many seconds have gone by on that clock."""
+        return seconds / self._rate
 
     def _wait(self, seconds: float) -> None:
         self.schedule.pass_time(seconds)
@@ -219,19 +236,18 @@ class Node:
         self._wait(self._chance.uniform(0, 0.003))
         if self._flush_until is not None:
             return None
-        seconds = self._turn()
-        if seconds is not None:
-            self._actors["engine"].wake(seconds)
+        pause_s = self._turn(self.clock())
+        if pause_s < math.inf:
+            self._actors["engine"].wake(self.real_s(pause_s))
         return function({})
 
     def _settle(self, settle: m.Settle) -> None:
         self._acks.settle(settle)
-        self._actors["ack"].wake(ACK_LINGER_S)
 
-    def _turn(self) -> float | None:
+    def _turn(self, now: float) -> float:
         if self._flush_until is not None or not self._has_begun:
-            return None
-        is_over = self._lease.left_s(self.clock()) <= 0
+            return math.inf
+        is_over = self._lease.left_s(now) <= 0
         if is_over != self.pool.fenced:
             if is_over:
                 self._facts.emit(telemetry.LeaseRanOut())
@@ -241,52 +257,57 @@ class Node:
             self.workers.handle(self._inbox.popleft())
         if self.pool.is_stopped:
             self._flush_until = self.schedule.now + FLUSH_S
-            self._actors["end"].wake()
-            return None
+            self._actors["maintain"].stop()
+            self._actors["end"].start(self._end)
+            return math.inf
         pool = self.pool
         self._claims.set_demand(pool.demand(), pool.urgent(), pool.claims, pool.rooms())
         return self._seconds_to_the_next_turn()
 
-    def _seconds_to_the_next_turn(self) -> float | None:
+    def _seconds_to_the_next_turn(self) -> float:
         now = self.clock()
         times = [] if self.pool.fenced else [now + self._lease.left_s(now)]
         deadline = self.pool.next_deadline()
         if deadline is not None:
             times.append(deadline)
-        return max(0.001, (min(times) - now) / self._rate) if times else None
+        return max(0.001, min(times) - now) if times else math.inf
 
     # -- the loops, a step at a time --------------------------------------------------------------
 
-    def _boot(self) -> float | None:
-        sent_at = self.clock()
+    def _boot(self, sent_at: float) -> float:
         try:
             self.line.register_client(status_of(self.owner), dt.timedelta(seconds=TTL_S))
         except StorageError:
             # `Client.start` raises, and whoever runs it starts it again.
             self.crash()
             self._on_end()
-            return None
+            return math.inf
         self._lease.renewed(sent_at)
         self._has_begun = True
-        for name in ("engine", "claim", "beat", "maintain"):
-            self._actors[name].wake(self._chance.uniform(0, 0.05))
-        return None
+        steps = {
+            "engine": self._turn,
+            "claim": self._claim,
+            "ack": self._acks.step,
+            "lease": self._lease_loop.step,
+            "maintain": self._maintenance.step,
+        }
+        for name, step in steps.items():
+            self._actors[name].start(step, self._chance.uniform(0, 0.05))
+        return math.inf
 
-    def _claim(self) -> float | None:
+    def _claim(self, _now: float) -> float:
         claims = self._claims
         if claims._stopping:
             if not self._has_claimed and claims._unanswered and claims._reconcile_due:
                 claims._give_back_unanswered()
-                self._actors["ack"].wake()
             self._has_claimed = True
-            return None
+            return math.inf
         if claims._reconcile_due:
             try:
                 self._gone = claims._compare()
             except StorageError as error:
                 return claims._backoff.failed(error, self.clock())
             claims._reconcile_due = False
-            self._actors["ack"].wake()
         if self._gone and (held := claims._held()) is not None and self._gone & held:
             return 0.01
         self._gone = set()
@@ -302,32 +323,6 @@ class Node:
     def _on_staged(self) -> None:
         self._fetch_at = 0.0
         self._actors["claim"].wake()
-
-    def _acknowledge(self) -> float | None:
-        self._acks._judge_settled()
-        if not self._acks._outcomes:
-            return None
-        pause_s = self._acks._acknowledge_some()
-        return pause_s if self._acks.unacknowledged else None
-
-    def _beat(self) -> float | None:
-        try:
-            with self.line.heartbeat(self.owner) as heartbeat:
-                heartbeat_: Any = heartbeat
-                if not self._lease_loop._beat_once(heartbeat_, self.clock()):
-                    return None
-        except StorageError as error:
-            return min(self._lease_loop._backoff.failed(error, self.clock()), self._lease.beat_s)
-        return self._lease.beat_s * self._chance.uniform(0.9, 1.0)
-
-    def _maintain(self) -> float | None:
-        if self._flush_until is not None:
-            return None
-        try:
-            self._maintenance._pass(self.clock())
-        except StorageError as error:
-            return self._maintenance._backoff.failed(error, self.clock())
-        return MAINTAIN_S
 
     def _on_beat(self) -> None:
         self._beats += 1
@@ -348,14 +343,16 @@ class Node:
 
     # -- the end, as `Supervisor._finish` does it -------------------------------------------------
 
-    def _end(self) -> float | None:
+    def _end(self, _now: float) -> float:
         assert self._flush_until is not None
-        if not self._has_claimed and self.schedule.now < self._flush_until:
+        is_late = self.schedule.now >= self._flush_until
+        if not self._has_claimed and not is_late:
             self._actors["claim"].wake()
             return 0.05
         self._give_back()
-        if self._acks.unacknowledged and self.schedule.now < self._flush_until:
-            self._actors["ack"].wake()
+        self._acks.finish_by(self.clock() + max(0.0, self._flush_until - self.schedule.now))
+        self._actors["ack"].finish()
+        if not self._actors["ack"].has_ended and not is_late:
             return 0.05
         try:
             self.line.report_client(status_of(self.owner, stopped=True))
@@ -363,7 +360,7 @@ class Node:
             self._facts.emit(telemetry.StorageFailing("stopping", str(error)))
         self.crash()
         self._on_end()
-        return None
+        return math.inf
 
     def _give_back(self) -> None:
         left = self.pool.abandon()

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
-import threading
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 
 import pytest
 
+from support.acknowledging import acknowledging_loop
 from support.model import ModelStorage
-from support.supervising import DEADLINE_S
+from support.stepping import step_until_idle
 from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.core.messages import Settle
 from synk.core.ownership import fence_of
 from synk.errors import StorageUnavailable
 from synk.failure import AttemptError
 from synk.retry import Ended, Verdict
-from synk.runtime.supervisor.ack_loop import AckLoop
+from synk.runtime.supervisor.ack_loop import ACK_LINGER_S, BUSY_LINGER_S, ENOUGH_JOBS, AckLoop
 from synk.runtime.supervisor.unstored import UNSTORED_MAX
 from synk.telemetry import Telemetry
 from synk.testing.making import OWNER as MAKER
@@ -57,20 +57,66 @@ def hasty_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("hasty_threads")
 def test_an_outcome_is_known_until_it_is_stored() -> None:
     storage = BusyStorage()
-    acks = storage.acks = AckLoop(storage, OWNER, Telemetry())
-    acks.offer([LOCKED])
-    thread = threading.Thread(target=acks.run)
-    thread.start()
     fence = Fence(LOCKED.id, LOCKED.attempt, LOCKED.claim_seq)
+    with acknowledging_loop(storage, OWNER, Telemetry()) as (acks, _):
+        storage.acks = acks
+        acks.offer([LOCKED])
 
-    looks = missed = 0
-    while looks < LOOKS or storage.asked < ROUNDS:
-        missed += fence not in acks.pending()
-        looks += 1
+        looks = missed = 0
+        while looks < LOOKS or storage.asked < ROUNDS:
+            missed += fence not in acks.pending()
+            looks += 1
 
-    acks.finish_by(time.monotonic())
-    thread.join(DEADLINE_S)
     assert missed == 0
+
+
+def test_few_outcomes_wait_a_moment_for_company_and_many_do_not() -> None:
+    acks = AckLoop(ModelStorage(), OWNER, Telemetry())
+    acks.offer([Outcome(1, 1, 1)])
+    assert acks.step(0.0) == ACK_LINGER_S
+    acks.offer([Outcome(2, 1, 1)])
+    assert (acks.step(1.0), acks.unacknowledged) == (0.0, 0)
+
+    acks.is_busy = True
+    acks.offer([Outcome(3, 1, 1)])
+    assert acks.step(2.0) == BUSY_LINGER_S
+    acks.step(3.0)
+
+    acks.offer([Outcome(10 + n, 1, 1) for n in range(ENOUGH_JOBS)])
+    assert (acks.step(4.0), acks.unacknowledged) == (0.0, 0)
+    assert acks.step(5.0) == math.inf
+
+
+def test_only_a_loop_that_has_nothing_to_do_is_woken() -> None:
+    """However many outcomes come, each costs no more than a look whether it has."""
+    woken: list[float] = []
+    acks = AckLoop(ModelStorage(), OWNER, Telemetry(), wake=lambda: woken.append(now))
+    now = 0.0
+    assert acks.step(now) == math.inf
+
+    for now in (1.0, 2.0, 3.0):
+        acks.offer([Outcome(int(now), 1, 1)])
+    acks.step(3.0)
+    acks.offer([Outcome(4, 1, 1)])
+
+    assert woken == [1.0]
+
+
+def test_what_is_not_stored_by_the_deadline_is_given_up() -> None:
+    class Down(ModelStorage):
+        def update_job_state(
+            self, owner: uuid.UUID, outcomes: Sequence[Outcome]
+        ) -> list[AckAnswer]:
+            raise StorageUnavailable("down")
+
+    acks = AckLoop(Down(), OWNER, Telemetry())
+    acks.offer([Outcome(1, 1, 1)])
+    acks.finish_by(10.0)
+
+    ended_at = step_until_idle(acks.step)
+
+    assert 10.0 <= ended_at < 11.0
+    assert acks.unacknowledged == 1
 
 
 def test_large_results_go_by_statements_of_a_few_megabytes() -> None:
@@ -85,8 +131,8 @@ def test_large_results_go_by_statements_of_a_few_megabytes() -> None:
 
     acks = AckLoop(Noting(), OWNER, Telemetry())
     acks.offer([Outcome(n, 1, 1, result="1" * 60_000) for n in range(500)])
-    acks.finish_by(time.monotonic() + DEADLINE_S)
-    acks.run()
+
+    step_until_idle(acks.step)
 
     assert sum(sizes) == 500 * 60_000
     assert max(sizes) < 10_000_000
@@ -100,9 +146,8 @@ def test_what_a_fail_over_loses_of_a_job_that_completed_itself_is_not_sent_again
     storage.complete(MAKER, fence_of(own))
     acks = AckLoop(storage, MAKER, Telemetry())
     acks.offer([outcome_of(own), outcome_of(other)])
-    acks.finish_by(time.monotonic() + DEADLINE_S)
 
-    acks.run()
+    step_until_idle(acks.step)
 
     assert list(acks.accepted()) == [fence_of(other)]
     assert all(row.duration is not None for row in storage.get([own.id, other.id]))
@@ -162,9 +207,8 @@ def test_what_is_stored_makes_room_whatever_became_of_it_on_the_way() -> None:
         )
     )
     assert acks._unstored.weight > 12_000
-    acks.finish_by(time.monotonic() + DEADLINE_S)
 
-    acks.run()
+    step_until_idle(acks.step)
 
     assert acks._unstored.weight == 0
     for _ in range(400):

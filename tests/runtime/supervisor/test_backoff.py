@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 import uuid
 from collections.abc import Sequence
 
 import pytest
 
+from support.acknowledging import acknowledging_loop
 from support.model import ModelStorage
 from support.supervising import DEADLINE_S
 from synk import telemetry
 from synk.claim import AckAnswer, Outcome
 from synk.errors import StorageError, StorageUnavailable
 from synk.runtime.supervisor import backoff as backoff_module
-from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.backoff import (
     PAUSE_MAX_S,
     PAUSE_S,
@@ -214,19 +213,15 @@ def test_d16_outcomes_do_not_wait_for_the_end_of_a_long_pause(
     told.subscribe(
         lambda fact: recovered.set() if isinstance(fact, telemetry.StorageRecovered) else None
     )
-    acks, link, lease = AckLoop(storage, OWNER, told), StorageLink(), Backoff("lease", Telemetry())
-    acks.share(link)
+    link, lease = StorageLink(), Backoff("lease", Telemetry())
     link.join(lease, lambda: None)
     lease.failed(StorageUnavailable("down"), NOW)
-    thread = threading.Thread(target=acks.run)
-    thread.start()
-    acks.offer([Outcome(1, 1, 1)])
-    assert failed.wait(DEADLINE_S)
+    with acknowledging_loop(storage, OWNER, told) as (acks, runner):
+        acks.share(link, runner.wake)
+        acks.offer([Outcome(1, 1, 1)])
+        assert failed.wait(DEADLINE_S)
 
-    storage.is_back = True
-    lease.succeeded(NOW)
+        storage.is_back = True
+        lease.succeeded(NOW)
 
-    assert recovered.wait(DEADLINE_S)
-    acks.finish_by(time.monotonic() + DEADLINE_S)
-    thread.join(DEADLINE_S)
-    assert not thread.is_alive()
+        assert recovered.wait(DEADLINE_S)

@@ -6,7 +6,6 @@ import datetime as dt
 import itertools
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -83,10 +82,10 @@ def test_nothing_waits_while_very_many_jobs_are_cleaned_and_become_due(row_s: fl
     """Neither for many rows nor for slow ones."""
     storage = Endless(row_s)
     loop = loop_on(storage, clock=lambda: storage.seconds)
-    loop._clean_due = 0.0
+    storage.seconds = 60.0
 
     for _ in range(50):
-        assert loop._pass(storage.seconds), "there is more to do at once"
+        assert loop.step(storage.seconds) == 0.0, "there is more to do at once"
 
     for what in ("stage", "clean", "cancel", "rescue"):
         times = [at for asked, at in storage.asked if asked == what]
@@ -141,9 +140,9 @@ def test_a_batch_that_the_storage_gives_up_on_is_repeated_with_fewer_jobs() -> N
     storage = GivesUp(0.01)
     loop = loop_on(storage)
 
+    storage.seconds = 60.0
     while not any(what == "clean" for what, _ in storage.asked):
-        with suppress(StorageConflict):
-            loop._pass(storage.seconds)
+        storage.seconds += loop.step(storage.seconds)
 
 
 def test_a_kind_that_nobody_knows_is_told_once() -> None:
@@ -153,8 +152,8 @@ def test_a_kind_that_nobody_knows_is_told_once() -> None:
     for kind in ("x", "known", "x", "y"):
         insert(storage, kind=kind)
 
-    for second in range(20):
-        loop._look_for_unknown_kinds(second)
+    for minute in range(20):
+        loop.step(60.0 * minute)
         insert(storage, kind="x")
 
     assert [str(fact).partition(";")[0] for fact in told] == [
@@ -177,6 +176,6 @@ def test_a_look_for_unknown_kinds_that_takes_long_comes_rarely() -> None:
 
     for _ in range(3_000):
         storage.seconds += 1
-        loop._pass(storage.seconds)
+        loop.step(storage.seconds)
 
     assert 5 < storage.looks < 50

@@ -1,4 +1,4 @@
-"""The thread that stores outcomes, in batches, again and again until each has its answer.
+"""The loop that stores outcomes, in batches, again and again until each has its answer.
 
 A batch that the server refuses for what one of its outcomes says is halved until that one is alone;
 it is stored then without the fewest of its values that the server takes it without. After any other
@@ -9,9 +9,8 @@ case that the server loses it in a fail-over.
 
 from __future__ import annotations
 
+import math
 import random
-import threading
-import time
 from collections import deque
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -70,10 +69,24 @@ T = TypeVar("T")
 
 
 class AckLoop:
-    """Stores outcomes of one owner's claims."""
+    """Stores outcomes of one owner's claims.
+
+    Args:
+        storage: takes them.
+        owner: who made the claims.
+        facts: told of each attempt that is over, and when the storage fails.
+        held_bytes: what outcomes may weigh together that wait, at the most.
+        wake: has the next step come at once; called where the last one had nothing to do.
+    """
 
     def __init__(
-        self, storage: Storage, owner: UUID, facts: Telemetry, *, held_bytes: int = HELD_BYTES
+        self,
+        storage: Storage,
+        owner: UUID,
+        facts: Telemetry,
+        *,
+        held_bytes: int = HELD_BYTES,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._owner = owner
@@ -85,8 +98,10 @@ class AckLoop:
         self._accepted: deque[tuple[int, Sequence[Outcome]]] = deque()
         self._accepted_weight = 0
         self._unstored = Unstored(held_bytes)
-        self._arrived = threading.Event()
-        self._try_now = threading.Event()
+        self._wake = wake
+        self._is_idle = False
+        """Whether the next step comes only when it is woken."""
+        self._has_lingered = False
         self._give_up_at: float | None = None
         self.is_busy = False
         """Whether more outcomes are sure to come."""
@@ -111,21 +126,27 @@ class AckLoop:
 
     # -- for other threads ------------------------------------------------------------------------
 
-    def share(self, link: StorageLink) -> None:
+    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
         """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, self._try_now.set)
+        link.join(self._backoff, wake)
 
     def settle(self, settle: Settle) -> None:
         """Takes what is over; returns at once."""
         self._unstored.arrived(settle)
         self._settled.append(settle)
-        self._arrived.set()
+        self._wake_if_idle()
 
     def offer(self, outcomes: Sequence[Outcome]) -> None:
         """Takes outcomes that are judged already; returns at once."""
         self._unstored.offered(outcomes)
         self._outcomes.extend(outcomes)
-        self._arrived.set()
+        self._wake_if_idle()
+
+    def _wake_if_idle(self) -> None:
+        # Most outcomes come while it waits for more of them, or for the storage.
+        if self._is_idle:
+            self._is_idle = False
+            self._wake()
 
     def pending(self) -> set[Fence]:
         """Returns the claims whose outcome is on its way; may have some that just arrived."""
@@ -146,26 +167,36 @@ class AckLoop:
         return {fence_of(each): each for _, batch in _copied(self._accepted) for each in batch}
 
     def finish_by(self, deadline: float) -> None:
-        """Ends `run` when everything is stored, or at *deadline* (monotonic)."""
+        """Waits for no company from now on, and gives up what is not stored at *deadline*."""
         self._give_up_at = deadline
-        self._arrived.set()
 
     # -- the loop ---------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Acknowledges until `finish_by`."""
-        while True:
-            self._arrived.wait()
-            self._arrived.clear()
-            self._gather()
-            while self._outcomes:
-                if self._give_up_at is not None and time.monotonic() > self._give_up_at:
-                    return
-                if pause_s := self._acknowledge_some():
-                    self._pause(pause_s)
-                self._gather()
-            if self._give_up_at is not None and not self._settled:
-                return
+    def step(self, now: float) -> float:
+        """Stores some outcomes, if there are enough or they have waited; returns when to go on.
+
+        That is the seconds until the next step; `math.inf` if there is nothing to store, or no time
+        left for it.
+        """
+        self._is_idle = False
+        self._judge_settled()
+        if not self._outcomes:
+            return self._idle()
+        left_s = math.inf if self._give_up_at is None else self._give_up_at - now
+        if left_s <= 0:
+            return math.inf
+        is_finishing = self._give_up_at is not None
+        if len(self._outcomes) < ENOUGH_JOBS and not self._has_lingered and not is_finishing:
+            self._has_lingered = True
+            return BUSY_LINGER_S if self.is_busy else ACK_LINGER_S
+        self._has_lingered = False
+        return min(self._acknowledge_some(now), left_s)
+
+    def _idle(self) -> float:
+        """Has whoever brings something wake it; returns the seconds until the next step."""
+        self._is_idle = True
+        # What came just before that wakes nobody.
+        return 0.0 if self._settled or self._outcomes else math.inf
 
     def _judge_settled(self) -> None:
         while self._settled:
@@ -203,22 +234,14 @@ class AckLoop:
             if ended.verdict is Verdict.SUCCEEDED:
                 self._facts.emit(telemetry.AttemptSucceeded(ended))
 
-    def _gather(self) -> None:
-        self._judge_settled()
-        if 0 < len(self._outcomes) < ENOUGH_JOBS and self._give_up_at is None:
-            time.sleep(BUSY_LINGER_S if self.is_busy else ACK_LINGER_S)
-            self._judge_settled()
-
-    def _acknowledge_some(self) -> float:
+    def _acknowledge_some(self, now: float) -> float:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
-        count, weight = self._light(
-            self._batch.of(min(ACK_JOBS, len(self._outcomes)), time.monotonic())
-        )
+        count, weight = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes)), now))
         # In the order of ids, so that two that write many rows take their locks the same way round.
         batch = sorted(
             (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
         )
-        again, pause_s = self._acknowledge(batch)
+        again, pause_s = self._acknowledge(batch, now)
         # They leave their place only now: what is not stored must never be missing from `pending`.
         self._outcomes.extend(again)
         self._unstored.offered(again)
@@ -237,19 +260,19 @@ class AckLoop:
             weight += more
         return count, weight
 
-    def _acknowledge(self, batch: Sequence[Outcome]) -> tuple[list[Outcome], float]:
+    def _acknowledge(self, batch: Sequence[Outcome], now: float) -> tuple[list[Outcome], float]:
         """Stores *batch*; returns what is to be offered again, and how long to wait before that."""
         try:
             answers = self._storage.update_job_state(self._owner, batch)
         except InvalidJob as error:
-            return self._acknowledge_refused(batch, error)
+            return self._acknowledge_refused(batch, error, now)
         except StorageError as error:
             if _may_do_with_fewer(error):
                 # It took too long, or one of them is to blame and the storage cannot tell which.
-                self._batch.was_too_much(len(batch), time.monotonic())
+                self._batch.was_too_much(len(batch), now)
             # Perhaps it was applied; to offer it again is safe.
-            return list(batch), self._backoff.failed(error, time.monotonic())
-        self._backoff.succeeded(time.monotonic())
+            return list(batch), self._backoff.failed(error, now)
+        self._backoff.succeeded(now)
         self._remember(_accepted(batch, answers))
         again: list[Outcome] = []
         for outcome, answer in zip(batch, answers, strict=True):
@@ -262,17 +285,19 @@ class AckLoop:
         return again, LOCKED_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311 - as above
 
     def _acknowledge_refused(
-        self, batch: Sequence[Outcome], error: InvalidJob
+        self, batch: Sequence[Outcome], error: InvalidJob, now: float
     ) -> tuple[list[Outcome], float]:
         """Halves a batch that was refused as a whole, down to the one that is to blame."""
         if len(batch) == 1:
-            return self._acknowledge_bare(batch[0], error)
+            return self._acknowledge_bare(batch[0], error, now)
         middle = len(batch) // 2
-        first, first_pause_s = self._acknowledge(batch[:middle])
-        second, second_pause_s = self._acknowledge(batch[middle:])
+        first, first_pause_s = self._acknowledge(batch[:middle], now)
+        second, second_pause_s = self._acknowledge(batch[middle:], now)
         return first + second, max(first_pause_s, second_pause_s)
 
-    def _acknowledge_bare(self, outcome: Outcome, error: Exception) -> tuple[list[Outcome], float]:
+    def _acknowledge_bare(
+        self, outcome: Outcome, error: Exception, now: float
+    ) -> tuple[list[Outcome], float]:
         """Stores an outcome that is refused for a value without that value, if that helps.
 
         As few as possible are left out, and none before the rest is accepted.
@@ -284,10 +309,10 @@ class AckLoop:
             except InvalidJob:
                 continue
             except StorageError as other:
-                return [outcome], self._backoff.failed(other, time.monotonic())
+                return [outcome], self._backoff.failed(other, now)
             if answer is AckAnswer.LOCKED:
                 return [outcome], LOCKED_PAUSE_S
-            self._backoff.succeeded(time.monotonic())
+            self._backoff.succeeded(now)
             self._remember(_accepted([bare], [answer]))
             if answer in (AckAnswer.APPLIED, AckAnswer.DUPLICATE, AckAnswer.COMPLETED):
                 self._facts.emit(
@@ -297,7 +322,7 @@ class AckLoop:
                 self._tell_unless_fits(outcome, answer)
             return [], 0.0
         # Nothing more can be left out: later, perhaps.
-        return [outcome], self._backoff.failed(error, time.monotonic())
+        return [outcome], self._backoff.failed(error, now)
 
     def _tell_unless_fits(self, outcome: Outcome, answer: AckAnswer) -> None:
         """Tells of an outcome that did not count; a job that completed itself may end as well."""
@@ -314,12 +339,6 @@ class AckLoop:
         self._accepted_weight += weight
         while self._accepted_weight - self._accepted[0][0] >= ACCEPTED_WEIGHT:
             self._accepted_weight -= self._accepted.popleft()[0]
-
-    def _pause(self, seconds: float) -> None:
-        if self._give_up_at is not None:
-            seconds = min(seconds, max(0.0, self._give_up_at - time.monotonic()))
-        self._try_now.wait(seconds)
-        self._try_now.clear()
 
 
 def _accepted(batch: Sequence[Outcome], answers: Sequence[AckAnswer]) -> Sequence[Outcome]:

@@ -1,4 +1,4 @@
-"""The thread that renews the supervisor's lease, on a connection of its own, above everything else.
+"""The loop that renews the supervisor's lease, on a connection of its own, above everything else.
 
 It holds no lock that another thread holds, and does nothing that could take long. Whether work may
 go on does not depend on it: the engine's loop looks at the lease itself, so that a lease loop that
@@ -7,7 +7,8 @@ hangs ends the work in time.
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +37,7 @@ def boottime() -> float:
 
 
 class LeaseLoop:
-    """Renews a lease until it is told to stop, or the lease is lost for good.
+    """Renews a lease until it is lost for good.
 
     Args:
         storage: where the lease is.
@@ -47,9 +48,10 @@ class LeaseLoop:
         on_return: called after the first renewal that follows a failure.
         on_newer_schema: called once if the storage's schema is newer than this version of synk.
         on_lost: called with the reason once the lease can never be renewed again.
+        clock: gives the time that `step` is told.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and whom it tells
         self,
         storage: Storage,
         owner: UUID,
@@ -60,6 +62,7 @@ class LeaseLoop:
         on_return: Callable[[], None],
         on_newer_schema: Callable[[int], None],
         on_lost: Callable[[str], None],
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._storage = storage
         self._owner = owner
@@ -70,62 +73,64 @@ class LeaseLoop:
         self._on_newer_schema: Callable[[int], None] | None = on_newer_schema
         self._on_lost = on_lost
         self._backoff = Backoff("renewing the lease", facts, is_scout=True)
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._clock: tuple[float, float] | None = None
+        self._clock = clock
+        self._opened = contextlib.ExitStack()
+        self._heartbeat: Heartbeat | None = None
+        self._is_lost = False
+        self._clocks: tuple[float, float] | None = None
+        """What this machine's and the storage's showed at the last beat."""
 
-    def share(self, link: StorageLink) -> None:
+    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
         """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, self._wake.set)
+        link.join(self._backoff, wake)
 
-    def stop(self) -> None:
-        """Ends `run`, at the latest when an answer that is under way has come or is given up."""
-        self._stop.set()
-        self._wake.set()
+    def step(self, now: float) -> float:
+        """Connects, or beats; returns the seconds until the next step."""
+        if self._is_lost:
+            return math.inf
+        try:
+            with self._opened as opened:
+                pause_s = 0.0
+                if self._heartbeat is None:
+                    # A step of its own, or the time that it takes would be missing from the lease.
+                    self._heartbeat = opened.enter_context(self._storage.heartbeat(self._owner))
+                else:
+                    pause_s = self._beat_on(self._heartbeat, now)
+                # All is well: it stays open.
+                self._opened = opened.pop_all()
+        except SynkError as error:
+            self._heartbeat = None
+            return min(self._backoff.failed(error, now), self._lease.beat_s)
+        return pause_s
 
-    def run(self) -> None:
-        """Beats until `stop`, or until the lease is lost for good."""
-        while not self._stop.is_set():
-            try:
-                with self._storage.heartbeat(self._owner) as heartbeat:
-                    if self._beat_on(heartbeat):
-                        return
-            except SynkError as error:
-                self._wake.clear()
-                pause_s = min(self._backoff.failed(error, time.monotonic()), self._lease.beat_s)
-                if not self._stop.is_set():
-                    self._wake.wait(pause_s)
+    def close(self) -> None:
+        """Gives up the connection."""
+        with contextlib.suppress(SynkError):
+            self._opened.close()
 
-    def _beat_on(self, heartbeat: Heartbeat) -> bool:
-        """Beats until `stop`; returns whether the lease is lost for good."""
-        while not self._stop.is_set():
-            if not self._beat_once(heartbeat, boottime()):
-                return True
-            # Not all of a fleet in the same instant.
-            self._stop.wait(jittered(self._lease.beat_s, 0.1))
-        return False
-
-    def _beat_once(self, heartbeat: Heartbeat, now: float) -> bool:
-        """Renews the lease; returns whether it could be: if not, it is lost for good."""
+    def _beat_on(self, heartbeat: Heartbeat, now: float) -> float:
+        """Renews the lease; returns the seconds until that is due again: never, if it is lost."""
         beat = heartbeat.beat()
         if beat is None:
+            self._is_lost = True
             self._on_lost("another supervisor declared this one dead, or its row is gone")
-            return False
+            return math.inf
         self._lease.renewed(now)
         if self._backoff.is_failing:
-            self._backoff.succeeded(time.monotonic())
+            self._backoff.succeeded(now)
             self._on_return()
         self._compare_clocks(beat)
         if beat.schema_version > heartbeat.schema_version and self._on_newer_schema is not None:
             self._on_newer_schema(beat.schema_version)
             self._on_newer_schema = None
         self._on_beat()
-        return True
+        # Not all of a fleet in the same instant.
+        return jittered(self._lease.beat_s, 0.1)
 
     def _compare_clocks(self, beat: Beat) -> None:
-        now = boottime()
-        if self._clock is not None:
-            stepped_s = (beat.clock_s - self._clock[1]) - (now - self._clock[0])
+        now = self._clock()
+        if self._clocks is not None:
+            stepped_s = (beat.clock_s - self._clocks[1]) - (now - self._clocks[0])
             if abs(stepped_s) > CLOCK_STEP_S:
                 self._facts.emit(telemetry.StorageClockStepped(stepped_s))
-        self._clock = (now, beat.clock_s)
+        self._clocks = (now, beat.clock_s)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from synk.errors import SynkError
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from synk.storage.base import Announcements, Hints, Storage
     from synk.telemetry import Telemetry
 
-_LISTEN_S: Final = 0.5
-"""How long the listener waits at a time, in seconds."""
+LISTEN_S: Final = 0.5
+"""How long a step waits for announcements."""
 
 
 class ListenLoop:
@@ -27,7 +26,7 @@ class ListenLoop:
     Args:
         storage: announces them.
         owner: the supervisor's id.
-        facts: told when the storage fails it.
+        facts: told when the storage fails.
         on_hints: called with those that have come; None: anything may have.
         on_listening: called with whether hints come from now on.
     """
@@ -46,37 +45,43 @@ class ListenLoop:
         self._on_hints = on_hints
         self._on_listening = on_listening
         self._backoff = Backoff("listening", facts)
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._opened = contextlib.ExitStack()
         self._announcements: Announcements | None = None
 
-    def share(self, link: StorageLink) -> None:
-        """See `ClaimLoop.share`."""
-        link.join(self._backoff, self._wake.set)
+    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
+        """Has other loops hear when this one gets through to the storage, and the reverse."""
+        link.join(self._backoff, wake)
 
-    def stop(self) -> None:
-        """Ends `run`, also while it waits."""
-        self._stop.set()
-        self._wake.set()
-        if self._announcements is not None:
-            self._announcements.wake()
+    def step(self, now: float) -> float:
+        """Begins to listen, or waits for announcements; returns the seconds until the next step."""
+        try:
+            with self._opened as opened:
+                if self._announcements is None:
+                    subscription = self._storage.announcements(self._owner)
+                    self._announcements = opened.enter_context(subscription)
+                    self._begin(self._announcements, now)
+                elif hints := self._announcements.wait(LISTEN_S):
+                    self._on_hints(hints)
+                # All is well: it stays open.
+                self._opened = opened.pop_all()
+        except SynkError as error:
+            self._announcements = None
+            self._on_listening(False)  # noqa: FBT003 - a fact
+            return self._backoff.failed(error, now)
+        return 0.0
 
-    def run(self) -> None:
-        """Listens until `stop`."""
-        while not self._stop.is_set():
-            try:
-                with self._storage.announcements(self._owner) as announcements:
-                    self._announcements = announcements
-                    self._backoff.succeeded(time.monotonic())
-                    self._on_listening(announcements.is_live)
-                    # Whatever came while nobody listened.
-                    self._on_hints(None)
-                    while not self._stop.is_set():
-                        if hints := announcements.wait(_LISTEN_S):
-                            self._on_hints(hints)
-            except SynkError as error:
-                self._on_listening(False)  # noqa: FBT003 - a fact
-                self._wake.clear()
-                pause_s = self._backoff.failed(error, time.monotonic())
-                if not self._stop.is_set():
-                    self._wake.wait(pause_s)
+    def _begin(self, announcements: Announcements, now: float) -> None:
+        self._backoff.succeeded(now)
+        self._on_listening(announcements.is_live)
+        # Whatever came while nobody listened.
+        self._on_hints(None)
+
+    def interrupt(self) -> None:
+        """Ends the wait of a step that is under way, and of all later ones; for any thread."""
+        if (announcements := self._announcements) is not None:
+            announcements.wake()
+
+    def close(self) -> None:
+        """Listens no more."""
+        with contextlib.suppress(SynkError):
+            self._opened.close()

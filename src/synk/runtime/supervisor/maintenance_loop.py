@@ -1,4 +1,4 @@
-"""The thread that makes due jobs available, looks for cancel requests, rescues and cleans.
+"""The loop that makes due jobs available, looks for cancel requests, rescues and cleans.
 
 It also goes on where a job has ended with more dependents than one transaction settles.
 
@@ -9,7 +9,6 @@ batch of it, of a size that takes a moment, so that nothing waits for more than 
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -76,8 +75,6 @@ class MaintenanceLoop:
         self._on_staged = on_staged
         self._clock = clock
         self._backoff = Backoff("maintenance", facts, is_scout=True)
-        self._wake = threading.Event()
-        self._stopping = False
         self._staging = BatchSize(STAGE_JOBS)
         self._cleaning = BatchSize(CLEAN_JOBS)
         self._rescuing = BatchSize(RESCUE_JOBS)
@@ -101,31 +98,18 @@ class MaintenanceLoop:
         interval_s = self._cleaner.clean_interval.total_seconds()
         return jittered(min(interval_s, 60.0), 0.5)
 
-    def share(self, link: StorageLink) -> None:
+    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
         """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, self._wake.set)
+        link.join(self._backoff, wake)
 
-    def look_now(self) -> None:
-        """Somebody has asked for something, perhaps a cancel."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Ends `run`."""
-        self._stopping = True
-        self._wake.set()
-
-    def run(self) -> None:
-        """Maintains until `stop`."""
-        while not self._stopping:
-            pause_s = jittered(self._stage_s, 0.2)
-            try:
-                if self._pass(self._clock()):
-                    pause_s = 0.0
-                self._backoff.succeeded(self._clock())
-            except SynkError as error:
-                pause_s = self._backoff.failed(error, self._clock())
-            self._wake.wait(pause_s)
-            self._wake.clear()
+    def step(self, now: float) -> float:
+        """Does a pass; returns the seconds until the next."""
+        try:
+            is_more = self._pass(now)
+        except SynkError as error:
+            return self._backoff.failed(error, now)
+        self._backoff.succeeded(now)
+        return 0.0 if is_more else jittered(self._stage_s, 0.2)
 
     def _pass(self, now: float) -> bool:
         """Does what is due, a batch of each; returns whether there may be more at once."""

@@ -8,11 +8,10 @@ second signal leaves them little time, and a third none.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
-import resource
 import socket
 import sys
-import threading
 import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
@@ -22,11 +21,9 @@ from synk.core.limits import QueueLimits, Recycling
 from synk.core.messages import DrainRequested, LeaseExpired, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
-from synk.errors import ConfigurationError, SchemaMismatch
+from synk.errors import SchemaMismatch
 from synk.retry import Verdict
-from synk.runtime.forkserver import monkey_patches
-from synk.runtime.ipc import process_role
-from synk.runtime.supervisor import grace_period
+from synk.runtime.supervisor import grace_period, preconditions
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.backoff import StorageLink
 from synk.runtime.supervisor.claim_loop import ClaimLoop
@@ -34,12 +31,14 @@ from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.lag_loop import LagLoop
 from synk.runtime.supervisor.lease_loop import LeaseLoop, boottime
 from synk.runtime.supervisor.listen_loop import ListenLoop
+from synk.runtime.supervisor.loop_runner import LoopRunner
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
-from synk.runtime.supervisor.report_loop import ReportLoop, slot_status
+from synk.runtime.supervisor.report_loop import ReportLoop
+from synk.runtime.supervisor.worker_status import slot_status
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
@@ -62,6 +61,17 @@ HASTE_S: Final = 3.0
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
 
+CLOCKS: Final[Mapping[str, Callable[[], float]]] = {
+    "claim": time.monotonic,
+    "ack": time.monotonic,
+    "listen": time.monotonic,
+    "maintain": boottime,
+    "report": time.monotonic,
+    "lease": boottime,
+    "lag": time.monotonic,
+}
+"""The loops, and the clock of each: leases hold on while the machine sleeps."""
+
 
 class Supervisor:
     """Runs a client's queues in this process, under one id, until it is told to stop."""
@@ -78,8 +88,8 @@ class Supervisor:
         cleaner: CleanerConfig | None,
         facts: Telemetry,
     ) -> None:
-        _check_place()
-        _check_machine(queues, engine)
+        preconditions.check_place()
+        preconditions.check_machine(queues, engine)
         self._doubt = grace_period.doubt(engine.drain_timeout_s, os.environ, os.getpid())
         self._storage = storage
         self._config = engine
@@ -98,7 +108,16 @@ class Supervisor:
         self._status = _status(owner, engine, queues, registry)
         self._lease = OwnLease(engine.lease_ttl_s)
         self.pool = _pool(engine, queues, registry)
-        self._acks = AckLoop(storage, owner, facts, held_bytes=engine.max_held_bytes)
+        self._runners = {
+            name: LoopRunner(name, self._on_failure, clock=clock) for name, clock in CLOCKS.items()
+        }
+        self._acks = AckLoop(
+            storage,
+            owner,
+            facts,
+            held_bytes=engine.max_held_bytes,
+            wake=self._runners["ack"].wake,
+        )
         self._engine = Engine(
             self.pool,
             engine,
@@ -153,14 +172,15 @@ class Supervisor:
             cleaner=cleaner,
             on_staged=self._claims.look_now,
         )
-        self._watch = ReportLoop(storage, self._engine, self._status, facts)
-        self._lag = LagLoop(self._engine, facts)
+        self._reports = ReportLoop(storage, self._engine, self._status, facts)
+        self._lag = LagLoop(self._engine, facts, self._runners["lag"].wake)
         link = StorageLink()
-        for loop in (
-            *(self._claims, self._acks, self._lease_loop),
-            *(self._listener, self._maintenance, self._watch),
-        ):
-            loop.share(link)
+        self._claims.share(link)
+        self._acks.share(link, self._runners["ack"].wake)
+        self._lease_loop.share(link, self._runners["lease"].wake)
+        self._listener.share(link, self._runners["listen"].wake)
+        self._maintenance.share(link, self._runners["maintain"].wake)
+        self._reports.share(link, self._runners["report"].wake)
 
     # -- running and stopping ---------------------------------------------------------------------
 
@@ -177,7 +197,6 @@ class Supervisor:
         sent_at = boottime()
         self._storage.register_client(self._status, dt.timedelta(seconds=self._config.lease_ttl_s))
         self._lease.renewed(sent_at)
-        threads = [self._thread(name, loop) for name, loop in self._loops()]
         self._facts.emit(
             telemetry.SupervisorStarted(
                 self._client_id, self._config.processes, tuple(self._queues), repr(self._storage)
@@ -187,36 +206,34 @@ class Supervisor:
             self._facts.emit(self._doubt)
         switch_s = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_S)
-        for thread in threads:
-            thread.start()
+        self._start_loops()
         try:
             self._engine.run()
         finally:
-            self._finish(threads)
+            self._finish()
             sys.setswitchinterval(switch_s)
         if self._problem is not None:
             raise self._problem
 
-    def _loops(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        yield "claim", self._claims.run
-        yield "ack", self._acks.run
-        yield "listen", self._listener.run
-        yield "maintain", self._maintenance.run
-        yield "watch", self._watch.run
-        yield "lease", self._lease_loop.run
-        yield "lag", self._lag.run
+    def _start_loops(self) -> None:
+        self._facts.subscribe(self._reports.note, successes=False)
+        runners = self._runners
+        runners["claim"].start(self._claim)
+        runners["ack"].start(self._acks.step)
+        runners["listen"].start(self._listener.step, close=self._listener.close)
+        runners["maintain"].start(self._maintenance.step)
+        runners["report"].start(self._reports.step)
+        runners["lease"].start(self._lease_loop.step, close=self._lease_loop.close)
+        runners["lag"].start(self._lag.step)
 
-    def _thread(self, name: str, loop: Callable[[], None]) -> threading.Thread:
-        """Returns a thread whose failure, a bug, ends the supervisor instead of crippling it."""
+    def _claim(self, _now: float) -> float:
+        self._claims.run()
+        return math.inf
 
-        def run() -> None:
-            try:
-                loop()
-            except BaseException as error:  # noqa: BLE001 - raised again by `Supervisor.run`
-                self._problem = error
-                self.stop(0.0)
-
-        return threading.Thread(target=run, name=f"synk-{name}", daemon=True)
+    def _on_failure(self, error: BaseException) -> None:
+        """A loop has failed, which is a bug: that ends the supervisor instead of crippling it."""
+        self._problem = error
+        self.stop(0.0)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Begins to stop; returns at once. Told again, running jobs get less time, then none.
@@ -240,24 +257,27 @@ class Supervisor:
             return given_s
         return max(0.0, min(given_s, self._drain_until - now))
 
-    def _finish(self, threads: list[threading.Thread]) -> None:
+    def _finish(self) -> None:
         """Stores what is left to store. The lease is renewed until that is done."""
+        runners = self._runners
         self._claims.stop()
-        self._listener.stop()
-        self._maintenance.stop()
-        self._lag.stop()
-        claim, ack, listen, maintain, watch, lease, lag = threads
+        for name in ("claim", "listen", "maintain", "lag"):
+            runners[name].stop()
+        self._listener.interrupt()
         deadline = time.monotonic() + FLUSH_S
-        claim.join(FLUSH_S)
+        runners["claim"].join(FLUSH_S)
         self._engine.give_back()
         self._tell_given_back()
         self._facts.emit(telemetry.SupervisorFlushing(self._acks.unacknowledged))
         self._acks.finish_by(deadline)
-        ack.join(max(0.0, deadline - time.monotonic()) + 1.0)
-        self._lease_loop.stop()
-        self._watch.stop()
-        for thread in (listen, maintain, lease, watch, lag):
-            thread.join(1.0)
+        runners["ack"].finish()
+        runners["ack"].join(max(0.0, deadline - time.monotonic()) + 1.0)
+        runners["lease"].stop()
+        self._facts.unsubscribe(self._reports.note)
+        self._reports.finish()
+        runners["report"].finish()
+        for name in ("listen", "maintain", "lease", "report", "lag"):
+            runners[name].join(1.0)
         unstored = self._acks.unacknowledged
         if unstored:
             self._facts.emit(telemetry.OutcomesUnstored(unstored))
@@ -307,8 +327,8 @@ class Supervisor:
         if hints is None or hints.queues:
             self._claims.look_now(None if hints is None else hints.queues)
         if hints is None or hints.requests:
-            self._maintenance.look_now()
-            self._watch.look_now()
+            self._runners["maintain"].wake()
+            self._runners["report"].wake()
 
     def _on_beat(self) -> None:
         self._beats += 1
@@ -367,44 +387,3 @@ def _status(
         queues=tuple(queues),
         kinds=tuple(registry.kinds),
     )
-
-
-def _check_place() -> None:
-    """Refuses to start where a supervisor cannot be.
-
-    Raises:
-        ConfigurationError: in a worker process, while one imports the script, or not on Linux.
-    """
-    if process_role.role is not process_role.ProcessRole.OUTSIDE:
-        raise ConfigurationError(
-            "start",
-            os.path.basename(sys.argv[0] or "?"),  # noqa: PTH119 - a name to show
-            "was called while a worker process imports this module; put the call under "
-            "`if __name__ == '__main__':`",
-        )
-    if (library := monkey_patches.library()) is not None:
-        raise ConfigurationError(
-            "start",
-            library,
-            "has patched this process (monkey_patch), and a supervisor needs real threads: "
-            "start it where nothing is patched; inserting works in both",
-        )
-    if sys.platform != "linux":
-        raise ConfigurationError("start", sys.platform, "worker processes need Linux")
-
-
-def _check_machine(queues: Mapping[str, QueueConfig], engine: EngineConfig) -> None:
-    """Refuses settings that this machine cannot keep.
-
-    Raises:
-        ConfigurationError: a CPU that this process may not use, or a limit that does not exist.
-    """
-    allowed = os.sched_getaffinity(0)
-    for name, queue in queues.items():
-        if not set(queue.cpus or ()) <= allowed:
-            raise ConfigurationError(
-                f"queues[{name!r}].cpus", set(queue.cpus or ()), f"must be some of {allowed}"
-            )
-    for name in engine.rlimits:
-        if not hasattr(resource, f"RLIMIT_{name}"):
-            raise ConfigurationError("rlimits", name, "is no limit, such as NOFILE or AS")
