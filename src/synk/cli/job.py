@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from synk.cli.options import (
-    DEFAULT_SCHEMA,
-    JsonOption,
-    SchemaOption,
-    StorageOption,
-    client_of,
-    tell_of_hidden,
-)
+from synk.cli import options
 from synk.cli.records import as_record, print_json
 from synk.row import JobState
 from synk.status import nobody_knows, nobody_serves
@@ -30,18 +23,18 @@ _LOOKED_FOR: Final = dt.timedelta(minutes=1)
 def job(
     job_id: Annotated[int, typer.Argument(metavar="ID", help="The job's id.")],
     *,
-    as_json: JsonOption = False,
-    storage: StorageOption = None,
-    schema: SchemaOption = DEFAULT_SCHEMA,
+    as_json: options.JsonOption = False,
+    storage: options.StorageOption = None,
+    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
 ) -> None:
     """Tell everything about one job, its failed attempts with their tracebacks."""
     from synk.show.console import put  # noqa: PLC0415 - rich takes its time to load
     from synk.show.jobs import one_job  # noqa: PLC0415 - as above
 
-    with client_of(storage, schema) as client:
+    with options.client_of(storage, schema) as client:
         row = client.get(job_id)
         if row is None:
-            tell_of_hidden(client)
+            options.tell_of_hidden(client)
         problem = "" if row is None or as_json else _why_it_waits(client, row)
     if row is None:
         typer.echo(f"synk: there is no job {job_id}", err=True)

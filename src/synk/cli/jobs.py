@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from synk.cli.options import (
-    DEFAULT_SCHEMA,
-    JsonOption,
-    SchemaOption,
-    StorageOption,
-    client_of,
-    tell_of_hidden,
-)
+from synk.cli import options
 from synk.cli.records import as_record, print_json
 from synk.errors import ConfigurationError
 from synk.row import CancelReason, JobState
@@ -49,12 +42,12 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    as_json: JsonOption = False,
-    storage: StorageOption = None,
-    schema: SchemaOption = DEFAULT_SCHEMA,
+    as_json: options.JsonOption = False,
+    storage: options.StorageOption = None,
+    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
 ) -> None:
     """List jobs, the newest first."""
-    with client_of(storage, schema) as client:
+    with options.client_of(storage, schema) as client:
         rows = client.storage.jobs(
             state=state,
             queue=queue,
@@ -64,7 +57,7 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
             reason=reason,
             since=None if since is None else _time_or_age(since),
         )
-        tell_of_hidden(client)
+        options.tell_of_hidden(client)
     if as_json:
         print_json([as_record(row) for row in rows[:limit]])
     else:

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synk.cli.options import (
-    DEFAULT_SCHEMA,
-    JsonOption,
-    SchemaOption,
-    StorageOption,
-    client_of,
-    tell_of_hidden,
-)
+from synk.cli import options
 from synk.cli.records import as_record, print_json
 from synk.row import JobState
 
@@ -28,17 +21,17 @@ if TYPE_CHECKING:
 def stats(
     *,
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-    as_json: JsonOption = False,
-    storage: StorageOption = None,
-    schema: SchemaOption = DEFAULT_SCHEMA,
+    as_json: options.JsonOption = False,
+    storage: options.StorageOption = None,
+    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
 ) -> None:
     """Show how many jobs there are by kind, state and queue, and what they take.
 
     Failed are those of the cancelled ones whose attempts failed or killed their workers.
     In JSON times are seconds and memory is bytes.
     """
-    with client_of(storage, schema) as client:
-        tell_of_hidden(client)
+    with options.client_of(storage, schema) as client:
+        options.tell_of_hidden(client)
         seen = _stats(client.storage, queue)
     if as_json:
         print_json(_as_record(seen))

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from synk.cli import options
 from synk.cli.keyboard import Keyboard
-from synk.cli.options import (
-    DEFAULT_SCHEMA,
-    SchemaOption,
-    StorageOption,
-    client_of,
-    tell_of_hidden,
-)
 
 if TYPE_CHECKING:
     from synk.client import Client
@@ -28,8 +22,8 @@ def top(
     *,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
-    storage: StorageOption = None,
-    schema: SchemaOption = DEFAULT_SCHEMA,
+    storage: options.StorageOption = None,
+    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
 ) -> None:
     """Show supervisors, queues and workers live; q or Ctrl-C ends it."""
     from rich.live import Live  # noqa: PLC0415 - rich takes its time to load
@@ -38,8 +32,8 @@ def top(
     from synk.show.top import overview  # noqa: PLC0415 - as above
 
     console = new_console()
-    with client_of(storage, schema) as client:
-        tell_of_hidden(client)
+    with options.client_of(storage, schema) as client:
+        options.tell_of_hidden(client)
         if once or not console.is_terminal:
             put(overview(_seen(client)), console)
             return

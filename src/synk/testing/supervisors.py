@@ -225,7 +225,7 @@ class SupervisorConformance:
 
     # -- what supervisors say ---------------------------------------------------------------------
 
-    def test_notes_of_a_running_job_are_kept_and_the_checkpoint_is_handed_on(
+    def test_progress_of_a_running_job_is_kept_and_the_checkpoint_is_handed_on(
         self, storage: Storage
     ) -> None:
         job_id = insert(storage)
