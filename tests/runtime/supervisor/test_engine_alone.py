@@ -66,14 +66,14 @@ class LateNews(WorkerSet):
     late: WorkerForked | None = None
 
     def _on_forked(self, news: WorkerForked) -> None:
-        if self.processes[news.slot].is_ready:
+        if self.processes[news.slot].channel.is_ready:
             super()._on_forked(news)
         else:
             self.late = news
 
     def _on_news(self, slot: int, process: WorkerProcess) -> None:
         super()._on_news(slot, process)
-        if self.late is not None and process.is_ready:
+        if self.late is not None and process.channel.is_ready:
             late, self.late = self.late, None
             super()._on_forked(late)
 

@@ -73,7 +73,9 @@ def started(fork_server: ForkServerProcess, setup: Setup) -> Iterator[WorkerProc
     fork_server.request(0, worker.descriptors)
     news = next_news(fork_server, WorkerForked)
     worker.forked(news.pid, news.pidfd)
-    wait_until(lambda: (worker.report(), worker.is_ready)[1], what="the worker to be ready")
+    wait_until(
+        lambda: (worker.channel.report(), worker.channel.is_ready)[1], what="the worker to be ready"
+    )
     yield worker
     worker.kill()
     ended = next_news(fork_server, WorkerEnded)
@@ -120,13 +122,13 @@ def test_what_is_taken_back_never_ran_and_the_rest_did(
     while waiting or in_flight:
         while waiting and len(in_flight) < 60:
             batch = [waiting.popleft() for _ in range(min(len(waiting), chance.randint(1, 9)))]
-            worker.send(sent + 1, batch)
+            worker.channel.send(sent + 1, batch)
             sent += len(batch)
             in_flight.extend(batch)
         if chance.random() < 0.8:
-            report, taken = worker.recall()
+            report, taken = worker.channel.recall()
         else:
-            report, taken = worker.report(), 0
+            report, taken = worker.channel.report(), 0
         for _ in range(report.done - done):
             in_flight.popleft()
         done = report.done
@@ -147,7 +149,7 @@ class Overtaken(socket.socket):
     def recvmsg(self, *arguments):
         if self.jobs:
             jobs, self.jobs = self.jobs, ()
-            self.worker.send(1, jobs)
+            self.worker.channel.send(1, jobs)
             assert select.select([self], [], [], 30)[0], "there are no news of the job"
         return super().recvmsg(*arguments)
 
@@ -156,11 +158,11 @@ def test_news_of_a_job_that_ends_while_they_are_read_are_not_lost(
     fork_server: ForkServerProcess, setup: Setup, tmp_path: Path
 ) -> None:
     with started(fork_server, setup) as worker:
-        worker.channel = channel = Overtaken(fileno=worker.channel.detach())
+        worker.channel.socket = channel = Overtaken(fileno=worker.channel.socket.detach())
         channel.worker, channel.jobs = worker, (writing(1, tmp_path / "log"),)
-        report = worker.report()
+        report = worker.channel.report()
 
-        assert report.done == 1 or select.select([worker.channel], [], [], 0)[0]
+        assert report.done == 1 or select.select([worker.channel.socket], [], [], 0)[0]
 
 
 def test_a_worker_tells_once_of_a_job_that_nothing_is_behind(
@@ -170,12 +172,12 @@ def test_a_worker_tells_once_of_a_job_that_nothing_is_behind(
     for number in range(1, 11):
         log = tmp_path / str(number)
         slow = with_args(writing(number, log), "}", ', "sleep_s": 0.005}')
-        worker.send(number, [slow])
+        worker.channel.send(number, [slow])
         wait_until(lambda log=log: log.exists() and not worker.running)
 
     told = 0
     with contextlib.suppress(BlockingIOError):
-        while packets.receive(worker.channel, packets.DONT_WAIT) == wire.NEWS:
+        while packets.receive(worker.channel.socket, packets.DONT_WAIT) == wire.NEWS:
             told += 1
     # The last one may be about to be told.
     assert told in {9, 10}
@@ -187,14 +189,14 @@ def test_a_recall_of_a_busy_worker_leaves_it_the_job_that_it_runs(
     log = tmp_path / "log"
     slow = writing(1, log)
     slow = with_args(slow, "}", ', "sleep_s": 0.3}')
-    worker.send(1, [slow, writing(2, log), writing(3, log)])
+    worker.channel.send(1, [slow, writing(2, log), writing(3, log)])
     wait_until(log.exists)
 
-    report, taken = worker.recall()
+    report, taken = worker.channel.recall()
 
     assert (report.running, taken) == (1, 2)
-    worker.send(2, [writing(4, log)])
-    wait_until(lambda: worker.report().done == 2)
+    worker.channel.send(2, [writing(4, log)])
+    wait_until(lambda: worker.channel.report().done == 2)
     assert log.read_text().split() == ["1", "4"]
 
 
@@ -205,9 +207,9 @@ def test_a_stopped_worker_never_makes_the_supervisor_wait(
     for number in range(1, 400):
         big = writing(number, tmp_path / "log")
         big = with_args(big, '"text": "', '"text": "' + "x" * 3000)
-        worker.send(number, [big])
+        worker.channel.send(number, [big])
 
-    assert worker.recall()[1] == 399
+    assert worker.channel.recall()[1] == 399
 
 
 def test_a_frame_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: Path) -> None:
@@ -215,8 +217,8 @@ def test_a_frame_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: P
     big = writing(1, log)
     big = with_args(big, '"text": "1', '"text": "' + "y" * 800_000)
 
-    worker.send(1, [big, writing(2, log)])
-    wait_until(lambda: worker.report().done == 2)
+    worker.channel.send(1, [big, writing(2, log)])
+    wait_until(lambda: worker.channel.report().done == 2)
 
     assert [len(line) for line in log.read_text().split()] == [800_000, 1]
 
@@ -232,9 +234,9 @@ def test_no_reply_is_missed_however_reports_race_with_the_worker(worker: WorkerP
                 job(number, kind="typed", args=f'{{"count": {number}}}')
                 for number in range(sent + 1, sent + 21)
             ]
-            worker.send(sent + 1, batch)
+            worker.channel.send(sent + 1, batch)
             sent += len(batch)
-        report = worker.report()
+        report = worker.channel.report()
         done = report.done
         replies.update((number, reply.result) for number, reply in report.replies.items())
         assert len(replies) == done
@@ -267,7 +269,7 @@ def test_a_spare_that_dies_is_missed_by_nobody(
     kill_and_wait(spare)
 
     with started(fork_server, setup) as worker:
-        worker.send(1, [writing(1, log)])
+        worker.channel.send(1, [writing(1, log)])
         wait_until(log.exists)
 
         assert worker.pid != spare
@@ -281,7 +283,7 @@ def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
     fork_server.request(0, worker.descriptors)
     log = tmp_path / "log"
     claimed = job(1, kind="misbehave", args=f'{{"how": "long_child", "path": "{log}"}}')
-    worker.send(1, [claimed])
+    worker.channel.send(1, [claimed])
     wait_until(lambda: log.exists() and "started=" in log.read_text())
     pidfd = os.pidfd_open(int(log.read_text().split("started=")[1]))
 

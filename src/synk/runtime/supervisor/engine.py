@@ -176,7 +176,7 @@ class Engine:
         now = time.monotonic()
         self._selector.call_due(now)
         for sampled in self._memory_sampler.due(now, self._processes, self.pool):
-            self._handle(Reported(sampled.slot, self._processes[sampled.slot].report()))
+            self._handle(Reported(sampled.slot, self._processes[sampled.slot].channel.report()))
             self._handle(sampled)
         deadline = self._pool_deadline()
         if deadline is not None and deadline <= time.monotonic():
@@ -217,8 +217,8 @@ class Engine:
     def _look_closer(self) -> None:
         """Before the pool judges who is late, it gets what the status pages say now."""
         for slot, process in list(self._processes.items()):
-            if process.is_ready:
-                self._handle(Reported(slot, process.report()))
+            if process.channel.is_ready:
+                self._handle(Reported(slot, process.channel.report()))
         self._handle(Tick())
 
     def _handle(self, event: Event) -> None:
@@ -240,11 +240,11 @@ class Engine:
     def _perform(self, command: Command) -> None:
         match command:
             case Send():
-                self._processes[command.slot].send(command.first, command.jobs)
+                self._processes[command.slot].channel.send(command.first, command.jobs)
             case Settle():
                 self._settle(command)
             case Recall():
-                report, taken = self._processes[command.slot].recall()
+                report, taken = self._processes[command.slot].channel.recall()
                 self._handle(Recalled(command.slot, report, taken))
             case Kill():
                 self.worker_set.kill(command)

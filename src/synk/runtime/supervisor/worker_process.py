@@ -1,4 +1,4 @@
-"""One worker process, as its supervisor holds it: send, read, take back, ask, kill.
+"""One worker process, as its supervisor holds it: made for a slot, heard, asked, killed.
 
 The process itself is forked, and reaped, by the fork server. Nothing here ever waits for it.
 """
@@ -8,31 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import time
-from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from synk import failure
 from synk.core import wire
-from synk.core.messages import Exit, Report, Usage
-from synk.runtime.ipc import linux, packets
+from synk.core.messages import Exit, Usage
+from synk.runtime.ipc import linux
 from synk.runtime.supervisor.fork_server_process import signal_name
+from synk.runtime.supervisor.job_channel import JobChannel
 from synk.runtime.supervisor.job_output import Outputs
-from synk.runtime.supervisor.permits import Permits
-from synk.runtime.supervisor.selector import READABLE, WRITABLE
-from synk.runtime.supervisor.status_page import STACK_BYTES_MAX, StatusPage
+from synk.runtime.supervisor.status_page import StatusPage
 from synk.runtime.worker.job_loop import ASK_SIGNAL
 from synk.runtime.worker.restore import STACK_SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from synk.claim import ClaimedJob
-    from synk.core.messages import Reply, Request
+    from synk.core.messages import Request
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.supervisor.fork_server_process import WorkerEnded
     from synk.runtime.supervisor.output_lines import Passer
@@ -58,38 +50,23 @@ class WorkerProcess:
     ) -> None:
         self._setup = setup
         self._selector = selector
-        self.channel, self._worker_channel = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET
-        )
-        self._permits = Permits()
         self._page = StatusPage()
         self._words = self._page.words
         reading, self._output_in = os.pipe()
         linux.widen_pipe(reading)
         self._output = Outputs(reading, self._words, selector, passer, job_of)
-        self._outbox: deque[tuple[bytes, int]] = deque()
-        """Batches that wait for room in the channel."""
-        self._waits_for_room = False
-        self._sent = self._done = 0
-        self._problem = ""
-        self.is_garbled = False
-        """Whether it has said what no worker says, so that nothing more is believed of it."""
-        self._seen = Report()
-        """The last report that told of a running job."""
-        self.stack: str | None = None
-        """Where its job was when it was last asked, once it has answered."""
-        self.is_ready = False
+        self.channel = JobChannel(self._words, self._output, selector, on_nonsense=self.kill)
         self._is_killed = False
         self.pid, self._pidfd = 0, -1
-        self._on_news: Callable[[], None] | None = None
+        """The pid is 0, and nothing can be signalled, before it exists."""
         self._on_death: Callable[[], None] | None = None
 
     @property
     def descriptors(self) -> list[int]:
         """What makes a process the slot's worker, in the order that `worker.main` has."""
         return [
-            self._worker_channel.fileno(),
-            self._permits.worker_fd,
+            self.channel.worker_socket.fileno(),
+            self.channel.permits.worker_fd,
             self._page.fd,
             self._output_in,
         ]
@@ -111,11 +88,11 @@ class WorkerProcess:
         """Has the selector hear of it from now on.
 
         Args:
-            on_news: called when there is something to `report`.
+            on_news: called when its channel has something to report.
             on_death: called once it is dead, and perhaps not reaped yet.
         """
-        self._on_news, self._on_death = on_news, on_death
-        self._selector.watch(self.channel.fileno(), self._on_channel)
+        self._on_death = on_death
+        self.channel.listen(on_news)
         self._output.listen()
         self._watch_death()
 
@@ -128,139 +105,7 @@ class WorkerProcess:
         if self._on_death is not None:
             self._on_death()
 
-    def _on_channel(self) -> None:
-        if self._on_news is not None:
-            self._on_news()
-        if self._outbox:
-            self._flush()
-
-    # -- giving and taking back -------------------------------------------------------------------
-
-    def send(self, first: int, jobs: Sequence[ClaimedJob]) -> None:
-        """Gives jobs to the worker; what does not fit the channel now goes later."""
-        self._outbox.append((wire.encode_batch(first, jobs), len(jobs)))
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._outbox:
-                packet, count = self._outbox[0]
-                packets.send(self.channel, packet, packets.DONT_WAIT)
-                self._outbox.popleft()
-                self._sent += count
-                self._permits.give(count)
-        except (BlockingIOError, ConnectionError):
-            # Full, or the worker is gone: the news of its death is on its way.
-            pass
-        if bool(self._outbox) is not self._waits_for_room:
-            self._waits_for_room = not self._waits_for_room
-            events = READABLE | WRITABLE if self._waits_for_room else READABLE
-            self._selector.modify(self.channel.fileno(), events)
-
-    def recall(self) -> tuple[Report, int]:
-        """Takes back what the worker has not begun; returns a report made after that, and how many.
-
-        The jobs taken back are exactly the last ones sent. The permits go first: once they are
-        gone, it does not matter which of the batches the worker still reads.
-        """
-        taken = sum(count for _, count in self._outbox)
-        self._outbox.clear()
-        permits = self._permits.take_back()
-        unread = self._take_unread_batches()
-        unbegun = permits.count(wire.PERMIT)
-        taken += unbegun
-        self._sent -= unbegun
-        if unbegun > unread or wire.VOID in permits:
-            # The worker holds a batch whose rest is void now, or was before and it does not know.
-            self._permits.void_batch()
-        return self.report(), taken
-
-    def _take_unread_batches(self) -> int:
-        count = 0
-        while True:
-            try:
-                packet = packets.receive(self._worker_channel, packets.DONT_WAIT)
-            except BlockingIOError:
-                return count
-            if not packet:
-                return count
-            count += len(wire.decode_batch(packet)[1])
-
-    # -- reading ----------------------------------------------------------------------------------
-
-    def report(self) -> Report:
-        """Returns what the worker did since the last report; see also `is_garbled`."""
-        try:
-            report = self._read()
-        except ValueError as error:
-            self._garbled(str(error))
-            # Whatever has overwritten the status page, it was the job that ran: the next one.
-            running = self._done + 1 if self._sent > self._done else 0
-            is_known = self._seen.running == running
-            started_s = self._seen.started_s if is_known else time.monotonic()
-            return Report(done=self._done, running=running, started_s=started_s)
-        self._done = report.done
-        if report.running:
-            self._seen = report
-        if self._output.has_new_pipe:
-            self._output.listen()
-        return report
-
-    def _read(self) -> Report:
-        replies: dict[int, Reply] = {}
-        while True:
-            # In this order: whatever is done by now has sent its reply. And again after each
-            # packet: it may be the news of a job done since, and perhaps the last for long.
-            done = self._words[wire.DONE]
-            if self.is_garbled or not self._receive(replies):
-                break
-        # A reply may be ahead of DONE: the worker is about to note it, or was killed before. The
-        # job is over in either case, and its measures were noted before the reply.
-        done = max(done, *replies) if replies else done
-        return wire.read_status_page(
-            self._words, self._done, most=self._sent, done=done, replies=replies
-        )
-
-    def _receive(self, replies: dict[int, Reply]) -> bool:
-        """Takes in one packet, a reply into *replies*; says whether there was one."""
-        try:
-            packet, fds = packets.receive_with(self.channel, 1, packets.DONT_WAIT)
-        except (BlockingIOError, ConnectionError):
-            return False
-        if not packet:
-            return False
-        try:
-            self._take(packet, fds, replies)
-        except (ValueError, IndexError, msgspec.MsgspecError) as error:
-            self._garbled(str(error))
-        return True
-
-    def _take(self, packet: bytes, fds: list[int], replies: dict[int, Reply]) -> None:
-        match packet[:1]:
-            case wire.REPLY:
-                number, reply = wire.decode_reply(packet)
-                if not self._done < number <= self._sent:
-                    raise ValueError(f"a reply for job {number} of {self._sent}")
-                written = self._output.pop(number)
-                replies[number] = replace(reply, output=written) if written else reply
-            case wire.OUTPUT:
-                self._output.leave_to(msgspec.msgpack.decode(packet[1:], type=int), fds[0])
-            case wire.READY:
-                self.is_ready = True
-            case wire.PROBLEM:
-                self._problem = packet[1:].decode(errors="replace")
-            case wire.STACK:
-                self.stack = failure.clean_text(packet[1:], STACK_BYTES_MAX)
-            case wire.NEWS:
-                pass
-            case _:
-                raise ValueError(f"a packet that begins with {packet[:1]!r}")
-
-    def _garbled(self, how: str) -> None:
-        self.is_garbled = True
-        self._problem = f"its job wrote nonsense where it talks to its supervisor: {how}"
-        self._selector.forget(self.channel.fileno())
-        self.kill()
+    # -- what its job does -----------------------------------------------------------------------
 
     @property
     def running(self) -> int:
@@ -286,9 +131,14 @@ class WorkerProcess:
         self._words[wire.ASKED] = number << 1 | request
         self._ask()
 
+    @property
+    def stack(self) -> str | None:
+        """Where its job was when that was last asked, once it has answered."""
+        return self.channel.stack
+
     def ask_stack(self) -> None:
         """Has the running job's place in its code sent to `stack`, between two instructions."""
-        self.stack = None
+        self.channel.stack = None
         self._words[wire.STACK_WANTED] = self.running
         self._ask()
 
@@ -300,7 +150,7 @@ class WorkerProcess:
     def dismiss(self) -> None:
         """Lets the worker end by itself once it has nothing to do."""
         with contextlib.suppress(OSError):
-            self.channel.shutdown(socket.SHUT_WR)
+            self.channel.shut()
 
     def kill_with_stack(self) -> None:
         """Has the worker write its stack and die of it. It may fail to: follow up with `kill`."""
@@ -334,7 +184,7 @@ class WorkerProcess:
             host=self._setup.host,
             supervisor=self._setup.client_id,
             stack=self._page.stack(),
-            problem=problem or self._problem,
+            problem=problem or self.channel.problem,
             usage=Usage() if ended is None else self._usage_of_job(ended),
             output=self._output.last(),
             progress=progress,
@@ -351,13 +201,10 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Gives back all descriptors. The process must be dead, or never have been."""
-        for fd in (self.channel.fileno(), self._pidfd):
-            self._selector.forget(fd)
+        self._selector.forget(self._pidfd)
+        self.channel.close()
         self._output.close()
         self._page.close()
-        self._permits.close()
-        self.channel.close()
-        self._worker_channel.close()
         for fd in (self._pidfd, self._output_in):
             if fd >= 0:
                 os.close(fd)

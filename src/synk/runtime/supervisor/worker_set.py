@@ -211,15 +211,15 @@ class WorkerSet:
     # -- news -------------------------------------------------------------------------------------
 
     def _on_news(self, slot: int, process: WorkerProcess) -> None:
-        was_ready = process.is_ready
-        report = process.report()
-        if process.is_ready and process.pid:
+        was_ready = process.channel.is_ready
+        report = process.channel.report()
+        if process.channel.is_ready and process.pid:
             self._tell(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
 
     def _on_death(self, slot: int, process: WorkerProcess) -> None:
         """The fork server kills what a dead process left, and then tells how it ended."""
         self._call_in(REAP_S, self._unless_reaped, slot, process)
-        if process.is_ready:
+        if process.channel.is_ready:
             self._make_successor(slot)
 
     def _on_fork_server(self) -> None:
@@ -266,7 +266,7 @@ class WorkerSet:
                 self._remove(news.slot, None, problem=news.problem)
             return
         process.forked(news.pid, news.pidfd)
-        if process.is_ready:
+        if process.channel.is_ready:
             # It was faster than the news of it, and nobody was told.
             self._tell(WorkerReady(news.slot, process.pid))
 
@@ -285,7 +285,7 @@ class WorkerSet:
     ) -> None:
         process = self.processes.pop(slot)
         reason = self._killed.pop(slot, None)
-        report, taken = process.recall()
+        report, taken = process.channel.recall()
         exit_ = process.exit_of(ended, problem=problem)
         if exit_.signal == "SIGKILL" or lost:
             exit_ = replace(exit_, by_kernel=self._oom.rose(), engine_failed=lost)
@@ -294,7 +294,7 @@ class WorkerSet:
             text = start_failures.late(self._config.start_timeout_s, exit_.stack)
             self.tell_unready(text)
             exit_ = replace(exit_, problem=f"{text}\n{exit_.stack}".strip())
-        elif reason is None and not lost and not process.is_ready:
+        elif reason is None and not lost and not process.channel.is_ready:
             self.tell_unready(start_failures.failed(exit_))
         self._tell(WorkerExited(slot, report, taken, exit_))
 
