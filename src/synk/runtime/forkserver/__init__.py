@@ -1,1 +1,1 @@
-"""What runs in the process that imports the handlers, forks the workers, and buries them."""
+"""What runs in the process that imports the handlers, and forks and reaps the workers."""

@@ -171,6 +171,12 @@ def parents() -> dict[int, int]:
     return found
 
 
+def memory_maps() -> list[str]:
+    """Returns the lines of this process's memory map, see proc(5)."""
+    with open("/proc/self/maps") as file:  # noqa: PTH123 - as above
+        return file.readlines()
+
+
 def is_zombie(pid: int) -> bool:
     """Whether *pid* has ended and waits for its parent to notice; also true if it is gone."""
     fields = _stat(str(pid))

@@ -22,7 +22,7 @@ import msgspec
 from synk import failure
 from synk.core import stack_text
 from synk.errors import ConfigurationError
-from synk.runtime.forkserver import main as fork_server_main
+from synk.runtime.forkserver import fork_server, imports
 from synk.runtime.ipc import linux, packets
 from synk.runtime.supervisor import start_failures
 from synk.runtime.worker import handler_modules
@@ -166,12 +166,12 @@ class ForkServerProcess:
                 return
             told: Any = json.loads(packet[1:])
             match packet[:1]:
-                case fork_server_main.WARNED:
+                case fork_server.WARNED:
                     yield ImportWarned(told)
-                case fork_server_main.LOADED:
+                case fork_server.IMPORTED:
                     self.is_loaded = True
                     yield ModulesImported(told)
-                case fork_server_main.STARTED:
+                case fork_server.STARTED:
                     yield WorkerForked(told[0], told[1], fds[0] if fds else -1, told[2])
                 case _:
                     yield WorkerEnded(*told)
@@ -195,7 +195,7 @@ class ForkServerProcess:
         self._stacks.seek(max(0, self._stacks.seek(0, os.SEEK_END) - _STACKS_BYTES_MAX))
         text = failure.clean_text(self._stacks.read(), _STACKS_BYTES_MAX)
         self.close()
-        stack = stack_text.of_user(text, (fork_server_main.__file__, handler_modules.__file__))
+        stack = stack_text.of_user(text, (imports.__file__, handler_modules.__file__))
         if self._is_late and not self.is_loaded:
             return f"{start_failures.late_imports(self._limit_s, stack)}\n{stack}".strip()
         code = self._process.returncode
