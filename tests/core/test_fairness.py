@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from support.pool_world import World, job
+from synk.core.backlog import HELD_S
 from synk.core.limits import QueueLimits
-from synk.core.pool import HELD_S
 from synk.retry import Verdict
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob
 
 
+HELD_S: Final = 5.0
+"""Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
+for other supervisors."""
+
 _UNKNOWN_SHARE_S: Final = 0.05
 """What a job of a kind that was never seen is taken to use: most are short, and their queue shall
 not wait long for its next turn."""
@@ -165,6 +169,24 @@ class Backlog:
     def remove_where(self, unwanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
         """Takes out and returns the jobs for which *unwanted* is true."""
         return [job for queue in self.queues.values() for job in queue.remove_where(unwanted)]
+
+    def emptied(self) -> list[ClaimedJob]:
+        """Takes out and returns all jobs."""
+        return self.remove_where(lambda _: True)
+
+    def stuck(self, now: float) -> list[ClaimedJob]:
+        """Takes out and returns the jobs of queues of which no worker has taken any for long."""
+        stuck: list[ClaimedJob] = []
+        for queue in self.queues.values():
+            queue.look(now)
+            if queue.stuck_since is not None and now >= queue.stuck_since + HELD_S:
+                stuck += queue.remove_where(lambda _: True)
+        return stuck
+
+    def stuck_times(self) -> list[float]:
+        """Returns when there will be such jobs."""
+        since = (queue.stuck_since for queue in self.queues.values())
+        return [each + HELD_S for each in since if each is not None]
 
 
 def _used_by(named: tuple[str, QueueBacklog]) -> float:

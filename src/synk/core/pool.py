@@ -13,7 +13,7 @@ order of events:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synk.config import HELD_BYTES
 from synk.core import wire
@@ -69,10 +69,6 @@ if TYPE_CHECKING:
     from synk.core.messages import Event
     from synk.core.slot import HeldJob
 
-HELD_S: Final = 5.0
-"""Claimed jobs of a queue of which no worker has taken any for this long go back to the storage,
-for other supervisors."""
-
 
 class Pool:
     """All slots of one supervisor.
@@ -125,14 +121,13 @@ class Pool:
         self._METHOD_OF[type(event)](self, event, now)
         self._give_out(now)
         self._look_at_slots(now)
-        self._look_at_backlog(now)
+        self._ledger.release(self.backlog.stuck(now))
         return self._flushed()
 
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
         times = [time for slot in self.slots for time in times_of(slot, is_draining=self.draining)]
-        stuck = (queue.stuck_since for queue in self.backlog.queues.values())
-        times += [since + HELD_S for since in stuck if since is not None]
+        times += self.backlog.stuck_times()
         if self._drain_deadline is not None and not self.is_stopped:
             times.append(self._drain_deadline)
         return min(times, default=None)
@@ -164,7 +159,7 @@ class Pool:
 
         With what was over and not told yet, where the pool itself has failed in between.
         """
-        self._ledger.release(self.backlog.remove_where(lambda _: True))
+        self._ledger.release(self.backlog.emptied())
         for slot in self.slots:
             self._ledger.abandon(slot)
         return self._ledger.settled() or Settle()
@@ -273,7 +268,7 @@ class Pool:
     def _on_lease_expired(self, _event: LeaseExpired, _now: float) -> None:
         """Others may run these jobs from now on: what runs is killed, what waits is given back."""
         self.fenced = True
-        self._ledger.release(self.backlog.remove_where(lambda _: True))
+        self._ledger.release(self.backlog.emptied())
         for slot in self.slots:
             if slot.in_flight:
                 self._recall(slot)
@@ -302,7 +297,7 @@ class Pool:
     def _on_drain_requested(self, event: DrainRequested, _now: float) -> None:
         self.draining = True
         self._drain_deadline = event.deadline
-        self._ledger.release(self.backlog.remove_where(lambda _: True))
+        self._ledger.release(self.backlog.emptied())
         for slot in self.slots:
             if len(slot.in_flight) > 1:
                 self._recall(slot)
@@ -394,12 +389,6 @@ class Pool:
         elif any(not slot.in_flight for slot in serving):
             for slot in self._dispatch.overfull(serving):
                 self._recall(slot)
-
-    def _look_at_backlog(self, now: float) -> None:
-        for queue in self.backlog.queues.values():
-            queue.look(now)
-            if queue.stuck_since is not None and now >= queue.stuck_since + HELD_S:
-                self._ledger.release(queue.remove_where(lambda _: True))
 
     def _flushed(self) -> list[Command]:
         settle = self._ledger.settled()
