@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import synk
 from synk.core import messages as m
 from synk.core.pool import Pool
 from synk.runtime.supervisor.engine import Engine
@@ -90,8 +90,10 @@ class Watch:
                 kill.decided = now
             case m.Settle():
                 for ended in command.ended:
-                    if ended.job is kill.job and isinstance(ended.error, synk.AttemptError):
-                        kill.has_stack = f"in {kill.how}" in ended.error.trace
+                    if ended.job is kill.job and ended.outcome.error is not None:
+                        kill.has_stack = (
+                            f"in {kill.how}" in json.loads(ended.outcome.error)["trace"]
+                        )
             case _:
                 pass
 

@@ -7,12 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from synk.claim import Outcome
-from synk.failure import AttemptError
 from synk.row import CancelReason, JobState
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from synk.claim import ClaimedJob
 
 BACKOFF_BASE: Final = 4.0
@@ -27,18 +24,18 @@ JITTER: Final = 0.2
 """The part of the wait that is left to chance, so that jobs that failed together come apart."""
 
 
-def backoff_s(charged: int, jitter: float) -> float:
-    """Returns the seconds to wait after the attempt that was number *charged* to count.
+def backoff_s(charged: int) -> float:
+    """Returns the seconds to wait after the attempt that was number *charged*, from 1, to count.
 
-    4 s, 16 s, 64 s, 256 s, ... up to a day, each give or take a tenth.
-
-    Args:
-        charged: from 1.
-        jitter: from 0 to 1, by chance.
+    4 s, 16 s, 64 s, 256 s, ... up to a day.
     """
     # The exponent is bounded first: 4.0 ** 1000 does not fit a float.
-    wait_s = min(BACKOFF_MAX_S, BACKOFF_BASE ** min(charged, 16))
-    return wait_s * (1 - JITTER / 2 + JITTER * jitter)
+    return min(BACKOFF_MAX_S, BACKOFF_BASE ** min(charged, 16))
+
+
+def around(wait_s: float, chance: float) -> float:
+    """Returns *wait_s* give or take a tenth, by a *chance* from 0 to 1."""
+    return wait_s * (1 - JITTER / 2 + JITTER * chance)
 
 
 class Verdict(Enum):
@@ -58,71 +55,44 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of one attempt; `judge` makes the outcome of it.
+class EndedAttempt:
+    """The end of one attempt, as `judge` sees it.
 
     Attributes:
         job: the claim.
         verdict: what it came to.
-        duration_us: wall time, in microseconds.
-        cpu_us: CPU time, user and system, in microseconds.
-        system_us: the part of it that the kernel took.
-        peak_rss_bytes: the largest resident memory; 0: not measured.
-        pid: the worker process.
-        result: what the handler returned, as JSON text.
-        error: the record, or its JSON text as the worker made it.
-        retry_at: when the worker wants it tried again; None: by the default back-off.
-        is_final: whether another try would only repeat the failure.
-        crashed: whether it took its worker process with it, by itself.
+        outcome: what is to be written about it.
         interrupted: why it goes back uncharged though it had begun; empty: it does not.
-        output: the end of what it wrote to stdout and stderr.
-        progress: what it noted last, as JSON text.
-        checkpoint: likewise.
     """
 
     job: ClaimedJob
     verdict: Verdict
-    duration_us: int = 0
-    cpu_us: int = 0
-    system_us: int = 0
-    peak_rss_bytes: int = 0
-    pid: int | None = None
-    result: str | None = None
-    error: AttemptError | str | None = None
-    retry_at: dt.datetime | None = None
-    is_final: bool = False
-    crashed: bool = False
+    outcome: Outcome
     interrupted: str = ""
-    output: str = ""
-    progress: str | None = None
-    checkpoint: str | None = None
 
 
-def judge(ended: Ended, jitter: float) -> Outcome:
-    """Returns what is to be written about an attempt that ended.
+def judge(
+    job: ClaimedJob,
+    verdict: Verdict,
+    outcome: Outcome | None = None,
+    *,
+    is_final: bool = False,
+    interrupted: str = "",
+) -> EndedAttempt:
+    """Says what becomes of a job whose attempt ended.
+
+    A success that left nothing but its measures needs no judge: an outcome is one by default.
 
     Args:
-        ended: the attempt's end.
-        jitter: from 0 to 1, by chance; it spreads the retries.
+        job: the claim.
+        verdict: what the attempt came to.
+        outcome: what is known of it, to which what follows is added; None: nothing.
+        is_final: whether another try would only repeat the failure.
+        interrupted: why it goes back uncharged though it had begun.
     """
-    job = ended.job
-    outcome = Outcome(
-        id=job.id,
-        attempt=job.attempt,
-        claim_seq=job.claim_seq,
-        duration_us=ended.duration_us,
-        cpu_us=ended.cpu_us,
-        system_us=ended.system_us,
-        peak_rss_bytes=ended.peak_rss_bytes,
-        pid=ended.pid,
-        result=ended.result,
-        error=ended.error.to_json() if isinstance(ended.error, AttemptError) else ended.error,
-        crashed=ended.crashed,
-        output=ended.output or None,
-        progress=ended.progress,
-        checkpoint=ended.checkpoint,
-    )
-    match ended.verdict:
+    if outcome is None:
+        outcome = Outcome(job.id, job.attempt, job.claim_seq)
+    match verdict:
         case Verdict.SUCCEEDED:
             outcome.state = JobState.COMPLETED
         case Verdict.RELEASED:
@@ -131,14 +101,15 @@ def judge(ended: Ended, jitter: float) -> Outcome:
         case Verdict.CANCELLED:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.REQUESTED
-        case Verdict.FAILED if ended.crashed and job.crashes + 1 >= POISON_CRASHES:
+        case Verdict.FAILED if outcome.crashed and job.crashes + 1 >= POISON_CRASHES:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.POISON
-        case Verdict.FAILED if ended.is_final or job.charged >= job.max_attempts:
+        case Verdict.FAILED if is_final or job.charged >= job.max_attempts:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.FAILED
         case Verdict.FAILED:
             outcome.state = JobState.SCHEDULED
-            outcome.retry_at = ended.retry_at
-            outcome.retry_in_s = backoff_s(job.charged, jitter)
-    return outcome
+            outcome.retry_in_s = backoff_s(job.charged)
+    if outcome.state is not JobState.SCHEDULED:
+        outcome.retry_at = None
+    return EndedAttempt(job, verdict, outcome, interrupted)

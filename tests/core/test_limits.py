@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from support.pool_world import World, fence, job
@@ -9,7 +11,7 @@ from synk.core import messages as m
 from synk.core.limits import QueueLimits, Recycling
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
-from synk.retry import Verdict, judge
+from synk.retry import Verdict
 from synk.row import CancelReason
 
 CANCELLED = m.Reply(error='{"error": "x"}', cancelled=True)
@@ -30,9 +32,9 @@ def recycling(**options) -> World:
 
 
 def error_of(world: World, job_id: int) -> AttemptError:
-    error = world.ended[job_id].error
-    assert isinstance(error, AttemptError)
-    return error
+    error = world.ended[job_id].outcome.error
+    assert error is not None
+    return AttemptError.from_dict(json.loads(error))
 
 
 def test_a_job_is_told_once_when_its_soft_limit_is_over(world: World) -> None:
@@ -213,7 +215,7 @@ def test_the_third_crash_is_poison_whatever_the_retries(world: World) -> None:
 
     world.exit(0, m.Exit(code=-11, signal="SIGSEGV", pid=5))
 
-    outcome = judge(world.ended[1], 0.5)
+    outcome = world.ended[1].outcome
     assert outcome.cancel_reason is CancelReason.POISON
     assert outcome.crashed
 
@@ -229,7 +231,7 @@ def test_a_kill_of_ours_is_no_crash(world: World, reason: m.KillReason) -> None:
     world.exit(0)
 
     assert world.kills[0][1] is reason
-    assert not world.ended[1].crashed
+    assert not world.ended[1].outcome.crashed
 
 
 def test_nobody_is_blamed_for_the_death_of_the_engine(world: World) -> None:
@@ -240,7 +242,7 @@ def test_nobody_is_blamed_for_the_death_of_the_engine(world: World) -> None:
 
     assert world.ended[1].verdict is Verdict.RELEASED
     assert world.ended[1].interrupted
-    assert judge(world.ended[1], 0.5).uncharged
+    assert world.ended[1].outcome.uncharged
 
 
 def test_a_kill_by_the_kernel_for_want_of_memory_is_told_as_such(world: World) -> None:

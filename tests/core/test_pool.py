@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import get_args
 
 import pytest
@@ -29,9 +30,9 @@ def known_short(world: World, kind: str = "kind", seconds: float = 0.0001) -> No
 
 
 def record(world: World, job_id: int) -> AttemptError:
-    error = world.ended[job_id].error
-    assert isinstance(error, AttemptError)
-    return error
+    error = world.ended[job_id].outcome.error
+    assert error is not None
+    return AttemptError.from_dict(json.loads(error))
 
 
 def test_every_slot_gets_a_process_at_the_start() -> None:
@@ -131,7 +132,7 @@ def test_a_failure_keeps_the_workers_own_record_and_retry_time(world: World) -> 
     world.run_one(0, reply=m.Reply(error='{"error": "x"}'))
 
     assert world.ended[1].verdict is Verdict.FAILED
-    assert world.ended[1].error == '{"error": "x"}'
+    assert world.ended[1].outcome.error == '{"error": "x"}'
 
 
 def test_a_job_past_its_timeout_is_killed_and_only_it_is_blamed(world: World) -> None:

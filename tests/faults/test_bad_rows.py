@@ -17,7 +17,7 @@ from support.servers import Server
 from support.supervising import ended, supervised
 from synk import CancelReason, Cause, JobState
 from synk.claim import AckAnswer
-from synk.retry import Ended, Verdict, judge
+from synk.retry import Verdict, judge
 from synk.show.jobs import job_table, one_job
 from synk.show.stats import summary_table
 from synk.storage.postgres import PostgresStorage
@@ -208,5 +208,5 @@ def test_d13_a_count_at_its_bound_ends_like_any_other(
     (job,) = claim(storage)
 
     assert (job.id, job.attempt) == (job_id, 2_000_000_000)
-    assert judge(Ended(job, Verdict.FAILED), 0.5).cancel_reason is CancelReason.FAILED
+    assert judge(job, Verdict.FAILED).outcome.cancel_reason is CancelReason.FAILED
     assert acknowledge(storage, job) is AckAnswer.APPLIED

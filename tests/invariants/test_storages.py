@@ -35,7 +35,7 @@ from support.servers import Server
 from support.sides import KeptInModel, KeptInPostgres, Side, agreed
 from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.failure import AttemptError, Cause
-from synk.retry import Ended, Verdict, judge
+from synk.retry import Verdict, judge
 from synk.row import Change, JobRow, JobState, Priority
 from synk.status import JobProgress, Lease
 from synk.storage.postgres import PostgresStorage
@@ -508,21 +508,24 @@ def is_held(image: Image | None, owner: uuid.UUID, job: ClaimedJob) -> bool:
 
 def outcome_of(job: ClaimedJob, how: str, past: dt.datetime) -> Outcome:
     """Returns what a supervisor makes of the end of an attempt."""
-    error = AttemptError(attempt=job.attempt, error=how, cause=Cause.EXCEPTION)
+    error = AttemptError(attempt=job.attempt, error=how, cause=Cause.EXCEPTION).to_json()
+    left = Outcome(job.id, job.attempt, job.claim_seq, error=error)
+    verdict = Verdict.FAILED
     match how:
         case "succeeded":
-            ended = Ended(job, Verdict.SUCCEEDED, duration_us=5, cpu_us=4, pid=7, result="[1]")
+            left = structs.replace(left, error=None, duration_us=5, cpu_us=4, pid=7, result="[1]")
+            verdict = Verdict.SUCCEEDED
         case "failed":
-            ended = Ended(job, Verdict.FAILED, error=error, retry_at=past)
+            left.retry_at = past
         case "failed for long":
-            ended = Ended(job, Verdict.FAILED, error=error, checkpoint='{"page": 1}')
+            left.checkpoint = '{"page": 1}'
         case "crashed":
-            ended = Ended(job, Verdict.FAILED, error=error, crashed=True, retry_at=past)
+            left.crashed, left.retry_at = True, past
         case "cancelled":
-            ended = Ended(job, Verdict.CANCELLED, error=error)
+            verdict = Verdict.CANCELLED
         case _:
-            ended = Ended(job, Verdict.RELEASED)
-    return judge(ended, 0.5)
+            left, verdict = None, Verdict.RELEASED
+    return judge(job, verdict, left).outcome
 
 
 def run(make: Callable[[], Sequence[Side]], **changed: Any) -> None:

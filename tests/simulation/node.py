@@ -26,7 +26,7 @@ from synk.core import messages as m
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import StorageError
-from synk.retry import Ended, Verdict
+from synk.retry import Verdict, judge
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.claim_loop import ClaimLoop
 from synk.runtime.supervisor.lease_loop import LeaseLoop
@@ -368,6 +368,6 @@ class Node:
         while self._inbox:
             event = self._inbox.popleft()
             if isinstance(event, m.Claimed):
-                ended += [Ended(job, Verdict.RELEASED) for job in event.jobs]
+                ended += [judge(job, Verdict.RELEASED) for job in event.jobs]
         if ended or left.successes:
             self._settle(m.Settle(left.successes, ended))

@@ -19,7 +19,7 @@ from synk.core import messages as m
 from synk.core.limits import QueueLimits, Recycling
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
-from synk.retry import Ended, Verdict
+from synk.retry import EndedAttempt, Verdict
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc).timestamp()
 
@@ -114,7 +114,7 @@ class World:
         self.kills: list[tuple[int, m.KillReason, int | None]] = []
         self.settled: Counter[int] = Counter()
         self.successes: list[int] = []
-        self.ended: dict[int, Ended] = {}
+        self.ended: dict[int, EndedAttempt] = {}
         self.claimed: dict[int, ClaimedJob] = {}
         self.executed: Counter[int] = Counter()
         self.finished: set[int] = set()

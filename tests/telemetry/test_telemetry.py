@@ -73,7 +73,7 @@ def test_every_success_is_a_fact_for_who_subscribes(dsn: str) -> None:
 
     told = [fact for fact in heard if isinstance(fact, synk.telemetry.AttemptSucceeded)]
     assert sorted(str(fact.fields["job_id"]) for fact in told) == sorted(map(str, ids))
-    assert all(fact.ended.duration_us > 0 for fact in told)
+    assert all(fact.ended.outcome.duration_us > 0 for fact in told)
 
 
 def test_an_outage_is_told_by_synk_alone_and_by_the_programs_own_pool(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from synk.core.messages import KillReason, Settle
 from synk.core.verdicts import (
-    cancelled_error,
+    cancelled_early,
     ended_by_death,
     ended_by_reply,
     memory_limit,
     time_limit,
 )
-from synk.retry import Ended, Verdict
+from synk.retry import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from synk.core.limits import Limits
     from synk.core.messages import Exit, Measure, Report
     from synk.core.slot import HeldJob, Slot
+    from synk.retry import EndedAttempt
 
 
 class Ledger:
@@ -32,7 +33,7 @@ class Ledger:
         self._limits = limits
         self._estimates = estimates
         self._successes: list[tuple[ClaimedJob, Measure, int | None]] = []
-        self._ended: list[Ended] = []
+        self._ended: list[EndedAttempt] = []
 
     def settled(self) -> Settle | None:
         """Returns what is over since the last call."""
@@ -44,11 +45,11 @@ class Ledger:
 
     def release(self, jobs: Iterable[ClaimedJob]) -> None:
         """These go back to the storage uncharged: they have not begun."""
-        self._ended += [Ended(job, Verdict.RELEASED) for job in jobs]
+        self._ended += [judge(job, Verdict.RELEASED) for job in jobs]
 
     def cancel(self, jobs: Iterable[ClaimedJob]) -> None:
         """These are cancelled before they began."""
-        self._ended += [Ended(job, Verdict.CANCELLED, error=cancelled_error(job)) for job in jobs]
+        self._ended += map(cancelled_early, jobs)
 
     def take_report(self, slot: Slot, report: Report, now: float) -> None:
         """Brings the slot up to what its worker reports."""

@@ -13,7 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from synk.claim import ClaimedJob, Fence
-from synk.retry import Ended
+from synk.retry import EndedAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,7 @@ class Settle:
     """
 
     successes: Sequence[tuple[ClaimedJob, Measure, int | None]] = ()
-    ended: Sequence[Ended] = ()
+    ended: Sequence[EndedAttempt] = ()
 
 
 Command: TypeAlias = Spawn | Send | Recall | Ask | Kill | Dismiss | Settle | GiveUp

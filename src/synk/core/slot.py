@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob
     from synk.core.limits import Limits
     from synk.core.messages import Report, Sampled
-    from synk.retry import Ended
+    from synk.retry import EndedAttempt
 
 GLANCE_S: Final = 0.005
 """A worker that was given a job is looked at after this time, and then ever more rarely, where its
@@ -172,7 +172,7 @@ class Slot:
         self.pid: int | None = None
         self.rss_bytes = 0
         """The worker's own resident memory at the last look."""
-        self.withheld: list[Ended] = []
+        self.withheld: list[EndedAttempt] = []
         """Of attempts that ended on request: told once the process is gone with all it started."""
         self._forget_job()
 
@@ -292,7 +292,7 @@ class Slot:
             self.backlog_s -= held.expected_s
         return taken
 
-    def emptied(self) -> tuple[list[HeldJob], list[Ended]]:
+    def emptied(self) -> tuple[list[HeldJob], list[EndedAttempt]]:
         """Takes all jobs, and what was withheld, from a worker that is gone."""
         held, withheld = list(self.in_flight), self.withheld
         self.in_flight.clear()
@@ -353,7 +353,7 @@ class Slot:
         # Nothing may wait behind it: its process ends with it.
         self.stall()
 
-    def withhold(self, ended: Ended) -> None:
+    def withhold(self, ended: EndedAttempt) -> None:
         """Its job ended as it was asked to: told when its process is gone, and what it started."""
         self.withheld.append(ended)
         self.stall()

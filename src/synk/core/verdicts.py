@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from synk.claim import Outcome
 from synk.core import stack_text, wire
 from synk.core.messages import KillReason
 from synk.failure import AttemptError, Cause, with_output
-from synk.retry import Ended, Verdict
+from synk.retry import EndedAttempt, Verdict, judge
+from synk.row import JobState
 
 if TYPE_CHECKING:
     from synk.claim import ClaimedJob
@@ -25,34 +27,36 @@ _ALARM: Final = "SIGALRM"
 """A worker's own timer ends it so when its supervisor does not: see `worker.job_loop`."""
 
 
-def ended_by_reply(job: ClaimedJob, reply: Reply, measure: Measure, pid: int | None) -> Ended:
+def ended_by_reply(
+    job: ClaimedJob, reply: Reply, measure: Measure, pid: int | None
+) -> EndedAttempt:
     """The worker itself said how it went."""
+    outcome = plain_success(job, measure, pid)
+    outcome.result = reply.result
+    outcome.progress, outcome.checkpoint = reply.progress, reply.checkpoint
     if reply.error is None:
-        verdict, error, output = Verdict.SUCCEEDED, None, reply.output
-    else:
-        verdict = Verdict.CANCELLED if reply.cancelled else Verdict.FAILED
-        error, output = with_output(reply.error, reply.output), ""
-    return Ended(
-        job,
-        verdict,
-        duration_us=measure[0],
-        cpu_us=measure[1],
-        system_us=measure[2],
-        peak_rss_bytes=measure[3],
-        pid=pid,
-        result=reply.result,
-        error=error,
-        retry_at=reply.retry_at,
-        is_final=reply.is_final,
-        output=output,
-        progress=reply.progress,
-        checkpoint=reply.checkpoint,
+        outcome.output = reply.output or None
+        return judge(job, Verdict.SUCCEEDED, outcome)
+    outcome.error = with_output(reply.error, reply.output)
+    outcome.retry_at = reply.retry_at
+    verdict = Verdict.CANCELLED if reply.cancelled else Verdict.FAILED
+    return judge(job, verdict, outcome, is_final=reply.is_final)
+
+
+def plain_success(job: ClaimedJob, measure: Measure, pid: int | None) -> Outcome:
+    """The attempt is over, and nobody says that it did not succeed."""
+    return Outcome(
+        job.id,
+        job.attempt,
+        job.claim_seq,
+        JobState.COMPLETED,
+        *(measure[0], measure[1], measure[2], measure[3], pid),
     )
 
 
 def ended_by_death(
     job: ClaimedJob, reason: KillReason | None, exit_: Exit, ran_s: float, limit: str
-) -> Ended:
+) -> EndedAttempt:
     """The process that ran the job is gone, by our decision (*reason*) or by itself (None).
 
     Args:
@@ -88,20 +92,21 @@ def ended_by_death(
             host=exit_.host,
             supervisor=exit_.supervisor,
         )
-    return Ended(
-        job,
-        verdict,
+    outcome = Outcome(
+        job.id,
+        job.attempt,
+        job.claim_seq,
         duration_us=round(ran_s * 1e6),
         cpu_us=exit_.usage.cpu_us,
         system_us=exit_.usage.system_us,
         peak_rss_bytes=exit_.usage.peak_rss_bytes,
         pid=exit_.pid,
-        error=error,
+        error=None if error is None else error.to_json(),
         crashed=crashed,
-        interrupted=interrupted,
         progress=exit_.progress,
         checkpoint=exit_.checkpoint,
     )
+    return judge(job, verdict, outcome, interrupted=interrupted)
 
 
 _DECIDED: Final = {
@@ -133,11 +138,12 @@ def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tu
     return _death(exit_, ran_s)
 
 
-def cancelled_error(job: ClaimedJob) -> AttemptError:
-    """The record of an attempt that was cancelled before it began."""
-    return AttemptError(
-        attempt=job.attempt, error="cancelled before it began", cause=Cause.CANCELLED
-    )
+def cancelled_early(job: ClaimedJob) -> EndedAttempt:
+    """It was cancelled before it began."""
+    text = "cancelled before it began"
+    error = AttemptError(attempt=job.attempt, error=text, cause=Cause.CANCELLED).to_json()
+    outcome = Outcome(job.id, job.attempt, job.claim_seq, error=error)
+    return judge(job, Verdict.CANCELLED, outcome)
 
 
 def time_limit(job: ClaimedJob, own_s: float | None, queue_s: float) -> str:

@@ -7,12 +7,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from synk.retry import Verdict
+from synk.row import JobState
 from synk.telemetry.fact import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synk.retry import Ended
+    from synk.retry import EndedAttempt
     from synk.status import Rescued
 
 
@@ -20,19 +21,16 @@ class AttemptFailed(Fact, level=logging.WARNING):
     """An attempt failed or was cancelled. If it was the last one, that is an error.
 
     Attributes:
-        ended: the attempt, with the job.
-        outcome_state: what the job becomes: ``scheduled`` for another try, or ``cancelled``.
-        cancel_reason: why the job is over, if so; else empty.
+        ended: the attempt, with the job, and with what becomes of it.
     """
 
-    ended: Ended
-    outcome_state: str
-    cancel_reason: str = ""
+    ended: EndedAttempt
 
     @property
     def severity(self) -> int:
         """ERROR where the job has failed for good, WARNING where it is tried again."""
-        is_final = self.ended.verdict is Verdict.FAILED and self.outcome_state == "cancelled"
+        is_over = self.ended.outcome.state is JobState.CANCELLED
+        is_final = self.ended.verdict is Verdict.FAILED and is_over
         return logging.ERROR if is_final else self.level
 
     @property
@@ -41,18 +39,18 @@ class AttemptFailed(Fact, level=logging.WARNING):
         return {
             **_fields_of(self.ended),
             "max_attempts": self.ended.job.max_attempts,
-            "state": self.outcome_state,
-            "cancel_reason": self.cancel_reason or None,
-            "cause": _cause(self.ended.error),
+            "state": self.ended.outcome.state.value,
+            "cancel_reason": self.ended.outcome.cancel_reason,
+            "cause": _cause(self.ended.outcome.error),
         }
 
     def __str__(self) -> str:
-        job = self.ended.job
-        reason = f" ({self.cancel_reason})" if self.cancel_reason else ""
+        job, outcome = self.ended.job, self.ended.outcome
+        reason = f" ({outcome.cancel_reason})" if outcome.cancel_reason else ""
         return (
             f"job {job.id} ({job.kind}) attempt {job.charged}/{job.max_attempts} "
-            f"{self.ended.verdict.value}, now {self.outcome_state}{reason}: "
-            f"{headline(self.ended.error)}"
+            f"{self.ended.verdict.value}, now {outcome.state.value}{reason}: "
+            f"{headline(self.ended.outcome.error)}"
         )
 
 
@@ -65,7 +63,7 @@ class AttemptSucceeded(Fact, level=logging.DEBUG):
         ended: the attempt, with the job.
     """
 
-    ended: Ended
+    ended: EndedAttempt
 
     @property
     def fields(self) -> dict[str, object]:
@@ -73,8 +71,8 @@ class AttemptSucceeded(Fact, level=logging.DEBUG):
         return _fields_of(self.ended)
 
     def __str__(self) -> str:
-        job = self.ended.job
-        return f"job {job.id} ({job.kind}) succeeded after {self.ended.duration_us / 1e6:.3f} s"
+        job, seconds = self.ended.job, self.ended.outcome.duration_us / 1e6
+        return f"job {job.id} ({job.kind}) succeeded after {seconds:.3f} s"
 
 
 class AttemptInterrupted(Fact, level=logging.WARNING):
@@ -84,10 +82,10 @@ class AttemptInterrupted(Fact, level=logging.WARNING):
         ended: the attempt, with the job.
     """
 
-    ended: Ended
+    ended: EndedAttempt
 
     def __str__(self) -> str:
-        job, seconds = self.ended.job, self.ended.duration_us / 1e6
+        job, seconds = self.ended.job, self.ended.outcome.duration_us / 1e6
         return (
             f"job {job.id} ({job.kind}) was killed after {seconds:.1f} s: "
             f"{self.ended.interrupted}; given back, uncharged"
@@ -220,21 +218,16 @@ class JobsCleaned(Fact):
         return f"the cleaner removed {self.count} finished jobs"
 
 
-def headline(error: object) -> str:
-    """Returns the first line of *error*, an `AttemptError` or its JSON text."""
-    text = error if isinstance(error, str) else getattr(error, "error", "") or "-"
-    if text.startswith("{"):
-        text = str(json.loads(text).get("error", "-"))
+def headline(error: str | None) -> str:
+    """Returns the first line of an `AttemptError` as JSON text."""
+    text = "" if error is None else str(json.loads(error).get("error", ""))
     return text.splitlines()[0][:300] if text else "-"
 
 
-def _fields_of(ended: Ended) -> dict[str, object]:
+def _fields_of(ended: EndedAttempt) -> dict[str, object]:
     job = ended.job
     return {"job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt}
 
 
-def _cause(error: object) -> str:
-    """Returns the cause of an `AttemptError`, or of its JSON text."""
-    if isinstance(error, str):
-        return str(json.loads(error).get("cause", "-"))
-    return str(getattr(error, "cause", "-"))
+def _cause(error: str | None) -> str:
+    return "-" if error is None else str(json.loads(error).get("cause", "-"))

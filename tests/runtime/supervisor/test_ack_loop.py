@@ -16,8 +16,7 @@ from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.core.messages import Settle
 from synk.core.ownership import fence_of
 from synk.errors import StorageUnavailable
-from synk.failure import AttemptError
-from synk.retry import Ended, Verdict
+from synk.retry import Verdict, judge
 from synk.runtime.supervisor.ack_loop import ACK_LINGER_S, BUSY_LINGER_S, ENOUGH_JOBS, AckLoop
 from synk.runtime.supervisor.unstored import UNSTORED_MAX
 from synk.telemetry import Telemetry
@@ -160,7 +159,10 @@ def held(number: int) -> ClaimedJob:
 def told(numbers: range, size: int) -> Settle:
     """The ends of jobs that leave so much behind."""
     return Settle(
-        ended=[Ended(held(number), Verdict.SUCCEEDED, result="r" * size) for number in numbers]
+        ended=[
+            judge(held(number), Verdict.SUCCEEDED, Outcome(number, 1, 1, result="r" * size))
+            for number in numbers
+        ]
     )
 
 
@@ -197,12 +199,8 @@ def test_what_is_stored_makes_room_whatever_became_of_it_on_the_way() -> None:
     acks.settle(
         Settle(
             ended=[
-                Ended(
-                    held(300 + n),
-                    Verdict.FAILED,
-                    error=AttemptError(attempt=1, error="no", trace="t" * 9_999),
-                )
-                for n in range(20)
+                judge(held(n), Verdict.FAILED, Outcome(n, 1, 1, error="e" * 9_999))
+                for n in range(300, 320)
             ]
         )
     )

@@ -195,8 +195,8 @@ def test_w18_a_result_counts_if_it_was_there_before_the_kill(finishes_first: boo
 
     ended_ = world.ended[1]
     assert world.settled[1] == 1
-    assert (ended_.result == "7") is finishes_first
-    assert (ended_.error is None) is finishes_first
+    assert (ended_.outcome.result == "7") is finishes_first
+    assert (ended_.outcome.error is None) is finishes_first
 
 
 def test_w18_a_real_job_may_finish_between_the_decision_and_the_kill(client: synk.Client) -> None:

@@ -21,9 +21,10 @@ from synk import telemetry
 from synk.claim import AckAnswer, Outcome
 from synk.config import HELD_BYTES
 from synk.core.ownership import fence_of
+from synk.core.verdicts import plain_success
 from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
-from synk.retry import Ended, Verdict, judge
+from synk.retry import EndedAttempt, Verdict, around
 from synk.row import JobState
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
 from synk.runtime.supervisor.unstored import Unstored, weight_of
@@ -202,33 +203,22 @@ class AckLoop:
         while self._settled:
             # It stays there until its outcomes are in the next place: see `pending`.
             settle = self._settled[0]
-            self._outcomes.extend(
-                Outcome(
-                    job.id,
-                    job.attempt,
-                    job.claim_seq,
-                    JobState.COMPLETED,
-                    *(measure[0], measure[1], measure[2], measure[3], pid),
-                )
-                for job, measure, pid in settle.successes
-            )
-            judged: list[Outcome] = []
+            self._outcomes.extend([plain_success(*success) for success in settle.successes])
             for ended in settle.ended:
-                outcome = judge(ended, random.random())  # noqa: S311 - jitter
-                judged.append(outcome)
+                outcome = ended.outcome
+                if outcome.retry_in_s is not None:
+                    outcome.retry_in_s = around(outcome.retry_in_s, random.random())  # noqa: S311 - jitter
                 self._outcomes.append(outcome)
-                if ended.error is not None:
-                    reason = outcome.cancel_reason or ""
-                    self._facts.emit(telemetry.AttemptFailed(ended, outcome.state.value, reason))
+                if outcome.error is not None:
+                    self._facts.emit(telemetry.AttemptFailed(ended))
             if self._facts.wants_successes:
                 self._tell_successes(settle)
-            self._unstored.judged(settle, judged)
             self._settled.popleft()
 
     def _tell_successes(self, settle: Settle) -> None:
         plain = (
-            Ended(job, Verdict.SUCCEEDED, *(measure[0], measure[1], measure[2], measure[3], pid))
-            for job, measure, pid in settle.successes
+            EndedAttempt(success[0], Verdict.SUCCEEDED, plain_success(*success))
+            for success in settle.successes
         )
         for ended in (*plain, *settle.ended):
             if ended.verdict is Verdict.SUCCEEDED:

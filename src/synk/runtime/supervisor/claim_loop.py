@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
+from synk.claim import Outcome
 from synk.config import HELD_BYTES
 from synk.core.claim_cursors import END, ClaimCursors
 from synk.core.held_bytes import CLAIMS_A_HOLD, Weights, may_be_cut
@@ -20,7 +21,7 @@ from synk.core.messages import Claimed, Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
 from synk.errors import StorageConflict, SynkError
 from synk.failure import AttemptError, Cause
-from synk.retry import Ended, Verdict
+from synk.retry import Verdict, judge
 from synk.row import Priority
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
 from synk.runtime.supervisor.jitter import jittered
@@ -353,8 +354,8 @@ class ClaimLoop:
             )
         )
         self._acks.offer(found.again)
-        ended = [Ended(job, Verdict.RELEASED) for job in found.ghosts]
-        ended += [Ended(job, Verdict.FAILED, error=_stray_error(job)) for job in found.strays]
+        ended = [judge(job, Verdict.RELEASED) for job in found.ghosts]
+        ended += [judge(job, Verdict.FAILED, _stray(job)) for job in found.strays]
         self._acks.settle(Settle(ended=ended))
         if found.gone:
             self._engine.post(Disowned(found.gone))
@@ -365,7 +366,7 @@ class ClaimLoop:
         pending = self._acks.pending()
         with contextlib.suppress(SynkError):
             ghosts = [
-                Ended(job, Verdict.RELEASED)
+                judge(job, Verdict.RELEASED)
                 for job in self._storage.running(self._owner)
                 if job.claim_seq in self._unanswered and fence_of(job) not in pending
             ]
@@ -381,9 +382,7 @@ class ClaimLoop:
             self._pause(_GONE_PAUSE_S)
 
 
-def _stray_error(job: ClaimedJob) -> AttemptError:
-    return AttemptError(
-        attempt=job.attempt,
-        cause=Cause.LOST,
-        error="its supervisor does not know of it: the claim or its outcome was lost on the way",
-    )
+def _stray(job: ClaimedJob) -> Outcome:
+    text = "its supervisor does not know of it: the claim or its outcome was lost on the way"
+    error = AttemptError(attempt=job.attempt, cause=Cause.LOST, error=text).to_json()
+    return Outcome(job.id, job.attempt, job.claim_seq, error=error)

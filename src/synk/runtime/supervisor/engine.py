@@ -274,6 +274,6 @@ class Engine:
                 event = events.popleft()
                 if isinstance(event, Claimed):
                     for job in event.jobs:
-                        held.setdefault(job.id, retry.Ended(job, retry.Verdict.RELEASED))
+                        held.setdefault(job.id, retry.judge(job, retry.Verdict.RELEASED))
         if held or left.successes:
             self._settle(Settle(left.successes, list(held.values())))

@@ -140,7 +140,7 @@ class ReportLoop:
                 job_id=fact.ended.job.id,
                 attempt=fact.ended.job.attempt,
                 kind=fact.ended.job.kind,
-                error=telemetry.headline(fact.ended.error),
+                error=telemetry.headline(fact.ended.outcome.error),
                 seconds=now - at,
             )
             for at, fact in tuple(self._errors)

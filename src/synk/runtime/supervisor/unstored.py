@@ -10,14 +10,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from synk.failure import AttemptError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synk.claim import Outcome
     from synk.core.messages import Settle
-    from synk.retry import Ended
 
 UNSTORED_MAX: Final = 10_000
 """With so many no more jobs are claimed: they would all run again if this process died now."""
@@ -55,17 +52,12 @@ class Unstored:
         """These attempts are over."""
         if not settle.ended and not self._expected:
             return
-        weight = settled_weight(settle)
+        weight = _kilobytes([ended.outcome for ended in settle.ended])
         mean = weight / max(1, len(settle.ended) + len(settle.successes))
         self._expected = max(mean, self._expected - (self._expected - mean) * _FORGOTTEN)
         if self._expected < _NOTHING:
             self._expected = 0.0
         self._add(weight)
-
-    def judged(self, settle: Settle, outcomes: Sequence[Outcome]) -> None:
-        """What was settled waits as these outcomes from now on."""
-        if settle.ended:
-            self._add(_kilobytes(outcomes) - settled_weight(settle))
 
     def offered(self, outcomes: Sequence[Outcome]) -> None:
         """These wait from now on."""
@@ -91,11 +83,6 @@ class Unstored:
         return min(UNSTORED_MAX - waiting, int(left / max(self._expected, _NOTHING)))
 
 
-def settled_weight(settle: Settle) -> int:
-    """Returns the kilobytes of what is over."""
-    return sum(map(_ended_weight, settle.ended))
-
-
 def weight_of(outcome: Outcome) -> int:
     """Returns 1, and one more for each kilobyte of the texts of an outcome."""
     texts = (outcome.result, outcome.error, outcome.output, outcome.checkpoint)
@@ -106,13 +93,3 @@ def weight_of(outcome: Outcome) -> int:
 
 def _kilobytes(outcomes: Sequence[Outcome]) -> int:
     return sum(map(weight_of, outcomes)) - len(outcomes)
-
-
-def _ended_weight(ended: Ended) -> int:
-    error = ended.error
-    if isinstance(error, AttemptError):
-        size = len(error.trace or "") + len(error.output or "")
-    else:
-        size = len(error or "")
-    size += len(ended.result or "") + len(ended.output) + len(ended.checkpoint or "")
-    return size // _KILOBYTE
