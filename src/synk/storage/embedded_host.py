@@ -1,4 +1,4 @@
-"""The machine under the embedded server: its binaries, its system user, its folders.
+"""The machine under the embedded server: its binaries, system user, folders, locks, processes.
 
 Guarantees: a folder is private before anything is in it; nothing that exists is chmod-ed unless it
 is the server's own; binaries that the server's user cannot reach are copied whole or not at all.
@@ -9,6 +9,7 @@ Not here: the server itself, see `synk.storage.embedded`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -16,19 +17,23 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import psutil
 
 from synk.errors import ConfigurationError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 SERVER_USER: Final = "synk-postgres"
 """The system user that the server runs as when this process is root."""
 
 _PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 _OLDEST_MAJOR: Final = 14
+POLL_S: Final = 0.02
 LONGEST_START_S: Final = 300  # crash recovery replays up to max_wal_size
 
 
@@ -203,3 +208,38 @@ def _copy_package(package: Path, target: Path) -> None:
         shutil.rmtree(fresh)
         if not target.exists():  # it does when another process was faster
             raise
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Tells whether a process is gone, or would be if somebody had asked how it ended."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def comes_true(fact: Callable[[], bool], seconds: float) -> bool:
+    """Waits for a fact; returns whether it came true in that time."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def open_lock(path: Path) -> int:
+    """Opens a file that is only locked."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def gate(folder: Path) -> Generator[int]:
+    """Lets one process at a time start or leave the server of a folder; gives the lock's file."""
+    fd = open_lock(folder / "gate.lock")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
+        os.close(fd)

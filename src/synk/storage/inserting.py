@@ -1,19 +1,27 @@
-"""How an insert is cut into statements, and when it is repeated."""
+"""Inserts: how they are cut into statements, sent, and when they are repeated."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+import time
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
-from synk.errors import OutcomeUnknown
+from synk.errors import OutcomeUnknown, StorageConflict
 from synk.insertion import cannot_be_doubled
-from synk.storage.faults import was_rolled_back
+from synk.storage.borrowing import lent
+from synk.storage.cursors import PlainCursor, answer, run
+from synk.storage.faults import told_if_unknown, was_rolled_back
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
-    from synk.errors import StorageConflict
+    import psycopg
+
     from synk.insertion import NewJob
+    from synk.storage.connecting import Connector
     from synk.storage.statements import Statement, Statements
 
 INSERT_JOBS: Final = 2_500
@@ -58,3 +66,83 @@ def chunks_of(jobs: Sequence[NewJob]) -> list[Sequence[NewJob]]:
 def insert_statement(statements: Statements, chunk: Sequence[NewJob]) -> Statement[list[int]]:
     """Returns the statement that inserts *chunk*: there is one for a row alone."""
     return statements.insert(chunk[0]) if len(chunk) == 1 else statements.insert_many(chunk)
+
+
+class Inserting:
+    """Inserts jobs in transactions of its own, and in others'.
+
+    Args:
+        connector: makes and lends connections.
+        statements: what is run on them.
+        translated: translates errors.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        statements: Statements,
+        translated: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._connector = connector
+        self._statements = statements
+        self._translated = translated
+
+    def in_transaction_of(self, connection: object, jobs: Sequence[NewJob]) -> list[int]:
+        """Inserts on a connection of the caller's, which is left as it was."""
+        chunks = chunks_of(jobs)
+        with lent(connection, as_one=len(chunks) > 1) as own:
+            return self._on(own, chunks)
+
+    def alone(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Inserts in a transaction of its own; repeats it if that is safe and may help.
+
+        Raises:
+            OutcomeUnknown: the answer was lost, and a repeat might store the jobs twice.
+        """
+        for pause_s in pauses_before_repeats():
+            try:
+                return self._once(jobs)
+            except (OutcomeUnknown, StorageConflict) as error:
+                if not may_be_repeated(error, jobs):
+                    raise
+            time.sleep(pause_s)
+        return self._once(jobs)
+
+    def _once(self, jobs: Sequence[NewJob]) -> list[int]:
+        chunks = chunks_of(jobs)
+        with (
+            self._translated(),
+            self._connector.connection() as own,
+            told_if_unknown(self._connector.describe),
+        ):
+            if len(chunks) == 1 and own.autocommit:
+                # One statement is a transaction by itself.
+                return self._on(own, chunks)
+            with own.transaction():
+                if self._connector.is_pipelined:
+                    return self._pipelined(own, chunks)
+                return self._on(own, chunks)
+
+    def _on(self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]) -> list[int]:
+        ids: list[int] = []
+        for chunk in chunks:
+            ids += run(connection, insert_statement(self._statements, chunk))
+        return ids
+
+    def _pipelined(
+        self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]
+    ) -> list[int]:
+        """While the server works on one statement, the next one is made and sent."""
+        ids: list[int] = []
+        with connection.pipeline(), ExitStack() as cursors:
+            sent: deque[tuple[PlainCursor, Statement[list[int]]]] = deque()
+            for chunk in chunks:
+                statement = insert_statement(self._statements, chunk)
+                cursor = cursors.enter_context(PlainCursor(connection))
+                cursor.execute(statement.text, statement.parameters, binary=statement.binary)
+                sent.append((cursor, statement))
+                if len(sent) > 1:
+                    ids += answer(*sent.popleft())
+            for each in sent:
+                ids += answer(*each)
+        return ids

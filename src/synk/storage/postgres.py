@@ -10,29 +10,21 @@ What psycopg raises leaves this module only as the errors of `synk.errors`, by t
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from synk.errors import OutcomeUnknown, SchemaMismatch, StorageConflict
+from synk.errors import OutcomeUnknown, SchemaMismatch
 from synk.storage import migrate, sql
 from synk.storage.acknowledging import Acknowledging
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
-from synk.storage.borrowing import lent
 from synk.storage.connecting import Connector
-from synk.storage.cursors import PlainCursor, answer, run
-from synk.storage.faults import is_of_no_use, told_if_unknown, translated
+from synk.storage.cursors import run
+from synk.storage.faults import is_of_no_use, translated
 from synk.storage.heartbeat import PostgresHeartbeat
-from synk.storage.inserting import (
-    chunks_of,
-    insert_statement,
-    may_be_repeated,
-    pauses_before_repeats,
-)
+from synk.storage.inserting import Inserting
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
@@ -98,6 +90,7 @@ class PostgresStorage:
     ) -> None:
         self.statements = Statements(schema)
         self._connector = Connector(target, pooler)
+        self._inserting = Inserting(self._connector, self.statements, self._translated)
 
     @property
     def schema(self) -> str:
@@ -154,71 +147,8 @@ class PostgresStorage:
             ConfigurationError: *connection* is none, or closed.
         """
         if connection is not None:
-            chunks = chunks_of(jobs)
-            with lent(connection, as_one=len(chunks) > 1) as own:
-                return self._insert_on(own, chunks)
-        return self._insert_alone(jobs)
-
-    def _insert_alone(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Inserts in a transaction of its own; repeats it if that is safe and may help.
-
-        Raises:
-            OutcomeUnknown: the answer was lost, and a repeat might store the jobs twice.
-        """
-        for pause_s in pauses_before_repeats():
-            try:
-                return self._insert_once(jobs)
-            except (OutcomeUnknown, StorageConflict) as error:
-                if not may_be_repeated(error, jobs):
-                    raise
-            time.sleep(pause_s)
-        return self._insert_once(jobs)
-
-    def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
-        chunks = chunks_of(jobs)
-        with (
-            self._translated(),
-            self._connector.connection() as own,
-            told_if_unknown(self.describe),
-        ):
-            if len(chunks) == 1 and own.autocommit:
-                # One statement is a transaction by itself.
-                return self._insert_on(own, chunks)
-            with own.transaction():
-                if self.is_pipelined:
-                    return self._insert_pipelined(own, chunks)
-                return self._insert_on(own, chunks)
-
-    def _insert_on(
-        self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]
-    ) -> list[int]:
-        ids: list[int] = []
-        for chunk in chunks:
-            ids += run(connection, insert_statement(self.statements, chunk))
-        return ids
-
-    @property
-    def is_pipelined(self) -> bool:
-        """Whether several statements may be under way at once; some poolers lose their way then."""
-        return self._connector.pooler is None
-
-    def _insert_pipelined(
-        self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]
-    ) -> list[int]:
-        """While the server works on one statement, the next one is made and sent."""
-        ids: list[int] = []
-        with connection.pipeline(), ExitStack() as cursors:
-            sent: deque[tuple[PlainCursor, Statement[list[int]]]] = deque()
-            for chunk in chunks:
-                statement = insert_statement(self.statements, chunk)
-                cursor = cursors.enter_context(PlainCursor(connection))
-                cursor.execute(statement.text, statement.parameters, binary=statement.binary)
-                sent.append((cursor, statement))
-                if len(sent) > 1:
-                    ids += answer(*sent.popleft())
-            for each in sent:
-                ids += answer(*each)
-        return ids
+            return self._inserting.in_transaction_of(connection, jobs)
+        return self._inserting.alone(jobs)
 
     def get_job_available(
         self,
@@ -266,7 +196,7 @@ class PostgresStorage:
 
     def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
         """See `Storage.cleaner`."""
-        return self._run(self.statements.clean(state, retention, limit))
+        return self._run(self.statements.cleaner(state, retention, limit))
 
     def stage(self, limit: int) -> int:
         """See `Storage.stage`."""

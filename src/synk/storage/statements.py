@@ -199,13 +199,13 @@ class Statements:
     def _change(self, name: str, job_id: int) -> Statement[Change]:
         return Statement(self._text(name), {"id": job_id}, lambda rows, _: Change(rows[0][0]))
 
-    def clean(self, state: JobState, retention: dt.timedelta, limit: int) -> Statement[int]:
+    def cleaner(self, state: JobState, retention: dt.timedelta, limit: int) -> Statement[int]:
         parameters: dict[str, object] = {
             "state": state.value,
             "retention": retention,
             "limit": limit,
         }
-        return Statement(self._text("clean"), parameters, reading.changed)
+        return Statement(self._text("cleaner"), parameters, reading.changed)
 
     def stage(self, limit: int) -> Statement[int]:
         return Statement(self._text("stage"), {"limit": limit}, reading.changed)
