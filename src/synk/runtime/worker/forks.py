@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from synk.core import wire
 from synk.runtime.ipc import linux
+from synk.runtime.worker import own_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    import socket
+    from collections.abc import Callable, Container
 
 exit_functions: Final[Callable[[], None]] = importlib.import_module("atexit")._run_exitfuncs  # noqa: SLF001 - there is no public name
 """What the interpreter calls at its end, and multiprocessing at that of its children."""
@@ -91,16 +92,25 @@ class Forks:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def end_as_script(error: BaseException | None, trace: TracebackType | None) -> NoReturn:
+def leave_to_parent(channel: socket.socket, *fds: int) -> None:
+    """In a fork of a worker: closes what makes that one a worker; a job may have done so before."""
+    with contextlib.suppress(OSError):
+        channel.close()
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def end_as_script(error: BaseException | None, own_files: Container[str]) -> NoReturn:
     """Ends a fork that came back from its job's handler, as a script of its own would end.
 
     Args:
         error: what it left the handler by; None: it returned, and the work is its parent's.
-        trace: the part of the traceback that is the handler's.
+        own_files: the files whose frames are ours, not the handler's.
     """
     status = wire.FORK_RETURNED if error is None else 1
     with contextlib.suppress(BaseException):
-        status = _told(error, trace, status)
+        status = _told(error, own_files, status)
     with contextlib.suppress(BaseException):
         if error is not None:
             exit_functions()
@@ -113,12 +123,13 @@ def end_as_script(error: BaseException | None, trace: TracebackType | None) -> N
     os._exit(status)
 
 
-def _told(error: BaseException | None, trace: TracebackType | None, status: int) -> int:
+def _told(error: BaseException | None, own_files: Container[str], status: int) -> int:
     """Says what there is to say of the end; returns the exit status."""
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF
         print(error.code, file=sys.stderr)  # noqa: T201 - as the interpreter does it
     elif error is not None:
+        trace = own_frames.traceback_of_handler(error, own_files)
         sys.excepthook(type(error), BaseException.with_traceback(error, trace), trace)
     return status

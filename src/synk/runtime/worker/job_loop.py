@@ -8,36 +8,32 @@ before that.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import itertools
 import os
 import signal
-import sys
 import time
-import traceback
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from synk import failure, registry
+from synk import registry
 from synk.arguments import from_null
 from synk.core import wire
 from synk.core.messages import Reply, Request
-from synk.errors import InvalidValue, JobCancelled, SoftTimeout
+from synk.errors import JobCancelled, SoftTimeout
 from synk.job import Job
 from synk.runtime.ipc import packets
-from synk.runtime.worker import handler_modules, result
-from synk.runtime.worker.forks import end_as_script
-from synk.runtime.worker.progress import SupervisedAttempt, give_back
-from synk.runtime.worker.release import Releases
+from synk.runtime.worker import own_frames, result
+from synk.runtime.worker.failing import Failures, NotDecoded
+from synk.runtime.worker.forks import end_as_script, leave_to_parent
+from synk.runtime.worker.garbage import Garbage
+from synk.runtime.worker.progress import SharedAttempt
 from synk.runtime.worker.restore import DeadMansTimer, ProcessState, let_stack_go
-from synk.runtime.worker.result import NotStored, text_of_result
+from synk.runtime.worker.result import text_of_result
 from synk.runtime.worker.usage_meter import UsageMeter
 
 if TYPE_CHECKING:
     import mmap
     import socket
     import types
-    from collections.abc import Callable
 
     import msgspec
 
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
     from synk.core.messages import Measure
     from synk.registry import Handler
     from synk.runtime.ipc.setup import Setup
-    from synk.runtime.worker.progress import OutputEnd
+    from synk.runtime.worker.output import OutputPipe
 
 ASK_SIGNAL: Final = signal.SIGRTMIN + 5
 """Tells the worker to look at what it is asked: of the signals that hardly anything else uses."""
@@ -60,10 +56,8 @@ it was until the next poke: looking takes some microseconds."""
 _INTERRUPTED: Final = "a job was interrupted, perhaps in the middle of an import or with a lock"
 """Nobody can tell what such an exception has left half done: the process runs no other job."""
 
-_STACK_FRAMES_MAX: Final = 200
 _STACK_BYTES_MAX: Final = 32 * 1024
 
-_TRACEBACK: Final = BaseException.__dict__["__traceback__"]
 _OWN_FILES: Final = (__file__, registry.__file__, result.__file__)
 
 
@@ -79,7 +73,7 @@ class JobLoop:
         handlers: dict[str, Handler],
         *,
         stack_fd: int,
-        output: OutputEnd,
+        output: OutputPipe,
     ) -> None:
         self._setup = setup
         self._channel = channel
@@ -87,18 +81,19 @@ class JobLoop:
         self._handlers = handlers
         self._output = output
         self._pid = os.getpid()
+        self._failures = Failures(setup, _OWN_FILES)
         self._memory = status_page
         self._status_page = memoryview(status_page)[: wire.WORDS_BYTES].cast("Q")
         self._meter = UsageMeter(self._status_page)
         self._timer = DeadMansTimer()
-        self._watched = SupervisedAttempt(status_page, self._status_page)
-        self._watched.schema = setup.schema
+        self._attempt = SharedAttempt(status_page, self._status_page)
+        self._attempt.schema = setup.schema
         self._told_ns = 0
         self._named = False
         """Whether the status page has limits that the last job's worker named."""
         self._running = 0
         """The number of the job whose code runs now; 0: only our own does."""
-        self._releases = Releases()
+        self._garbage = Garbage()
         self.job: ClaimedJob | None = None
         """The job that runs, or the one before."""
         self._obeyed = -1
@@ -114,8 +109,8 @@ class JobLoop:
         if signal.getsignal(ASK_SIGNAL) == self._on_ask:
             signal.signal(ASK_SIGNAL, signal.SIG_DFL)
         let_stack_go()
-        self._watched.let_go(self._stack_fd)
-        give_back(self._channel, self._permits, self._stack_fd, self._output.fd)
+        self._attempt.let_go(self._stack_fd)
+        leave_to_parent(self._channel, self._permits, self._stack_fd, self._output.fd)
         # Last: nobody writes to it any more.
         with contextlib.suppress(BufferError):
             self._status_page.release()
@@ -140,7 +135,7 @@ class JobLoop:
             del packet
             if status is not None:
                 return status
-            self._releases.settle()
+            self._garbage.collect_if_owed()
             self._timer.rest()
         return 0
 
@@ -183,30 +178,37 @@ class JobLoop:
         self.job = claimed = wire.decode_job(encoded)
         queue = self._setup.queues[claimed.queue]
         self._timer.arm(started_ns / 1e9, queue.timeout_s)
-        self._watched.begin(number, started_ns, queue.timeout_s)
+        self._attempt.begin(number, started_ns, queue.timeout_s)
         self._state.move(queue.nice, queue.cpus)
         reply, error, job, args = None, None, None, None
         try:
             handler = self._handlers[claimed.kind]
             args = self._decoded(handler, claimed.args)
-            job = Job(claimed, args, self._setup.client_id, self._watched)
+            job = Job(claimed, args, self._setup.client_id, self._attempt)
             # In a context of its own: what it sets there is not for the next.
-            reply = copy_context().run(self._attempt, number, handler, job, started_ns)
+            reply = copy_context().run(self._call_handler, number, handler, job, started_ns)
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the like end the job, not us
             error = raised
         self._running = 0
         if os.getpid() != self._pid:
             # The job forked, and this is the child that came back: the work is the parent's.
-            end_as_script(error, None if error is None else _traceback_of_handler(error))
+            end_as_script(error, _OWN_FILES)
         wall_ns = time.monotonic_ns() - started_ns
         measure = self._measured(number, wall_ns)
         if error is not None:
-            reply = self._failed(number, error, claimed, job, measure)
+            reply = self._failures.reply(
+                error,
+                claimed=claimed,
+                handler=self._handlers[claimed.kind],
+                job=job,
+                measure=measure,
+                cancelled=self._was_cancelled(number),
+            )
             # In this order: the destructors of what it held are the job's code, too.
             args = job = None
-            self._releases.drop(error)
+            self._garbage.free(error)
             error = None
-        self._releases.look(measure[3])
+        self._garbage.trim_after(measure[3])
         self._finish(number, reply)
         return wall_ns
 
@@ -235,8 +237,8 @@ class JobLoop:
     def _finish(self, number: int, reply: Reply | None) -> None:
         """Says what there is to say of the job, and notes that it is done."""
         status_page = self._status_page
-        if self._watched.is_used or self._output.was_used(status_page):
-            reply = self._watched.added_to(reply or Reply())
+        if self._attempt.is_used or self._output.was_used(status_page):
+            reply = self._attempt.added_to(reply or Reply())
             self._output.begin_anew(status_page, self._channel, number)
         if reply is not None:
             packets.send(self._channel, wire.encode_reply(number, reply))
@@ -252,9 +254,9 @@ class JobLoop:
         try:
             return from_null(handler.decode, args)
         except Exception as error:
-            raise _NotDecoded from error
+            raise NotDecoded from error
 
-    def _attempt(
+    def _call_handler(
         self, number: int, handler: Handler, job: Job[Any], started_ns: int
     ) -> Reply | None:
         """Runs the handler; returns None for the usual end, a success without a result."""
@@ -274,7 +276,7 @@ class JobLoop:
         if timeout_s is not None:
             status_page[wire.TIMEOUT_NS] = int(timeout_s * 1e9)
             self._timer.arm(started_ns / 1e9, timeout_s)
-            self._watched.begin(self._watched.number, started_ns, timeout_s)
+            self._attempt.begin(self._attempt.number, started_ns, timeout_s)
         soft_s = registry.named_seconds("soft_timeout", worker.soft_timeout(job))
         if soft_s is not None:
             status_page[wire.SOFT_NS] = int(soft_s * 1e9)
@@ -288,7 +290,7 @@ class JobLoop:
             return
         if self._status_page[wire.STACK_WANTED] == self._running:
             self._status_page[wire.STACK_WANTED] = 0
-            text = _stack_text(frame).encode(errors="replace")
+            text = own_frames.stack_of_handler(frame, _OWN_FILES).encode(errors="replace")
             packets.send(self._channel, wire.STACK + text[-_STACK_BYTES_MAX:])
         asked = self._status_page[wire.ASKED]
         if asked >> 1 == self._running and asked != self._obeyed:
@@ -304,102 +306,3 @@ class JobLoop:
 
     def _was_cancelled(self, number: int) -> bool:
         return self._status_page[wire.ASKED] == number << 1 | Request.CANCEL
-
-    # -- failing ----------------------------------------------------------------------------------
-
-    def _failed(
-        self,
-        number: int,
-        error: BaseException,
-        claimed: ClaimedJob,
-        job: Job[Any] | None,
-        measure: Measure,
-    ) -> Reply:
-        cancelled = self._was_cancelled(number)
-        cause, is_final = failure.Cause.EXCEPTION, False
-        # By its type: isinstance() may ask the exception itself, which can answer with another one.
-        if issubclass(type(error), _NotDecoded) and error.__cause__ is not None:
-            error, cause = error.__cause__, failure.Cause.DECODE
-        elif cancelled:
-            cause = failure.Cause.CANCELLED
-        elif type(error) is NotStored and error.__cause__ is not None:
-            error, is_final = error.__cause__, True
-        elif type(error) is InvalidValue and error.field == "result":
-            # By `Job.complete_tx`.
-            is_final = True
-        elif issubclass(type(error), SoftTimeout):
-            cause = failure.Cause.TIMEOUT
-        self._add_hint(error)
-        record = failure.from_exception(
-            error,
-            attempt=claimed.attempt,
-            cause=cause,
-            skip_frames=_own_frames(error),
-            duration_s=measure[0] / 1e6,
-            cpu_s=measure[1] / 1e6,
-            system_s=measure[2] / 1e6,
-            peak_rss_bytes=measure[3] or None,
-            pid=self._pid,
-            host=self._setup.host,
-            supervisor=self._setup.client_id,
-        )
-        handler = self._handlers[claimed.kind]
-        asks = job is not None and handler.names_retry and not (cancelled or is_final)
-        retry_at = _asked(handler.worker.next_retry, job) if asks and job else None
-        return Reply(
-            error=record.to_json(), retry_at=retry_at, cancelled=cancelled, is_final=is_final
-        )
-
-    def _add_hint(self, error: BaseException) -> None:
-        """Says in the record which variable `worker_env` keeps from the job that misses it."""
-        if self._setup.withheld:
-            # An exception can be anything, and its notes too.
-            with contextlib.suppress(Exception):
-                hint = handler_modules.hint_of_key(error, self._setup.withheld)
-                if hint is not None:
-                    BaseException.add_note(error, hint)
-
-
-class _NotDecoded(Exception):  # noqa: N818 - says what happened, and never leaves this module
-    """The arguments do not fit; the cause says why."""
-
-
-def _traceback_of_handler(error: BaseException) -> types.TracebackType | None:
-    trace: types.TracebackType | None = _TRACEBACK.__get__(error)
-    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
-        trace = trace.tb_next
-    return trace
-
-
-def _own_frames(error: BaseException) -> int:
-    """Returns how many of a traceback's outermost frames are not the handler's."""
-    count = 0
-    # Not by its own attribute, which can be anything.
-    trace: types.TracebackType | None = _TRACEBACK.__get__(error)
-    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
-        count += 1
-        trace = trace.tb_next
-    # An error that is all ours, such as a result that is not JSON, keeps its last frame.
-    return count if trace is not None else max(0, count - 1)
-
-
-def _stack_text(frame: types.FrameType) -> str:
-    """Returns the handler's frames, the most recent call last."""
-    frames = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=_STACK_FRAMES_MAX)
-    handlers = itertools.takewhile(lambda each: each.filename not in _OWN_FILES, frames)
-    return "".join(traceback.format_list(list(handlers)[::-1]))
-
-
-def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.datetime | None:
-    """Returns what `next_retry` says, or None for the default if it cannot say it."""
-    try:
-        when = copy_context().run(next_retry, job)
-        if when is None:
-            return None
-        if isinstance(when, dt.datetime) and when.utcoffset() is not None:
-            return when
-        problem = f"returned {failure.clean_text(when, 200)}, not an aware datetime"
-    except BaseException as error:  # noqa: BLE001 - the job's own failure must still be reported
-        problem = f"raised {failure.clean_text(error, 200)}"
-    print(f"synk: next_retry of job {job.id} {problem}; using the default", file=sys.stderr)  # noqa: T201
-    return None

@@ -29,9 +29,9 @@ from synk.registry import Registry
 from synk.runtime.ipc import job_log, linux, packets, process_role
 from synk.runtime.ipc.setup import Setup
 from synk.runtime.worker import handler_modules, reseeding
-from synk.runtime.worker.forks import Forks, exit_functions
+from synk.runtime.worker.forks import Forks, exit_functions, leave_to_parent
 from synk.runtime.worker.job_loop import JobLoop
-from synk.runtime.worker.progress import OutputEnd, give_back
+from synk.runtime.worker.output import OutputPipe
 from synk.runtime.worker.restore import end_with_stack, let_stack_go
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ OOM_SCORE: Final = 300
 """Added to a worker's oom_score_adj, so that the kernel takes it rather than its supervisor."""
 
 SLOT_DESCRIPTORS: Final = 4
-"""Channel, permits, page and output: what makes a process the worker of a slot."""
+"""Channel, permits, status page and output: what makes a process the worker of a slot."""
 
 _decode_setup = msgspec.msgpack.Decoder(Setup).decode
 """Made once, before the fork: making it takes a millisecond."""
@@ -90,14 +90,14 @@ def main(entrance_fd: int, fork_server_pid: int, forks: Forks) -> int:
         _limit(setup)
         # A fresh interpreter is made for a slot, and must be able to say where its imports hang;
         # one that was forked has no imports to do, and loads ahead of its slot.
-        seat = _seated(entrance, forks) if setup.prepare else None
+        slot = _await_slot(entrance, forks) if setup.prepare else None
         loaded = _load(setup)
-        seat = seat or _seated(entrance, forks)
-    return 0 if seat is None else _work(seat, setup, loaded, forks)
+        slot = slot or _await_slot(entrance, forks)
+    return 0 if slot is None else _work(slot, setup, loaded, forks)
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class SlotDescriptors:
     """What makes this process the worker of a slot."""
 
     channel: socket.socket
@@ -105,31 +105,31 @@ class Seat:
     status_page: int
     output: int
 
-    def give_back(self) -> None:
+    def let_go(self) -> None:
         """In a fork of this process, which is not the worker: leaves all of it to its parent."""
         let_stack_go()
-        give_back(self.channel, self.permits, self.status_page, self.output)
+        leave_to_parent(self.channel, self.permits, self.status_page, self.output)
 
 
-def _seated(entrance: socket.socket, forks: Forks) -> Seat | None:
+def _await_slot(entrance: socket.socket, forks: Forks) -> SlotDescriptors | None:
     """Waits for a slot; returns what came with it, or None if there is none any more."""
     packet, slot_fds = packets.receive_with(entrance, SLOT_DESCRIPTORS)
     if not slot_fds:
         return None
     linux.set_name(f"synk-worker-{int(packet)}")
     channel, permits, status_page, output = map(linux.moved_high, slot_fds)
-    seat = Seat(socket.socket(fileno=channel), permits, status_page, output)
+    slot = SlotDescriptors(socket.socket(fileno=channel), permits, status_page, output)
     # At a crash: all threads' stacks and, from Python 3.14 on, that of the calls in C.
     faulthandler.enable(file=status_page)
     end_with_stack(status_page)
-    forks.let_go = seat.give_back
-    return seat
+    forks.let_go = slot.let_go
+    return slot
 
 
-def _work(seat: Seat, setup: Setup, loaded: LoadedHandlers, forks: Forks) -> int:
+def _work(slot: SlotDescriptors, setup: Setup, loaded: LoadedHandlers, forks: Forks) -> int:
     """Runs jobs until the supervisor closes the channel, or is gone; returns the exit status."""
-    channel = seat.channel
-    writing = OutputEnd(seat.output)
+    channel = slot.channel
+    writing = OutputPipe(slot.output)
     problem = _start(loaded, setup)
     if problem:
         channel.send(wire.PROBLEM + problem.encode())
@@ -137,10 +137,10 @@ def _work(seat: Seat, setup: Setup, loaded: LoadedHandlers, forks: Forks) -> int
     loop = JobLoop(
         setup,
         channel,
-        seat.permits,
-        mmap.mmap(seat.status_page, wire.STATUS_PAGE_BYTES),
+        slot.permits,
+        mmap.mmap(slot.status_page, wire.STATUS_PAGE_BYTES),
         loaded.handlers,
-        stack_fd=seat.status_page,
+        stack_fd=slot.status_page,
         output=writing,
     )
     forks.let_go = loop.let_go

@@ -33,15 +33,15 @@ _OF_EXCEPTION: Final = BaseException.__dict__
 _OF_GROUP: Final = BaseExceptionGroup.__dict__
 
 
-class Releases:
-    """Frees what one job after the other leaves."""
+class Garbage:
+    """What one job after the other leaves in memory: freed, and given back to the system."""
 
     def __init__(self) -> None:
         self._collects_at_s = 0.0
         self._is_owed = False
         self._settled_bytes = linux.resident_bytes(os.getpid())
 
-    def drop(self, error: BaseException) -> None:
+    def free(self, error: BaseException) -> None:
         """Empties the frames of a failed attempt, and frees what else it has left in circles."""
         for each in _related(error):
             traceback.clear_frames(_OF_EXCEPTION["__traceback__"].__get__(each))
@@ -49,14 +49,14 @@ class Releases:
             if hasattr(sys, name):
                 delattr(sys, name)
         self._is_owed = True
-        self.settle()
+        self.collect_if_owed()
 
-    def settle(self) -> None:
+    def collect_if_owed(self) -> None:
         """Collects what is owed, unless that was done a moment ago."""
         if self._is_owed and time.monotonic() >= self._collects_at_s:
             self._collect()
 
-    def look(self, peak_bytes: int) -> None:
+    def trim_after(self, peak_bytes: int) -> None:
         """Gives memory back to the system where a job that took much is over.
 
         Args:
