@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synk.config import HELD_BYTES
-from synk.core import wire
 from synk.core.backlog import Backlog
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
@@ -106,8 +105,6 @@ class Pool:
         self.claims = 0
         """Claims taken in so far."""
         self._drain_deadline: float | None = None
-        self.deaths = 0
-        """Processes that ended without being told to since the start."""
         self._commands: list[Command] = []
 
     # -- the interface of the shell -----------------------------------------------------------
@@ -240,15 +237,13 @@ class Pool:
 
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         slot = self.slots[event.slot]
-        was, reason = slot.state, slot.kill_reason
+        had_failed = slot.state is SlotState.STARTING or slot.kill_reason is KillReason.START
         self._ledger.take_report(slot, event.report, now)
         self._take_back(slot, event.taken)
         for held in reversed(self._ledger.close_account(slot, event.report, event.exit, now)):
             self._put_back(held)
-        if reason is None and was is not SlotState.LEAVING and event.exit.code != wire.REPLACE_ME:
-            self.deaths += 1
         pause_s = 0.0
-        if was is SlotState.STARTING or reason is KillReason.START:
+        if had_failed:
             pause_s = self._starts.failed()
             if self._starts.are_hopeless and not self.draining:
                 problem = event.exit.problem or f"exit status {event.exit.code}"

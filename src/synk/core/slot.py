@@ -111,7 +111,10 @@ class HeldJob(msgspec.Struct, gc=False):
 
 
 class Slot:
-    """The state of one slot; `move` is the only way to change `state`."""
+    """The state of one slot; `move` is the only way to change `state`.
+
+    It has a verb for each thing that happens to a slot, since nobody else writes its fields.
+    """
 
     __slots__ = (
         "asked",

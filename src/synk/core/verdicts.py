@@ -66,32 +66,6 @@ def ended_by_death(
         ran_s: for how long the job had run.
         limit: the limit that was hit, in words.
     """
-    error, crashed, interrupted = None, False, ""
-    if exit_.engine_failed or reason in _NOT_ITS_DOING:
-        verdict = Verdict.RELEASED
-        interrupted = _NOT_ITS_DOING.get(reason) or exit_.problem or "its supervisor broke down"
-    else:
-        cause, text = _why(reason, exit_, ran_s, limit)
-        verdict = Verdict.CANCELLED if cause is Cause.CANCELLED else Verdict.FAILED
-        is_killed = reason is not None and exit_.signal == _STACK
-        crashed = reason is None and cause is not Cause.TIMEOUT
-        error = AttemptError(
-            attempt=job.attempt,
-            error=text + _place(exit_.stack),
-            cause=cause,
-            # What a kill looks like to others; that it was asked for its stack first is our affair.
-            trace=exit_.stack or ("" if reason is None else _NO_STACK),
-            exit_code=exit_.code if exit_.signal is None else None,
-            signal="SIGKILL" if is_killed else exit_.signal,
-            duration_s=ran_s,
-            cpu_s=exit_.usage.cpu_us / 1e6,
-            system_s=exit_.usage.system_us / 1e6,
-            peak_rss_bytes=exit_.usage.peak_rss_bytes or None,
-            output=exit_.output,
-            pid=exit_.pid,
-            host=exit_.host,
-            supervisor=exit_.supervisor,
-        )
     outcome = Outcome(
         job.id,
         job.attempt,
@@ -101,12 +75,39 @@ def ended_by_death(
         system_us=exit_.usage.system_us,
         peak_rss_bytes=exit_.usage.peak_rss_bytes,
         pid=exit_.pid,
-        error=None if error is None else error.to_json(),
-        crashed=crashed,
         progress=exit_.progress,
         checkpoint=exit_.checkpoint,
     )
-    return judge(job, verdict, outcome, interrupted=interrupted)
+    if exit_.engine_failed or reason in _NOT_ITS_DOING:
+        why = _NOT_ITS_DOING.get(reason) or exit_.problem or "its supervisor broke down"
+        return judge(job, Verdict.RELEASED, outcome, interrupted=why)
+    cause, text = _why(reason, exit_, ran_s, limit)
+    outcome.error = _record(job, cause, text, reason, exit_, ran_s).to_json()
+    outcome.crashed = reason is None and cause is not Cause.TIMEOUT
+    return judge(job, Verdict.CANCELLED if cause is Cause.CANCELLED else Verdict.FAILED, outcome)
+
+
+def _record(
+    job: ClaimedJob, cause: Cause, text: str, reason: KillReason | None, exit_: Exit, ran_s: float
+) -> AttemptError:
+    is_killed = reason is not None and exit_.signal == _STACK
+    return AttemptError(
+        attempt=job.attempt,
+        error=text + _place(exit_.stack),
+        cause=cause,
+        # What a kill looks like to others; that it was asked for its stack first is our affair.
+        trace=exit_.stack or ("" if reason is None else _NO_STACK),
+        exit_code=exit_.code if exit_.signal is None else None,
+        signal="SIGKILL" if is_killed else exit_.signal,
+        duration_s=ran_s,
+        cpu_s=exit_.usage.cpu_us / 1e6,
+        system_s=exit_.usage.system_us / 1e6,
+        peak_rss_bytes=exit_.usage.peak_rss_bytes or None,
+        output=exit_.output,
+        pid=exit_.pid,
+        host=exit_.host,
+        supervisor=exit_.supervisor,
+    )
 
 
 _DECIDED: Final = {
