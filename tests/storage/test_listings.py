@@ -101,7 +101,7 @@ def test_a_listing_reads_few_pages_whatever_is_looked_for(
 
     assert row is not None
     plan = row[0][0]["Plan"]
-    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= SEARCHED // 4
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= SEARCHED // 3
     assert ("Seq Scan", "job") not in ways(plan)
 
 
@@ -130,7 +130,7 @@ def test_a_search_that_looked_at_all_that_may_match_does_not(listing: PostgresSt
         ({}, 50),
         ({"state": JobState.RUNNING, "limit": 500}, 100),
         ({"state": JobState.RUNNING, "since": 9 * OLD, "limit": 500}, 100),
-        ({"state": JobState.AVAILABLE, "since": timedelta(minutes=5)}, 24),
+        ({"state": JobState.AVAILABLE, "since": thirtieth.created_at}, 3),
         ({"state": JobState.RUNNING, "kind": "rare"}, 0),
         # One was inserted long ago, and ended just now.
         ({"since": thirtieth.created_at, "limit": 500}, 32),
