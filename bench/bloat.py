@@ -83,7 +83,7 @@ class Load:
         job = NewJob(name="noop", kind="noop", args="{}", options=InsertOptions())
         self._jobs = [job] * round(rate * TICK_S)
         self._claims = 0
-        self._cursors = ClaimCursors(["default"])
+        self._cursors = ClaimCursors()
         self._storage.register_client(
             ClientStatus(
                 id=OWNER, host="bench", pid=1, version="0", processes=1, queues=("default",)
@@ -110,10 +110,10 @@ class Load:
             kinds=["noop"],
             owner=OWNER,
             claim_seq=self._claims,
-            after=self._cursors.of("default", began),
+            after=self._cursors.at(began),
         )
         now = time.monotonic()
-        self._cursors.claimed("default", claimed, limit=LIMIT, began=began, now=now)
+        self._cursors.claimed(claimed, limit=LIMIT, began=began, now=now)
         part.claims_ms.append((now - began) * 1000)
         part.jobs += len(claimed)
         return claimed

@@ -38,11 +38,11 @@ from options import Size, parse, parser_of
 from showing import publish
 from synk.claim import ClaimedJob
 from synk.config import EngineConfig
+from synk.core.claim_schedule import CLAIM_JOBS
 from synk.core.limits import QueueLimits
 from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
-from synk.runtime.supervisor.claim_loop import CLAIM_JOBS
 from synk.runtime.supervisor.engine import Engine
 
 if TYPE_CHECKING:

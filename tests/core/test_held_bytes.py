@@ -8,11 +8,9 @@ from msgspec import structs
 from support.pool_world import World, job
 from synk.claim import ClaimedJob
 from synk.config import HELD_BYTES
-from synk.core.held_bytes import CLAIMS_A_HOLD, Weights, may_be_cut
 from synk.core.limits import QueueLimits
 
 MIB = 1024 * 1024
-CLAIM_BYTES = HELD_BYTES // CLAIMS_A_HOLD
 LIMITS = QueueLimits(max_workers=100, timeout_s=10.0)
 
 
@@ -94,26 +92,6 @@ def test_a_job_that_is_claimed_twice_weighs_once_and_leaves_nothing() -> None:
         world.run_one(slot)
 
     assert world.pool.rooms() == {"default": HELD_BYTES}
-
-
-def test_so_many_are_asked_for_as_a_claim_may_weigh() -> None:
-    weights = Weights(["default"])
-    assert weights.most("default", CLAIM_BYTES) > 1000
-
-    assert weights.learn("default", [job(1), large(2), job(3)]) > MIB
-
-    assert weights.most("default", CLAIM_BYTES) == 47
-    weights.learn("default", [large(4), large(5)])
-    assert weights.most("default", CLAIM_BYTES) == 16
-    weights.learn("default", [job(6)])
-    assert weights.most("default", CLAIM_BYTES) == 32, "it forgets slowly: sizes may alternate"
-    weights.learn("default", [])
-    assert weights.most("default", 1) == 1
-
-
-def test_a_claim_that_may_have_been_cut_is_followed_by_another() -> None:
-    assert may_be_cut(CLAIM_BYTES // 8, CLAIM_BYTES)
-    assert not may_be_cut(CLAIM_BYTES // 9, CLAIM_BYTES)
 
 
 def test_how_much_may_wait_is_a_setting() -> None:

@@ -13,7 +13,7 @@ from simulation.line import Line
 from synk.claim import AckAnswer, Outcome
 from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
 from synk.errors import StorageUnavailable
-from synk.runtime.supervisor import claim_loop
+from synk.runtime.supervisor import reconciler
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.status import Lease
 
@@ -47,7 +47,7 @@ def _forgets(what: str) -> Callable[[pytest.MonkeyPatch], None]:
         getattr(found, what).clear()
         return found
 
-    return lambda patch: patch.setattr(claim_loop, "reconcile", compared)
+    return lambda patch: patch.setattr(reconciler, "reconcile", compared)
 
 
 def _runs_again_what_was_accepted(patch: pytest.MonkeyPatch) -> None:

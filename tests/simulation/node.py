@@ -20,7 +20,7 @@ from simulation.line import Line
 from simulation.schedule import Schedule
 from simulation.workers import Workers
 from synk import telemetry
-from synk.claim import ClaimedJob, Fence
+from synk.claim import ClaimedJob
 from synk.config import QueueConfig
 from synk.core import messages as m
 from synk.core.ownership import BEATS_A_TTL, OwnLease
@@ -138,9 +138,7 @@ class Node:
         self.line = make_line(self._wait)
         self._inbox: deque[m.Event] = deque()
         self._beats = 0
-        self._gone: set[Fence] = set()
-        """What the pool is to give up before the next claim."""
-        self._fetch_at = 0.0
+        self._claims_no_more = False
         self._has_claimed = False
         """Whether claiming has come to its end."""
         self._flush_until: float | None = None
@@ -165,8 +163,17 @@ class Node:
         self._lease = lease
         self._facts = facts
         self._acks = AckLoop(storage, self.owner, facts, wake=self._actors["ack"].wake)
-        queues = {"default": QueueConfig()}
-        self._claims = ClaimLoop(storage, engine, self._acks, self.owner, queues, [KIND], facts)
+        self._claims = ClaimLoop(
+            storage,
+            engine,
+            self._acks,
+            self.owner,
+            {"default": QueueConfig(time_fetch=dt.timedelta(seconds=FETCH_S))},
+            [KIND],
+            facts,
+            wake=self._actors["claim"].wake,
+            clock=self.clock,
+        )
         self._lease_loop = LeaseLoop(
             storage,
             self.owner,
@@ -187,7 +194,7 @@ class Node:
             lease_ttl_s=TTL_S,
             queues=["default"],
             cleaner=None,
-            on_staged=self._on_staged,
+            on_staged=self._claims.look_now,
             clock=self.clock,
         )
 
@@ -219,7 +226,7 @@ class Node:
         self.workers.die_all()
 
     def drain(self, seconds: float) -> None:
-        self._claims.stop()
+        self._stop_claiming()
         self.post(m.DrainRequested(self.clock() + seconds))
 
     # -- the engine, as the loops see it ----------------------------------------------------------
@@ -295,33 +302,16 @@ class Node:
             self._actors[name].start(step, self._chance.uniform(0, 0.05))
         return math.inf
 
-    def _claim(self, _now: float) -> float:
-        claims = self._claims
-        if claims._stopping:
-            if not self._has_claimed and claims._unanswered and claims._reconcile_due:
-                claims._give_back_unanswered()
+    def _claim(self, now: float) -> float:
+        if not self._claims_no_more:
+            return self._claims.step(now)
+        if not self._has_claimed:
+            self._claims.close()
             self._has_claimed = True
-            return math.inf
-        if claims._reconcile_due:
-            try:
-                self._gone = claims._compare()
-            except StorageError as error:
-                return claims._backoff.failed(error, self.clock())
-            claims._reconcile_due = False
-        if self._gone and (held := claims._held()) is not None and self._gone & held:
-            return 0.01
-        self._gone = set()
-        if self.schedule.now < self._fetch_at or not (claims._demand or claims._urgent):
-            return max(0.1, self._fetch_at - self.schedule.now)
-        self._fetch_at = self.schedule.now + FETCH_S
-        # By this clock it is due, whatever the real one says.
-        claims._urgent_rests = dict.fromkeys(claims._urgent_rests, 0.0)
-        claims.look_now()
-        wanted = claims._wait()
-        return FETCH_S if wanted is None else max(FETCH_S, claims._claim(*wanted))
+        return math.inf
 
-    def _on_staged(self) -> None:
-        self._fetch_at = 0.0
+    def _stop_claiming(self) -> None:
+        self._claims_no_more = True
         self._actors["claim"].wake()
 
     def _on_beat(self) -> None:
@@ -333,11 +323,10 @@ class Node:
 
     def _compare_soon(self) -> None:
         self._claims.reconcile_soon()
-        self._actors["claim"].wake()
 
     def _on_lost(self, reason: str) -> None:
         self._facts.emit(telemetry.LeaseRevoked(reason))
-        self._claims.stop()
+        self._stop_claiming()
         self.post(m.LeaseExpired())
         self.post(m.DrainRequested(self.clock()))
 

@@ -1,4 +1,4 @@
-"""How far the claims of one supervisor have read each queue: a hint that spares them the way there.
+"""How far the claims of one supervisor have read a queue: a hint that spares them the way there.
 
 Each claimed row leaves a dead entry in the index by which claims are made. Every claim would walk
 all of them again until they are vacuumed, which an open transaction anywhere in the database can
@@ -12,12 +12,13 @@ which comes soon: at once when nothing is left behind the cursors, unless the wa
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from synk.claim import ClaimCursor, ClaimedJob
 
@@ -47,49 +48,40 @@ _LOOKS: Final = 3
 """So many looks in a row must have had a long way: one alone may have waited for a CPU."""
 
 
-@dataclass(slots=True)
-class _Reading:
-    """How far one queue is read."""
+class ClaimCursors:
+    """The cursors of one queue."""
 
-    cursors: dict[int, ClaimCursor] = field(default_factory=dict["int", "ClaimCursor"])
-    """Where the next claim begins, by priority; empty: it looks from the beginning."""
-    furthest: dict[int, ClaimCursor] = field(default_factory=dict["int", "ClaimCursor"])
-    """The last job of each priority that was ever claimed here."""
-    stopped_at: int = 0
-    """The priority at which the last claim stopped."""
-    look_back_at: float = 0.0
-    looks_s: deque[float] = field(default_factory=lambda: deque([0.0], _LOOKS))
-    """What the last looks took, without what their jobs take."""
-    usual_s: float = 0.0
-    """What claims with cursors take, likewise: it follows quicker ones at once and slower ones bit
-    by bit, so that one that waited for something makes no long way look short."""
+    def __init__(self) -> None:
+        self._cursors: dict[int, ClaimCursor] = {}
+        """Where the next claim begins, by priority; empty: it looks from the beginning."""
+        self._furthest: dict[int, ClaimCursor] = {}
+        """The last job of each priority that was ever claimed here."""
+        self._stopped_at = 0
+        """The priority at which the last claim stopped."""
+        self._look_back_at = 0.0
+        self._looks_s: deque[float] = deque([0.0], _LOOKS)
+        """What the last looks took, without what their jobs take."""
+        self._usual_s = 0.0
+        """What claims with cursors take, likewise: it follows quicker ones at once and slower ones
+        bit by bit, so that one that waited for something makes no long way look short."""
 
     @property
-    def is_long(self) -> bool:
-        """Whether looks have a long way: then the cursors are kept until `look_back_at`."""
-        return min(self.looks_s) > _LONG_S + _LONG_SHARE * self.usual_s
+    def _is_long(self) -> bool:
+        """Whether looks have a long way: then the cursors are kept until `_look_back_at`."""
+        return min(self._looks_s) > _LONG_S + _LONG_SHARE * self._usual_s
 
-
-class ClaimCursors:
-    """The cursors of several queues."""
-
-    def __init__(self, queues: Iterable[str]) -> None:
-        self._readings = {queue: _Reading() for queue in queues}
-
-    def of(self, queue: str, now: float) -> Mapping[int, ClaimCursor]:
-        """Returns where the next claim begins, by priority; one without a cursor: anywhere."""
-        reading = self._readings[queue]
-        if reading.cursors and now >= reading.look_back_at:
-            reading.cursors.clear()
-        return dict(reading.cursors)
+    def at(self, now: float) -> Mapping[int, ClaimCursor]:
+        """Returns where a claim begins now, by priority; one without a cursor: anywhere."""
+        if self._cursors and now >= self._look_back_at:
+            self._cursors = {}
+        return dict(self._cursors)
 
     def claimed(
-        self, queue: str, jobs: Sequence[ClaimedJob], *, limit: int, began: float, now: float
+        self, jobs: Sequence[ClaimedJob], *, limit: int, began: float, now: float
     ) -> float | None:
         """Takes what a claim brought that began with the cursors of that moment.
 
         Args:
-            queue: which it was made of.
             jobs: what it brought, the most urgent first.
             limit: how many it wanted.
             began: when it was asked.
@@ -99,36 +91,46 @@ class ClaimCursors:
             When to claim again at the latest, for what this claim may have passed over; None: it
             passed over nothing, or has not come to the end.
         """
-        reading = self._readings[queue]
-        found = {job.priority: (job.scheduled_at, job.id) for job in jobs}
-        is_look = not reading.cursors
+        found = _last_of_each_priority(jobs)
+        is_look = not self._cursors
         took_s = now - began
         rest_s = max(0.0, took_s - _JOB_S * len(jobs))
         if is_look:
-            reading.looks_s.append(rest_s)
+            self._looks_s.append(rest_s)
             pause_s = min(LOOK_BACK_MAX_S, _LOOK_BACK_SHARE * took_s)
-            reading.look_back_at = now + max(LOOK_BACK_S, pause_s)
+            self._look_back_at = now + max(LOOK_BACK_S, pause_s)
         else:
-            reading.usual_s = min(rest_s, _RISE * reading.usual_s + _RISE_S)
+            self._usual_s = min(rest_s, _RISE * self._usual_s + _RISE_S)
         for priority, cursor in found.items():
-            reading.furthest[priority] = max(cursor, reading.furthest.get(priority, cursor))
+            self._furthest[priority] = max(cursor, self._furthest.get(priority, cursor))
         if len(jobs) >= limit:
-            reading.cursors |= found
-            reading.stopped_at = jobs[-1].priority
+            self._cursors |= found
+            self._stopped_at = jobs[-1].priority
             return None
         # All that there was is read.
-        reading.cursors = dict(reading.furthest) if reading.is_long else {}
+        self._cursors = dict(self._furthest) if self._is_long else {}
         if is_look:
             return None
-        return reading.look_back_at if reading.cursors else now
+        return self._look_back_at if self._cursors else now
 
-    def announced(self, queue: str) -> None:
+    def announced(self) -> None:
         """There are new jobs: the more urgent ones of them are looked for from the beginning.
 
         Those of the priority that is being read lie behind its cursor, unless their transaction
         began long ago. Where the way from the beginning is long, none are looked for there.
         """
-        reading = self._readings[queue]
-        if not reading.is_long:
-            kept = reading.stopped_at
-            reading.cursors = {kept: reading.cursors[kept]} if kept in reading.cursors else {}
+        if not self._is_long:
+            kept = self._stopped_at
+            self._cursors = {kept: self._cursors[kept]} if kept in self._cursors else {}
+
+
+def _last_of_each_priority(jobs: Sequence[ClaimedJob]) -> dict[int, ClaimCursor]:
+    """Returns where each priority ends among *jobs*, the most urgent first."""
+    last: dict[int, ClaimCursor] = {}
+    end = len(jobs)
+    while end:
+        job = jobs[end - 1]
+        last[job.priority] = (job.scheduled_at, job.id)
+        # Not by looking at each of a thousand.
+        end = bisect_left(jobs, job.priority, hi=end, key=attrgetter("priority"))
+    return last

@@ -23,9 +23,6 @@ LARGE_BYTES: Final = 4096
 """Jobs up to this weight are not counted: the largest number of them that may be at hand weighs
 less than the least that may wait."""
 
-_FORGOTTEN: Final = 0.5
-"""Of what jobs weighed, with each claim that brought lighter ones."""
-
 
 def weight_of(job: ClaimedJob) -> int:
     """Returns about how many bytes a job takes here."""
@@ -78,34 +75,3 @@ class HeldBytes:
             for job_id, (name, weight) in self._large.items()
             if name == queue and job_id not in running
         )
-
-
-class Weights:
-    """What the jobs of each queue weighed of late, which says how many are worth asking for.
-
-    The storage sees to it that a claim does not weigh too much. This spares it the way through
-    jobs that are too many.
-    """
-
-    def __init__(self, queues: Iterable[str]) -> None:
-        self._means: dict[str, float] = dict.fromkeys(queues, 0.0)
-
-    def most(self, queue: str, bytes_max: int) -> int:
-        """Returns how many jobs of *queue* will weigh about *bytes_max*; at least one."""
-        return max(1, int(bytes_max / max(1.0, self._means[queue])))
-
-    def learn(self, queue: str, jobs: Sequence[ClaimedJob]) -> int:
-        """Takes what a claim brought into account; returns what it weighs."""
-        total = sum([weight_of(job) for job in jobs])
-        if jobs:
-            self._means[queue] = max(total / len(jobs), self._means[queue] * _FORGOTTEN)
-        return total
-
-
-def may_be_cut(weight: int, bytes_max: int) -> bool:
-    """Whether a claim that weighs so much may have been cut for its bytes.
-
-    The storage counts in its own form, in which some values are several times as large as here. A
-    doubt costs one more claim.
-    """
-    return weight * 8 >= bytes_max

@@ -13,7 +13,7 @@ from support.jobs import handlers
 from synk.core.dispatch import Urgent
 from synk.row import JobState, Priority
 from synk.runtime.supervisor.ack_loop import AckLoop
-from synk.runtime.supervisor.claim_loop import URGENT_PAUSE_S, ClaimLoop
+from synk.runtime.supervisor.claim_loop import ClaimLoop
 from synk.runtime.supervisor.engine import Engine
 from synk.status import ClientStatus
 from synk.storage.postgres import PostgresStorage
@@ -33,7 +33,9 @@ def loop(
     )
     storage.register_client(status, timedelta(hours=1))
     acks = AckLoop(storage, owner, facts)
-    loop = ClaimLoop(storage, still_engine, acks, owner, an_hour, ["noop"], facts)
+    loop = ClaimLoop(
+        storage, still_engine, acks, owner, an_hour, ["noop"], facts, wake=lambda: None
+    )
     loop.rely_on_announcements(are_announced=True)
     return loop
 
@@ -49,9 +51,7 @@ def running(storage: PostgresStorage) -> set[int]:
 
 
 def claim(loop: ClaimLoop) -> None:
-    wanted = loop._wait()
-    assert wanted is not None
-    loop._claim(*wanted)
+    assert loop.step(time.monotonic()) == 0.0
 
 
 def test_only_what_is_more_urgent_than_what_is_at_hand_is_claimed(
@@ -85,34 +85,6 @@ def test_it_is_looked_for_before_hundreds_of_others_are_claimed(
 
     claim(loop)
     assert running(storage) == {critical, medium}
-
-
-def test_it_is_looked_for_when_something_is_announced_and_not_all_the_time(
-    storage: PostgresStorage, loop: ClaimLoop
-) -> None:
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
-    claim(loop)
-    before = time.monotonic()
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 1)
-    assert loop._wanted(before + 3600) is None
-
-    loop.look_now()
-
-    assert loop._wanted(before - URGENT_PAUSE_S) is None
-    assert loop._wanted(before + URGENT_PAUSE_S) == ("default", Urgent(2, Priority.MEDIUM))
-
-
-def test_where_nothing_is_announced_it_is_looked_for_by_the_queue_s_interval(
-    loop: ClaimLoop,
-) -> None:
-    loop.rely_on_announcements(are_announced=False)
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
-    claim(loop)
-    now = time.monotonic()
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 1)
-
-    assert loop._wanted(now + 3500) is None
-    assert loop._wanted(now + 3700) == ("default", Urgent(2, Priority.MEDIUM))
 
 
 def test_what_it_brings_does_not_move_the_cursors(

@@ -8,7 +8,6 @@ second signal leaves them little time, and a third none.
 from __future__ import annotations
 
 import datetime as dt
-import math
 import os
 import socket
 import sys
@@ -141,6 +140,7 @@ class Supervisor:
             queues,
             registry.kinds,
             facts,
+            wake=self._runners["claim"].wake,
             held_bytes=engine.max_held_bytes,
         )
         self._lease_loop = LeaseLoop(
@@ -218,17 +218,13 @@ class Supervisor:
     def _start_loops(self) -> None:
         self._facts.subscribe(self._reports.note, successes=False)
         runners = self._runners
-        runners["claim"].start(self._claim)
+        runners["claim"].start(self._claims.step, close=self._claims.close)
         runners["ack"].start(self._acks.step)
         runners["listen"].start(self._listener.step, close=self._listener.close)
         runners["maintain"].start(self._maintenance.step)
         runners["report"].start(self._reports.step)
         runners["lease"].start(self._lease_loop.step, close=self._lease_loop.close)
         runners["lag"].start(self._lag.step)
-
-    def _claim(self, _now: float) -> float:
-        self._claims.run()
-        return math.inf
 
     def _on_failure(self, error: BaseException) -> None:
         """A loop has failed, which is a bug: that ends the supervisor instead of crippling it."""
@@ -248,7 +244,7 @@ class Supervisor:
             timeout_s = self._time_left_s(now)
         self._drain_until = now + timeout_s
         self._facts.emit(telemetry.SupervisorDraining(timeout_s))
-        self._claims.stop()
+        self._runners["claim"].stop()
         self._engine.post(DrainRequested(self._drain_until))
 
     def _time_left_s(self, now: float) -> float:
@@ -260,7 +256,6 @@ class Supervisor:
     def _finish(self) -> None:
         """Stores what is left to store. The lease is renewed until that is done."""
         runners = self._runners
-        self._claims.stop()
         for name in ("claim", "listen", "maintain", "lag"):
             runners[name].stop()
         self._listener.interrupt()
@@ -348,7 +343,7 @@ class Supervisor:
         """Others may have its jobs: all of them are killed at once, and no outcome counts."""
         self._facts.emit(telemetry.LeaseRevoked(reason))
         self.has_lost_its_lease = True
-        self._claims.stop()
+        self._runners["claim"].stop()
         self._engine.post(LeaseExpired())
         self._engine.post(DrainRequested(time.monotonic()))
 

@@ -1,0 +1,245 @@
+"""What is to be claimed, and when: the pool's demand made into claims, one after the other.
+
+A queue that is wanted of is asked by its interval, and at once where it had as many jobs as were
+wanted or where new ones are announced. Queues take turns. What is more urgent than the jobs at hand
+comes first, since a claim of hundreds takes its time.
+
+There is one claim at a time: `due_claim` begins it, `claimed` or `failed` ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from synk.config import HELD_BYTES
+from synk.core.claim_cursors import END, ClaimCursors
+from synk.core.held_bytes import CLAIMS_A_HOLD, weight_of
+from synk.row import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    from synk.claim import ClaimCursor, ClaimedJob
+    from synk.core.dispatch import Urgent
+
+CLAIM_JOBS: Final = 1_000
+"""Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small,
+and what is urgent waits for longer behind a claim that is under way."""
+
+IDLE_FETCHES: Final = 9
+"""Intervals that an empty queue is left in peace, at the most, while new jobs are announced."""
+
+URGENT_PAUSE_S: Final = 0.02
+"""Between two looks whether anything more urgent has come than what is at hand: jobs may be
+announced hundreds of times a second."""
+
+_JITTER: Final = 0.2
+"""Of an interval, so that a fleet does not ask in one instant."""
+
+_FORGOTTEN: Final = 0.5
+"""Of what jobs weighed, with each claim that brought lighter ones."""
+
+_FORM: Final = 8
+"""The storage counts bytes in its own form, in which some values are so many times as large as
+here. A claim that may have been cut for its bytes, by that, is followed by another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueClaim:
+    """A claim that is to be made at once."""
+
+    seq: int
+    """Its number, of those of this supervisor, from 1."""
+    queue: str
+    limit: int
+    after: Mapping[int, ClaimCursor]
+    bytes_max: int
+    is_urgent: bool
+    """Whether it is for what overtakes the jobs at hand: it does not read on."""
+    at: float
+    """When it began."""
+
+
+class _QueueTimes:
+    """When one queue is to be asked, and what its claims tell of it."""
+
+    def __init__(self, fetch_s: float) -> None:
+        self.fetch_s = fetch_s
+        self.due_at = 0.0
+        self.urgent_at = 0.0
+        self.urgent_rests_until = 0.0
+        """There is no look for urgent jobs before that."""
+        self.turn = -1
+        """The number of its last claim."""
+        self.empty = 0
+        """Claims in a row that found nothing."""
+        self.cursors = ClaimCursors()
+        self._mean_bytes = 0.0
+        """What its jobs weighed of late."""
+
+    def count_within(self, bytes_max: int) -> int:
+        """Returns how many jobs will weigh about so much: it spares the way through too many."""
+        return max(1, int(bytes_max / max(1.0, self._mean_bytes)))
+
+    def weigh(self, jobs: Sequence[ClaimedJob]) -> int:
+        """Returns what *jobs* weigh, and remembers it."""
+        total = sum([weight_of(job) for job in jobs])
+        if jobs:
+            self._mean_bytes = max(total / len(jobs), self._mean_bytes * _FORGOTTEN)
+        return total
+
+
+class ClaimSchedule:
+    """Says which claim is due, for one supervisor. Times are seconds of the monotonic clock.
+
+    Args:
+        fetch_s: the queues, and how often each is asked.
+        held_bytes: what the jobs that wait may weigh together.
+    """
+
+    def __init__(self, fetch_s: Mapping[str, float], *, held_bytes: int = HELD_BYTES) -> None:
+        self._queues = {name: _QueueTimes(seconds) for name, seconds in fetch_s.items()}
+        self._claim_bytes = held_bytes // CLAIMS_A_HOLD
+        self._demand: Mapping[str, int] = {}
+        self._urgent: Mapping[str, Urgent] = {}
+        self._rooms: Mapping[str, int] = {}
+        self.claims = 0
+        """How many were begun."""
+        self.are_announced = False
+        """Whether new jobs are announced: an empty queue is asked less often then."""
+
+    # -- what it is told --------------------------------------------------------------------------
+
+    def set_demand(
+        self,
+        demand: Mapping[str, int],
+        urgent: Mapping[str, Urgent],
+        claims_seen: int,
+        rooms: Mapping[str, int],
+    ) -> None:
+        """Takes the pool's demand, unless there are claims that the pool had not seen yet.
+
+        Args:
+            demand: how many jobs of each queue are wanted.
+            urgent: what is wanted beyond that.
+            claims_seen: how many claims the pool has taken in.
+            rooms: how many bytes of jobs of each queue it may be given; without one: any.
+        """
+        if claims_seen == self.claims:
+            self._demand, self._urgent, self._rooms = demand, urgent, rooms
+
+    def announced(self, queues: Container[str] | None) -> None:
+        """There may be new jobs in *queues* (None: in any): they do not wait for their interval."""
+        for name, queue in self._queues.items():
+            if queues is None or name in queues:
+                queue.due_at = 0.0
+                queue.urgent_at = queue.urgent_rests_until
+                queue.cursors.announced()
+
+    # -- what it answers --------------------------------------------------------------------------
+
+    def next_due(self) -> float:
+        """Returns when the next claim is due, if nothing else comes before."""
+        times = [self._queues[name].due_at for name in self._demand]
+        times += [self._queues[name].urgent_at for name in self._urgent]
+        return min(times, default=inf)
+
+    def due_claim(self, now: float, jitter: float) -> DueClaim | None:
+        """Begins the claim that is due, if one is.
+
+        Args:
+            now: the time.
+            jitter: by chance, from 0 to 1.
+        """
+        for name in self._urgent:
+            if self._queues[name].urgent_at <= now:
+                return self._begin_urgent(name, now)
+        due = [name for name in self._demand if self._queues[name].due_at <= now]
+        if not due:
+            return None
+        # In turns: a queue that always has jobs must not keep others from being asked.
+        return self._begin(min(due, key=lambda name: self._queues[name].turn), now, jitter)
+
+    def _begin(self, name: str, now: float, jitter: float) -> DueClaim:
+        queue = self._queues[name]
+        queue.turn = self.claims
+        self.claims += 1
+        wanted = self._demand[name]
+        limit = min(CLAIM_JOBS, wanted)
+        # The pool's demand holds again once it has seen what this claim brings; until then there is
+        # only the rest of a demand for more than one claim.
+        rest = wanted - limit
+        self._demand = {name: rest} if rest >= CLAIM_JOBS // 2 else {}
+        fetches = 1 + (min(queue.empty, IDLE_FETCHES) if self.are_announced else 0)
+        queue.due_at = now + queue.fetch_s * fetches * (1 - _JITTER * jitter)
+        self._look_for_urgent_later(queue, now)
+        bytes_max = max(1, min(self._claim_bytes, self._rooms.get(name, self._claim_bytes)))
+        return DueClaim(
+            seq=self.claims,
+            queue=name,
+            limit=min(limit, queue.count_within(bytes_max)),
+            after=queue.cursors.at(now),
+            bytes_max=bytes_max,
+            is_urgent=False,
+            at=now,
+        )
+
+    def _begin_urgent(self, name: str, now: float) -> DueClaim:
+        self.claims += 1
+        wanted = self._urgent[name]
+        self._urgent = {other: urgent for other, urgent in self._urgent.items() if other != name}
+        queue = self._queues[name]
+        queue.urgent_rests_until = now + URGENT_PAUSE_S
+        self._look_for_urgent_later(queue, now)
+        passed_over = {int(each): END for each in Priority if each >= wanted.above}
+        return DueClaim(
+            seq=self.claims,
+            queue=name,
+            limit=wanted.count,
+            after={**queue.cursors.at(now), **passed_over},
+            bytes_max=self._claim_bytes,
+            is_urgent=True,
+            at=now,
+        )
+
+    def _look_for_urgent_later(self, queue: _QueueTimes, now: float) -> None:
+        queue.urgent_at = now + (inf if self.are_announced else queue.fetch_s)
+
+    # -- how claims end ---------------------------------------------------------------------------
+
+    def claimed(self, claim: DueClaim, jobs: Sequence[ClaimedJob], now: float) -> None:
+        """Takes in what *claim* brought, the most urgent first."""
+        queue = self._queues[claim.queue]
+        if claim.is_urgent:
+            if len(jobs) >= claim.limit:
+                queue.urgent_at = queue.urgent_rests_until
+            return
+        limit = claim.limit
+        weight = queue.weigh(jobs)
+        if weight * _FORM >= claim.bytes_max:
+            limit = min(limit, len(jobs))
+            self._take_room(claim.queue, weight)
+        again_at = queue.cursors.claimed(jobs, limit=limit, began=claim.at, now=now)
+        if again_at is not None:
+            queue.due_at = min(queue.due_at, again_at)
+        queue.empty = 0 if jobs else queue.empty + 1
+        if len(jobs) >= limit:
+            queue.due_at = 0.0
+
+    def _take_room(self, name: str, weight: int) -> None:
+        """Has the rest of a demand wait where the claim so far has taken up the room."""
+        if name in self._rooms:
+            room = self._rooms[name] - weight
+            self._rooms = {**self._rooms, name: room}
+            if room <= 0:
+                self._demand = {}
+
+    def failed(self, claim: DueClaim) -> None:
+        """*claim* brought no answer; it is due again."""
+        queue = self._queues[claim.queue]
+        if claim.is_urgent:
+            queue.urgent_at = queue.urgent_rests_until
+        else:
+            queue.due_at = 0.0
