@@ -219,7 +219,11 @@ class JobsCleaned(Fact):
 
 
 def headline(error: str | None) -> str:
-    """Returns the first line of an `AttemptError` as JSON text."""
+    """Returns the first line of what an attempt failed with.
+
+    Args:
+        error: its `AttemptError` as JSON text; None: it did not fail.
+    """
     text = "" if error is None else str(json.loads(error).get("error", ""))
     return text.splitlines()[0][:300] if text else "-"
 
