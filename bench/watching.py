@@ -156,9 +156,9 @@ class WatchedWorkerSet(WorkerSet):
 
     watch: Watch
 
-    def _on_death(self, slot: int, process: WorkerProcess) -> None:
+    def _on_exit(self, slot: int, process: WorkerProcess) -> None:
         self.watch.died(slot)
-        super()._on_death(slot, process)
+        super()._on_exit(slot, process)
 
     def _on_forked(self, news: WorkerForked) -> None:
         self.watch.forked(news.slot)

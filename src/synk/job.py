@@ -9,7 +9,7 @@ Glossary, used the same way in Python, SQL, the command line and the docs:
     client         the object that inserts; with queues and workers, it can also run: a supervisor
 
     supervisor     the process that claims jobs and hands them to its worker processes
-    fork server    the process that imports the user's modules, forks the workers and buries them
+    fork server    the process that imports the user's modules, forks the workers and reaps them
     worker process what runs jobs, one at a time
     slot           one place for a worker process; the process is replaced when it dies
     worker set     a supervisor's worker processes, one in each slot

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from synk.core.messages import Measure
 
-# -- the status page: 64-bit words, a ring of measures, what the job notes, room for stacks
-# -----------
+# -- the status page: 64-bit words, a ring of measures, what the job notes, room for stacks -------
 
 RUNNING: Final = 0
 """Word: the number of the job begun last."""

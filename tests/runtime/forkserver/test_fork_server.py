@@ -130,7 +130,7 @@ from synk.runtime.ipc.setup import QueueSetup, Setup
 from synk.runtime.supervisor.fork_server_process import (
     ForkServerProcess, ModulesImported, WorkerEnded, WorkerForked, preparation,
 )
-from synk.runtime.supervisor.output_lines import Passer
+from synk.runtime.supervisor.output_lines import StderrWriter
 from synk.runtime.supervisor.selector import Selector
 from synk.runtime.supervisor.worker_process import WorkerProcess
 
@@ -144,7 +144,7 @@ selector = Selector()
 prepare = preparation(needs_main=False)
 fork_server = ForkServerProcess(EngineConfig(processes=1), setup, prepare, selector)
 next_news(fork_server, ModulesImported)
-worker = WorkerProcess(setup, selector, Passer())
+worker = WorkerProcess(setup, selector, StderrWriter())
 fork_server.request(0, worker.descriptors)
 started = next_news(fork_server, WorkerForked)
 worker.forked(started.pid, started.pidfd)
@@ -153,7 +153,7 @@ hanging = job(1, kind="write", args='{"path": "/dev/null", "sleep_s": 1000}')
 worker.channel.send(1, [hanging])
 wait_until(lambda: worker.channel.report().running == 1)
 
-# It dies, and is buried, while its supervisor looks elsewhere.
+# It dies, and is reaped, while its supervisor looks elsewhere.
 os.kill(worker.pid, signal.SIGKILL)
 news = next_news(fork_server, WorkerEnded)
 with open("/proc/sys/kernel/ns_last_pid", "w") as file:

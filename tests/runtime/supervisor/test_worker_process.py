@@ -32,7 +32,7 @@ from synk.runtime.supervisor.fork_server_process import (
     WorkerForked,
     preparation,
 )
-from synk.runtime.supervisor.output_lines import Passer
+from synk.runtime.supervisor.output_lines import StderrWriter
 from synk.runtime.supervisor.selector import Selector
 from synk.runtime.supervisor.worker_process import WorkerProcess
 
@@ -69,7 +69,7 @@ def fork_server(setup: Setup, selector: Selector) -> Iterator[ForkServerProcess]
 def started(fork_server: ForkServerProcess, setup: Setup) -> Iterator[WorkerProcess]:
     """A ready worker, of which nobody hears; it is killed at the end."""
     selector = Selector()
-    worker = WorkerProcess(setup, selector, Passer())
+    worker = WorkerProcess(setup, selector, StderrWriter())
     fork_server.request(0, worker.descriptors)
     news = next_news(fork_server, WorkerForked)
     worker.forked(news.pid, news.pidfd)
@@ -212,7 +212,7 @@ def test_a_stopped_worker_never_makes_the_supervisor_wait(
     assert worker.channel.recall()[1] == 399
 
 
-def test_a_frame_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: Path) -> None:
+def test_a_batch_larger_than_a_packet_arrives(worker: WorkerProcess, tmp_path: Path) -> None:
     log = tmp_path / "log"
     big = writing(1, log)
     big = with_args(big, '"text": "1', '"text": "' + "y" * 800_000)
@@ -279,7 +279,7 @@ def test_what_jobs_started_ends_also_with_a_supervisor_that_left_news_unread(
     fork_server: ForkServerProcess, setup: Setup, selector: Selector, tmp_path: Path
 ) -> None:
     """The kernel then says that the connection was reset, not that it was closed."""
-    worker = WorkerProcess(setup, selector, Passer())
+    worker = WorkerProcess(setup, selector, StderrWriter())
     fork_server.request(0, worker.descriptors)
     log = tmp_path / "log"
     claimed = job(1, kind="misbehave", args=f'{{"how": "long_child", "path": "{log}"}}')

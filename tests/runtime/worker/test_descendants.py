@@ -97,7 +97,7 @@ def test_w6_what_completed_jobs_left_running_ends_with_their_worker(
     with acting(dsn, processes=1, max_jobs=1) as client:
         row = run(client, "child_leak", number=3, log=tmp_path / "log")
         assert row.state is JobState.COMPLETED
-        # Another worker runs this one, so the first one is gone and buried.
+        # Another worker runs this one, so the first one is gone and reaped.
         assert run(client, "nothing").pid != row.pid
 
         fork_server = fork_server_of(client.id)

@@ -3,7 +3,7 @@
 Each worker's descriptors 1 and 2 lead into one pipe. When a job that wrote something is over, its
 worker begins a new pipe and sends the reading end along: whatever is in the old one belongs to that
 job and to no other, whoever wrote it, Python, a C library or a subprocess. The supervisor keeps the
-end of it for the job's record, and passes all of it on to its own stderr, as `passing` says.
+end of it for the job's record, and passes all of it on to its own stderr, as `output_lines` says.
 
 Neither side ever waits for the other: a worker whose pipe is full waits, which is its own affair,
 and what the supervisor's stderr does not take in time is dropped, and counted.
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Final
 from synk import failure
 from synk.core import wire
 from synk.runtime.ipc.job_log import MARK
-from synk.runtime.supervisor.output_lines import Label, Strand
+from synk.runtime.supervisor.output_lines import Label, PipeLines
 from synk.runtime.supervisor.terminal_text import as_shown, written_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synk.claim import ClaimedJob
-    from synk.runtime.supervisor.output_lines import Passer
+    from synk.runtime.supervisor.output_lines import StderrWriter
     from synk.runtime.supervisor.selector import Selector
 
 TAIL_BYTES: Final = 16 * 1024
@@ -44,10 +44,10 @@ _OLD_PIPES_MAX: Final = 8
 class Pipe:
     """The reading end of one job's, or one worker's, output; it keeps the last 16 KiB."""
 
-    def __init__(self, fd: int, passer: Passer) -> None:
+    def __init__(self, fd: int, stderr: StderrWriter) -> None:
         self.fd = fd
-        self._passer = passer
-        self._strand = Strand()
+        self._stderr = stderr
+        self._lines = PipeLines()
         self._read: list[bytes] = []
         """What is to be passed on."""
         self._tail = bytearray()
@@ -79,12 +79,12 @@ class Pipe:
     def pass_on(self, label: Label | None) -> None:
         """Passes on what was read, with the label of the job that wrote it, if it is known."""
         for part in self._read:
-            self._passer.put(self._strand, part, label)
+            self._stderr.put(self._lines, part, label)
         self._read.clear()
 
     def end_line(self) -> None:
         """Passes on the line that was begun, too: whoever did is over."""
-        self._passer.put(self._strand, b"", None)
+        self._stderr.put(self._lines, b"", None)
 
     def tail(self) -> str:
         """Returns the last 16 KiB, from a whole character on, as text that can be stored.
@@ -113,7 +113,7 @@ class Outputs:
         fd: the reading end of the first pipe.
         words: of the worker's status page.
         selector: says when there is something to read, once `listen` was called.
-        passer: where all of it goes.
+        stderr: where all of it goes.
         job_of: says which job has a number, of those that the worker has and that are not over.
     """
 
@@ -122,14 +122,14 @@ class Outputs:
         fd: int,
         words: memoryview,
         selector: Selector,
-        passer: Passer,
+        stderr: StderrWriter,
         job_of: Callable[[int], ClaimedJob | None],
     ) -> None:
         self._words = words
         self._selector = selector
-        self._passer = passer
+        self._stderr = stderr
         self._job_of = job_of
-        self._present = Pipe(fd, passer)
+        self._present = Pipe(fd, stderr)
         self._left: list[tuple[Pipe, Label | None]] = []
         """Of jobs that are over, to which something still writes."""
         self._count = 0
@@ -190,7 +190,7 @@ class Outputs:
         old, label = self._present, self._label_of(number)
         self._count += 1
         old.drain()
-        self._present = Pipe(fd, self._passer)
+        self._present = Pipe(fd, self._stderr)
         self.has_new_pipe = True
         # Read once more: only with no writer left it is at its end.
         old.drain()

@@ -53,8 +53,8 @@ def _is_object(line: bytes) -> bool:
     return True
 
 
-class Strand:
-    """What comes of one pipe, cut into lines. Only the passer's thread touches it."""
+class PipeLines:
+    """What comes of one pipe, cut into lines. Only the writer's thread touches it."""
 
     def __init__(self) -> None:
         self._begun = b""
@@ -85,24 +85,24 @@ class Strand:
         return (line if self._label is None or is_log else self._label.on(line)) + b"\n"
 
 
-class Passer:
+class StderrWriter:
     """Writes to stderr in a thread of its own, so that nobody else waits for it."""
 
     def __init__(self) -> None:
         # Where it was closed from the start, descriptor 2 is some other file by now.
         self._fd = 2 if sys.stderr else None
-        self._parts: deque[tuple[Strand, bytes, Label | None]] = deque()
+        self._parts: deque[tuple[PipeLines, bytes, Label | None]] = deque()
         self._pending = 0
         self._dropped = 0
         self._arrived = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def put(self, strand: Strand, part: bytes, label: Label | None) -> None:
+    def put(self, pipe_lines: PipeLines, part: bytes, label: Label | None) -> None:
         """Takes output; returns at once. What does not fit is dropped.
 
         Args:
-            strand: of the pipe that it came from.
+            pipe_lines: of the pipe that it came from.
             part: what was written; empty: a line that was begun there is over.
             label: whose it is.
         """
@@ -116,7 +116,7 @@ class Passer:
             self._thread = threading.Thread(target=self._run, name="synk-output", daemon=True)
             self._thread.start()
         self._pending += len(part)
-        self._parts.append((strand, part, label))
+        self._parts.append((pipe_lines, part, label))
         self._arrived.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -131,8 +131,8 @@ class Passer:
             self._arrived.wait()
             self._arrived.clear()
             while self._parts:
-                strand, part, label = self._parts.popleft()
-                self._write(strand.lines(part, label) if part else strand.rest())
+                pipe_lines, part, label = self._parts.popleft()
+                self._write(pipe_lines.lines(part, label) if part else pipe_lines.rest())
                 self._pending -= len(part)
                 if self._dropped:
                     dropped, self._dropped = self._dropped, 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synk.core.messages import Request
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.supervisor.fork_server_process import WorkerEnded
-    from synk.runtime.supervisor.output_lines import Passer
+    from synk.runtime.supervisor.output_lines import StderrWriter
     from synk.runtime.supervisor.selector import Selector
 
 
@@ -37,7 +37,7 @@ class WorkerProcess:
     Args:
         setup: what all workers are told.
         selector: hears of it, once `listen` was called.
-        passer: where its jobs' output goes.
+        stderr: where its jobs' output goes.
         job_of: says which job has a number, of those that it was sent and that are not over.
     """
 
@@ -45,7 +45,7 @@ class WorkerProcess:
         self,
         setup: Setup,
         selector: Selector,
-        passer: Passer,
+        stderr: StderrWriter,
         job_of: Callable[[int], ClaimedJob | None] = lambda _: None,
     ) -> None:
         self._setup = setup
@@ -54,12 +54,12 @@ class WorkerProcess:
         self._words = self._page.words
         reading, self._output_in = os.pipe()
         linux.widen_pipe(reading)
-        self._output = Outputs(reading, self._words, selector, passer, job_of)
+        self._output = Outputs(reading, self._words, selector, stderr, job_of)
         self.channel = JobChannel(self._words, self._output, selector, on_nonsense=self.kill)
         self._is_killed = False
         self.pid, self._pidfd = 0, -1
         """The pid is 0, and nothing can be signalled, before it exists."""
-        self._on_death: Callable[[], None] | None = None
+        self._on_exit: Callable[[], None] | None = None
 
     @property
     def descriptors(self) -> list[int]:
@@ -80,30 +80,30 @@ class WorkerProcess:
         if self._is_killed:
             # Its end was decided before it was there.
             self.kill()
-        self._watch_death()
+        self._watch_exit()
 
     # -- being heard ------------------------------------------------------------------------------
 
-    def listen(self, on_news: Callable[[], None], on_death: Callable[[], None]) -> None:
+    def listen(self, on_news: Callable[[], None], on_exit: Callable[[], None]) -> None:
         """Has the selector hear of it from now on.
 
         Args:
             on_news: called when its channel has something to report.
-            on_death: called once it is dead, and perhaps not reaped yet.
+            on_exit: called once it is dead, and perhaps not reaped yet.
         """
-        self._on_death = on_death
+        self._on_exit = on_exit
         self.channel.listen(on_news)
         self._output.listen()
-        self._watch_death()
+        self._watch_exit()
 
-    def _watch_death(self) -> None:
-        if self._pidfd >= 0 and self._on_death is not None:
+    def _watch_exit(self) -> None:
+        if self._pidfd >= 0 and self._on_exit is not None:
             self._selector.watch(self._pidfd, self._on_pidfd)
 
     def _on_pidfd(self) -> None:
         self._selector.forget(self._pidfd)
-        if self._on_death is not None:
-            self._on_death()
+        if self._on_exit is not None:
+            self._on_exit()
 
     # -- what its job does -----------------------------------------------------------------------
 

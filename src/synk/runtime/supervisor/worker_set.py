@@ -36,7 +36,7 @@ from synk.runtime.supervisor.fork_server_process import (
     preparation,
 )
 from synk.runtime.supervisor.memory_sampler import OomWatch
-from synk.runtime.supervisor.output_lines import Passer
+from synk.runtime.supervisor.output_lines import StderrWriter
 from synk.runtime.supervisor.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class WorkerSet:
         self._killed: dict[int, KillReason] = {}
         """Why a slot's process is being killed."""
         self._oom = OomWatch()
-        self._passer = Passer()
+        self._stderr = StderrWriter()
         self._fork_server: ForkServerProcess | None = None
         self.warn: Callable[[str], None] = lambda _: None
         """Called with what an operator should know of how workers begin; must not block."""
@@ -129,7 +129,7 @@ class WorkerSet:
         for process in self.processes.values():
             process.close()
         self.processes.clear()
-        self._passer.stop(_PASS_ON_S)
+        self._stderr.stop(_PASS_ON_S)
 
     # -- starts -----------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class WorkerSet:
         self.processes[slot] = process
         process.listen(
             functools.partial(self._on_news, slot, process),
-            functools.partial(self._on_death, slot, process),
+            functools.partial(self._on_exit, slot, process),
         )
 
     def _make_successor(self, slot: int) -> None:
@@ -168,7 +168,7 @@ class WorkerSet:
         fork_server = self._fork_server
         assert fork_server is not None  # noqa: S101 - for the type checker
         job_of = functools.partial(self._job_of, slot)
-        process = WorkerProcess(self._setup, self._selector, self._passer, job_of)
+        process = WorkerProcess(self._setup, self._selector, self._stderr, job_of)
         try:
             fork_server.request(slot, process.descriptors)
         except OSError:
@@ -216,7 +216,7 @@ class WorkerSet:
         if process.channel.is_ready and process.pid:
             self._tell(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
 
-    def _on_death(self, slot: int, process: WorkerProcess) -> None:
+    def _on_exit(self, slot: int, process: WorkerProcess) -> None:
         """The fork server kills what a dead process left, and then tells how it ended."""
         self._call_in(REAP_S, self._unless_reaped, slot, process)
         if process.channel.is_ready:
