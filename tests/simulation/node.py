@@ -53,18 +53,27 @@ class Actor:
         self._node = node
         self._step: Callable[[float], float] = lambda _: math.inf
         self._due = math.inf
+        self._close: Callable[[], None] = lambda: None
         self._is_finishing = False
-        self.is_busy = False
+        self._is_stopping = False
+        self._is_busy = False
         self.has_ended = False
 
-    def start(self, step: Callable[[float], float], seconds: float = 0.0) -> None:
+    def start(
+        self,
+        step: Callable[[float], float],
+        seconds: float = 0.0,
+        *,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
         """Has the first step come in so many seconds."""
-        self._step = step
+        self._step, self._close = step, close
         self.wake(seconds)
 
     def stop(self) -> None:
         """Ends it after the step that is under way."""
-        self.has_ended = True
+        self._is_stopping = True
+        self.wake()
 
     def finish(self) -> None:
         """Ends it once it has nothing to do until it is woken."""
@@ -85,21 +94,25 @@ class Actor:
         self._due = math.inf
         if node.stands_still_until > node.schedule.now:
             self.wake(node.stands_still_until - node.schedule.now)
-        elif self.is_busy:
+        elif self._is_busy:
             # In the middle of a step that waits for something.
             self.wake(0.01)
         else:
             self._run()
 
     def _run(self) -> None:
-        self.is_busy = True
+        self._is_busy = True
         is_last = self._is_finishing
         try:
+            if self._is_stopping:
+                self._close()
+                self.has_ended = True
+                return
             pause_s = self._step(self._node.clock())
         except Crashed:
             return
         finally:
-            self.is_busy = False
+            self._is_busy = False
         if pause_s < math.inf:
             self.wake(self._node.real_s(pause_s))
         elif is_last:
@@ -138,9 +151,6 @@ class Node:
         self.line = make_line(self._wait)
         self._inbox: deque[m.Event] = deque()
         self._beats = 0
-        self._claims_no_more = False
-        self._has_claimed = False
-        """Whether claiming has come to its end."""
         self._flush_until: float | None = None
         self.workers = Workers(
             schedule,
@@ -180,7 +190,7 @@ class Node:
             lease,
             facts,
             on_beat=self._on_beat,
-            on_return=self._compare_soon,
+            on_return=self._claims.reconcile_soon,
             on_newer_schema=lambda _: None,
             on_lost=self._on_lost,
             clock=self.clock,
@@ -226,7 +236,7 @@ class Node:
         self.workers.die_all()
 
     def drain(self, seconds: float) -> None:
-        self._stop_claiming()
+        self._actors["claim"].stop()
         self.post(m.DrainRequested(self.clock() + seconds))
 
     # -- the engine, as the loops see it ----------------------------------------------------------
@@ -264,6 +274,7 @@ class Node:
             self.workers.handle(self._inbox.popleft())
         if self.pool.is_stopped:
             self._flush_until = self.schedule.now + FLUSH_S
+            self._actors["claim"].stop()
             self._actors["maintain"].stop()
             self._actors["end"].start(self._end)
             return math.inf
@@ -293,40 +304,25 @@ class Node:
         self._has_begun = True
         steps = {
             "engine": self._turn,
-            "claim": self._claim,
             "ack": self._acks.step,
             "lease": self._lease_loop.step,
             "maintain": self._maintenance.step,
         }
         for name, step in steps.items():
             self._actors[name].start(step, self._chance.uniform(0, 0.05))
+        self._actors["claim"].start(self._claims.step, close=self._claims.close)
         return math.inf
-
-    def _claim(self, now: float) -> float:
-        if not self._claims_no_more:
-            return self._claims.step(now)
-        if not self._has_claimed:
-            self._claims.close()
-            self._has_claimed = True
-        return math.inf
-
-    def _stop_claiming(self) -> None:
-        self._claims_no_more = True
-        self._actors["claim"].wake()
 
     def _on_beat(self) -> None:
         self._beats += 1
         if self._beats % BEATS_A_TTL == 0:
-            self._compare_soon()
+            self._claims.reconcile_soon()
         if self.pool.fenced:
             self.post(m.Tick())
 
-    def _compare_soon(self) -> None:
-        self._claims.reconcile_soon()
-
     def _on_lost(self, reason: str) -> None:
         self._facts.emit(telemetry.LeaseRevoked(reason))
-        self._stop_claiming()
+        self._actors["claim"].stop()
         self.post(m.LeaseExpired())
         self.post(m.DrainRequested(self.clock()))
 
@@ -335,8 +331,7 @@ class Node:
     def _end(self, _now: float) -> float:
         assert self._flush_until is not None
         is_late = self.schedule.now >= self._flush_until
-        if not self._has_claimed and not is_late:
-            self._actors["claim"].wake()
+        if not self._actors["claim"].has_ended and not is_late:
             return 0.05
         self._give_back()
         self._acks.finish_by(self.clock() + max(0.0, self._flush_until - self.schedule.now))

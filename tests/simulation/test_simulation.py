@@ -21,7 +21,6 @@ from simulation.world import TROUBLES, World, described
 from support import broken
 from support.model import ModelStorage
 from synk.core.ownership import BEATS_A_TTL, OwnLease
-from synk.runtime.supervisor import claim_loop
 
 VARIABLE = "SYNK_TEST_SEEDS"
 SEEDS = 300
@@ -41,17 +40,6 @@ SHOWN_BY_FAIL_OVERS = {
 """Mistakes that matter when claims come again, and would hide behind other troubles."""
 
 
-class Ticks:
-    """A clock that goes on with each look at it."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def monotonic(self) -> float:
-        self._now += 0.0005
-        return self._now
-
-
 def seeds() -> range:
     first, _, last = os.environ.get(VARIABLE, f"0-{SEEDS - 1}").partition("-")
     return range(int(first), int(last or first) + 1)
@@ -61,15 +49,12 @@ def lived(seed: int, *, plan: Callable[[World], None] = lambda _: None, **change
     """Lives through one history; *plan* may add to what is to happen in it."""
     # What is left to chance in the loops (back-offs, spreads) follows the seed as well.
     random.seed(seed)
-    with pytest.MonkeyPatch.context() as patch:
-        # It is not told the time yet, and looks at a clock of its own.
-        patch.setattr(claim_loop, "time", Ticks(), raising=False)
-        world = World(seed, **changed)
-        plan(world)
-        try:
-            world.run()
-        except AssertionError as error:
-            raise AssertionError(described(world, seed, error)) from error
+    world = World(seed, **changed)
+    plan(world)
+    try:
+        world.run()
+    except AssertionError as error:
+        raise AssertionError(described(world, seed, error)) from error
     return world
 
 

@@ -130,9 +130,6 @@ class World:
         self.last.append(f"{self.schedule.now:9.3f}  {text}")
 
     def _hear(self, fact: telemetry.Fact) -> None:
-        if isinstance(fact, (telemetry.StorageRecovered, telemetry.StorageClockStepped)):
-            # Their seconds are those of a real clock, and not of the history.
-            fact = replace(fact, seconds=0.0)
         self.note(f"{type(fact).__name__}: {fact}")
         self.counts[type(fact).__name__] += 1
         if isinstance(fact, telemetry.JobsRescued):
