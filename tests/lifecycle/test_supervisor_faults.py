@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import synk
-from support.jobs import tasks
+from support.jobs import handlers, tasks
 from support.supervising import (
     SCRIPT,
     SupervisorProcess,
@@ -23,6 +23,9 @@ from support.supervising import (
     wait_until,
 )
 from synk import Cause, JobState, telemetry
+from synk.core.messages import Command, Event
+from synk.core.pool import Pool
+from synk.runtime.ipc import linux
 from synk.runtime.supervisor import unstored
 
 ONCE = synk.InsertOptions(max_retries=0)
@@ -127,3 +130,35 @@ def test_s8_outcomes_that_wait_are_bounded_by_what_they_weigh(
     assert found == (900,)
     assert len(tasks.notes(log, "done")) == 900
     assert done * 60_000 < 2 * (16 << 20)
+
+
+def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the supervisor costs nobody an attempt."""
+    log = tmp_path / "log"
+
+    def broken(self: Pool, event: Event, now: float) -> list[Command]:
+        if log.exists():
+            raise AssertionError("a bug")
+        return handle(self, event, now)
+
+    handle = Pool.handle
+    rows: list[synk.JobRow] = []
+    left: list[int] = []
+    monkeypatch.setattr(Pool, "handle", broken)
+    # One worker: a second one might be done with the short jobs before the long one begins.
+    with pytest.raises(AssertionError, match="a bug"), supervised(dsn, processes=1) as client:  # noqa: PT012
+        tag = str(client.id)
+        jobs = [("x", handlers.Write(str(log), sleep_s=1000)), *[("y", handlers.Noop())] * 3]
+        ids = client.insert_many(jobs)
+        wait_until(log.exists, what="the job to begin")
+        wait_until(lambda: client._service is None, what="the supervisor to fail")
+
+        rows += client.storage.get(ids)
+        left += linux.tagged_processes(tag)
+
+    assert len(rows) == 4
+    assert {row.state for row in rows} == {JobState.AVAILABLE}
+    assert all(row.attempt == row.uncounted for row in rows)
+    assert left == []

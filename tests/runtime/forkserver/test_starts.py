@@ -151,12 +151,13 @@ def test_w22_a_hook_that_hangs_in_every_worker_ends_the_start_and_says_where(
     dsn: str, module: Module
 ) -> None:
     found = module("hangs_always", "def hook(): time.sleep(600)")
-    options = {"on_worker_start": found.hook, "start_timeout": LIMIT, "processes": 5}
+    # Long enough for the import before it, which has as long.
+    options = {"on_worker_start": found.hook, "start_timeout": 4 * LIMIT, "processes": 5}
     with make_client(dsn, workers=[found.mine], **options) as client:
         problem = problem_at_start(client)
 
     assert isinstance(problem, synk.WorkerStartError)
-    assert "not ready within start_timeout (1 s)" in str(problem)
+    assert "not ready within start_timeout (4 s)" in str(problem)
     assert "it was in hook at hangs_always.py:" in str(problem)
 
 

@@ -15,9 +15,6 @@ import synk
 from support.jobs import handlers, validated
 from support.supervising import ended, supervised, wait_until
 from synk import CancelReason, Cause, JobState
-from synk.core.messages import Command, Event
-from synk.core.pool import Pool
-from synk.runtime.ipc import linux
 
 ONCE = synk.InsertOptions(max_retries=0)
 
@@ -307,35 +304,3 @@ def test_a_worker_that_cannot_be_imported_is_reported(dsn: str, tmp_path: Path) 
         supervised(dsn, preload=["no_such_module"]) as client,
     ):
         wait_until(lambda: client._service is None, what="the supervisor to give up")
-
-
-def test_a_failing_engine_gives_its_jobs_back_and_leaves_no_process(
-    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A bug in the supervisor costs nobody an attempt."""
-    log = tmp_path / "log"
-
-    def broken(self: Pool, event: Event, now: float) -> list[Command]:
-        if log.exists():
-            raise AssertionError("a bug")
-        return handle(self, event, now)
-
-    handle = Pool.handle
-    rows: list[synk.JobRow] = []
-    left: list[int] = []
-    monkeypatch.setattr(Pool, "handle", broken)
-    # One worker: a second one might be done with the short jobs before the long one begins.
-    with pytest.raises(AssertionError, match="a bug"), supervised(dsn, processes=1) as client:  # noqa: PT012
-        tag = str(client.id)
-        jobs = [("x", handlers.Write(str(log), sleep_s=1000)), *[("y", handlers.Noop())] * 3]
-        ids = client.insert_many(jobs)
-        wait_until(log.exists, what="the job to begin")
-        wait_until(lambda: client._service is None, what="the supervisor to fail")
-
-        rows += client.storage.get(ids)
-        left += linux.tagged_processes(tag)
-
-    assert len(rows) == 4
-    assert {row.state for row in rows} == {JobState.AVAILABLE}
-    assert all(row.attempt == row.uncounted for row in rows)
-    assert left == []
