@@ -91,9 +91,8 @@ class Watch:
             case m.Settle():
                 for ended in command.ended:
                     if ended.job is kill.job and ended.outcome.error is not None:
-                        kill.has_stack = (
-                            f"in {kill.how}" in json.loads(ended.outcome.error)["trace"]
-                        )
+                        trace = json.loads(ended.outcome.error).get("trace", "")
+                        kill.has_stack = f"in {kill.how}" in trace
             case _:
                 pass
 
