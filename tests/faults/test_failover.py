@@ -142,6 +142,8 @@ def test_d16_crashes_of_the_server_lose_and_double_nothing(
             facts = Facts(client)
             specs = [("x", handlers.Write(str(log), str(n), 0.01)) for n in range(300)]
             ids = client.insert_many(specs)
+            # A supervisor whose database crashes while it starts does not start.
+            wait_until(log.exists, what="the first job")
             for _ in range(3):
                 wait_until(lambda: _killed_backend(dsn), what="a kill of a backend")
             rows = wait_until(lambda: _all_ended(client, ids), what="all jobs to end")
