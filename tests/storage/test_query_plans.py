@@ -125,6 +125,21 @@ def test_staging_reads_only_what_is_due(loaded: psycopg.Connection) -> None:
     assert '"Seq Scan"' not in plan
 
 
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+def test_held_jobs_are_listed_by_an_index_that_no_other_job_is_in(
+    loaded: psycopg.Connection, mode: str
+) -> None:
+    filters = dict.fromkeys(("queue", "kind", "reason", "since"))
+    statement = STATEMENTS.jobs(state=JobState.PENDING, limit=50, **filters)
+
+    plan = plan_of(loaded, statement, mode)
+    row = loaded.execute("SELECT pg_relation_size('synk.job_held')").fetchone()
+
+    assert "job_held" in indexes(plan)
+    # The page that describes it, and nothing more.
+    assert row == (8192,)
+
+
 def test_cancel_requests_are_found_by_their_index(loaded: psycopg.Connection) -> None:
     plan = plan_of(loaded, STATEMENTS.cancel_requests(OWNER), "generic")
 

@@ -1,6 +1,6 @@
 -- Jobs in a state that is not final, the newest first: of the newest of all, and, if that is not enough,
 -- of those that the state's own index has, however old they are. Of each only so many are looked at; as in
--- jobs.sql, a row behind says that there are more. No index has the jobs that are only held.
+-- jobs.sql, a row behind says that there are more.
 WITH since (at) AS MATERIALIZED (
     SELECT coalesce(%(since)s::timestamptz, now() - %(age)s::interval, '-infinity')
 ), newest AS MATERIALIZED (
@@ -20,6 +20,11 @@ WITH since (at) AS MATERIALIZED (
     LIMIT %(limit)s
 ), wanted (state) AS MATERIALIZED (
     SELECT %(state)s::text WHERE (SELECT count(*) FROM newest AS n WHERE NOT n.is_behind) < %(limit)s
+), waiting AS MATERIALIZED (
+    SELECT t.dependent FROM synk.tie AS t
+    WHERE (SELECT w.state FROM wanted AS w) = 'pending'
+    ORDER BY t.dependent DESC
+    LIMIT %(searched)s + 1
 ), own AS MATERIALIZED (
     (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
      WHERE e.state = 'available' AND (SELECT w.state FROM wanted AS w) = 'available'
@@ -36,17 +41,14 @@ WITH since (at) AS MATERIALIZED (
      ORDER BY e.owner
      LIMIT %(searched)s + 1)
     UNION ALL
+    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+     WHERE e.held AND e.state = 'pending' AND (SELECT w.state FROM wanted AS w) = 'pending'
+     ORDER BY e.id DESC
+     LIMIT %(searched)s + 1)
+    UNION ALL
     (SELECT e.id, e.queue, e.kind, e.created_at
-     FROM (
-        SELECT DISTINCT t.dependent
-        FROM (
-            SELECT t.dependent FROM synk.tie AS t
-            WHERE (SELECT w.state FROM wanted AS w) = 'pending'
-            ORDER BY t.dependent DESC
-            LIMIT %(searched)s
-        ) AS t
-     ) AS waiting
-     JOIN synk.job AS e ON e.id = waiting.dependent AND e.state = 'pending')
+     FROM (SELECT DISTINCT t.dependent FROM waiting AS t) AS d
+     JOIN synk.job AS e ON e.id = d.dependent AND e.state = 'pending')
 ), found AS (
     SELECT f.id, false AS is_behind FROM own AS f
     WHERE f.created_at >= (SELECT s.at FROM since AS s) AND
@@ -54,10 +56,10 @@ WITH since (at) AS MATERIALIZED (
     UNION
     SELECT n.id, false FROM newest AS n WHERE NOT n.is_behind
     UNION
-    -- All of a state are in its own index, but for those that are held.
+    -- All of a state are in its own index; of pending ones the held are in one, and who waits has a tie.
     SELECT n.id, true FROM newest AS n
     WHERE n.is_behind
-      AND (%(state)s::text = 'pending' OR (SELECT count(*) FROM own) > %(searched)s)
+      AND greatest((SELECT count(*) FROM own), (SELECT count(*) FROM waiting)) > %(searched)s
 )
 -- include: listed_columns
 , found.is_behind

@@ -73,6 +73,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
+CREATE INDEX job_held ON synk.job (id) WHERE held;
 ALTER TABLE synk.job SET (fillfactor = 90);
 ALTER TABLE synk.client ADD COLUMN revision bigint NOT NULL DEFAULT 0;
 

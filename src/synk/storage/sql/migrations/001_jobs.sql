@@ -82,6 +82,7 @@ CREATE TABLE synk.job (
 -- millions of rows in other states cost the question nothing.
 CREATE INDEX job_claim ON synk.job (queue, priority, scheduled_at, id) WHERE state = 'available';
 CREATE INDEX job_due ON synk.job (scheduled_at) WHERE state = 'scheduled';
+CREATE INDEX job_held ON synk.job (id) WHERE held;
 CREATE INDEX job_owner ON synk.job (owner) WHERE state = 'running';
 CREATE INDEX job_cancel_requested ON synk.job (owner) WHERE cancel_requested_at IS NOT NULL;
 CREATE INDEX job_final ON synk.job (state, finalized_at) WHERE finalized_at IS NOT NULL;
