@@ -158,3 +158,22 @@ def test_s12_a_signal_while_modules_are_imported_ends_the_start(dsn: str, tmp_pa
 
         assert started.wait() == 0, started.log
         assert started.processes() == []
+
+
+LOSES_IT = """
+import os, signal
+class Ended:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):
+            pass
+Ended()
+"""
+"""Ctrl-C where Python can only print what a signal handler raises, as in its import system."""
+
+
+def test_s12_a_ctrl_c_while_modules_are_imported_is_never_lost(dsn: str, tmp_path: Path) -> None:
+    with StartedApp(tmp_path, dsn, app=LOSES_IT + APP) as started:
+        assert started.wait() == -INT, started.log
+        assert "started" not in started.log
+        assert started.processes() == []

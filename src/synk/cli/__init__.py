@@ -6,6 +6,7 @@ rest.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any, Final
 
@@ -58,7 +59,7 @@ _ClickException: Final[Any] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Runs the command line and exits."""
+    """Runs the command line and exits; Ctrl-C is an exception here, but for ``start``."""
     try:
         sys.exit(app(prog_name="synk", standalone_mode=False) or 0)
     except _ClickException as error:
@@ -87,6 +88,8 @@ def _root(
     if version:
         typer.echo(f"synk {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand != "start" and signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
