@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from support import servers
+from support import needs, servers
 from support.model import ModelStorage
 from synk.storage import migrate
 from synk.storage.postgres import PostgresStorage
@@ -52,9 +52,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def server15() -> Iterator[Server]:
     """The machine's PostgreSQL 15, where it has one, with the oldest schema that synk works on."""
-    if not (servers.PLACE_15 / "postgres").is_file():
-        pytest.skip(f"no PostgreSQL 15 in {servers.PLACE_15}")
-    with servers.embedded_server(servers.PLACE_15, migrate.OLDEST) as server:
+    with servers.embedded_server(needs.postgres15().parent, migrate.OLDEST) as server:
         yield server
 
 

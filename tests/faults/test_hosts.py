@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import synk
+from support import needs
 from support.jobs import handlers
 from support.networked import NetworkedServer, networked_server
 from support.servers import new_folder
@@ -82,8 +83,7 @@ class Host:
 def network(count: int) -> Iterator[list[Host]]:
     if os.geteuid() != 0:
         pytest.skip("only root can make hosts of network namespaces")
-    if shutil.which("ip") is None:
-        pytest.skip("no `ip` here (iproute2), to make hosts of network namespaces")
+    needs.program("ip")
     with ExitStack() as stack:
         try:
             hosts = [Host(number, stack) for number in range(count)]

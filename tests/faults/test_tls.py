@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 import synk
+from support import needs
 from support.jobs import handlers
 from support.networked import PASSWORD, NetworkedServer, networked_server
 from support.servers import new_folder
@@ -56,8 +57,7 @@ def make_certificates(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[NetworkedServer]:
     """A server that speaks TLS alone."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl, to make certificates")
+    needs.program("openssl")
     folder = new_folder("synk-tls-")
     try:
         make_certificates(folder)

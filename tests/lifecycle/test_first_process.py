@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from support import needs
 from support.jobs import tasks
 from support.starting import APP, StartedApp
 from support.supervising import ended, make_client, wait_until
 from synk import JobState
 from synk.runtime.ipc import linux
-
-NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-
 
 ORPHANS = """
 import os
@@ -33,11 +30,9 @@ if os.getppid() == 1:
 """Leaves 50 processes whose parent has ended; only where the parent is the first process."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def namespaces() -> None:
-    done = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no PID namespaces here: {done.stderr.strip()}")
+@pytest.fixture(scope="module")
+def namespace() -> list[str]:
+    return needs.pid_namespace("--kill-child")
 
 
 def first_process(started: StartedApp) -> int:
@@ -47,12 +42,12 @@ def first_process(started: StartedApp) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_s11_a_signal_to_the_first_process_of_a_container_drains(
-    dsn: str, tmp_path: Path, number: signal.Signals
+    dsn: str, tmp_path: Path, number: signal.Signals, namespace: list[str]
 ) -> None:
     log = tmp_path / "log"
     with make_client(dsn, workers=tasks.WORKERS) as client:
         job_id = client.insert("x", tasks.Task(log=str(log), seconds=1.0))
-        with StartedApp(tmp_path, dsn, prefix=NAMESPACE) as started:
+        with StartedApp(tmp_path, dsn, prefix=namespace) as started:
             wait_until(log.exists, what="the job to begin")
 
             os.kill(first_process(started), number)
@@ -65,10 +60,12 @@ def test_s11_a_signal_to_the_first_process_of_a_container_drains(
     assert started.log.count("draining") == 1
 
 
-def test_s11_a_signal_while_a_container_starts_is_not_lost(dsn: str, tmp_path: Path) -> None:
+def test_s11_a_signal_while_a_container_starts_is_not_lost(
+    dsn: str, tmp_path: Path, namespace: list[str]
+) -> None:
     imported = tmp_path / "imported"
     app = f"import pathlib, time\npathlib.Path({str(imported)!r}).touch()\ntime.sleep(1000)\n"
-    with StartedApp(tmp_path, dsn, app=app, prefix=NAMESPACE) as started:
+    with StartedApp(tmp_path, dsn, app=app, prefix=namespace) as started:
         wait_until(imported.exists, what="the import to begin")
 
         os.kill(first_process(started), signal.SIGTERM)
@@ -76,8 +73,10 @@ def test_s11_a_signal_while_a_container_starts_is_not_lost(dsn: str, tmp_path: P
         assert started.wait() == 128 + signal.SIGTERM, started.log
 
 
-def test_s11_orphans_leave_no_zombie_in_a_container(dsn: str, tmp_path: Path) -> None:
-    with StartedApp(tmp_path, dsn, app=f"{ORPHANS}\n{APP}", prefix=NAMESPACE) as started:
+def test_s11_orphans_leave_no_zombie_in_a_container(
+    dsn: str, tmp_path: Path, namespace: list[str]
+) -> None:
+    with StartedApp(tmp_path, dsn, app=f"{ORPHANS}\n{APP}", prefix=namespace) as started:
         started.wait_for_log("started")
         assert "made 50 orphans" in started.log
         first = first_process(started)
@@ -91,8 +90,10 @@ def test_s11_orphans_leave_no_zombie_in_a_container(dsn: str, tmp_path: Path) ->
         assert started.wait() == 0, started.log
 
 
-def test_s11_a_container_ends_as_its_supervisor_did(dsn: str, tmp_path: Path) -> None:
-    with StartedApp(tmp_path, dsn, prefix=NAMESPACE) as started:
+def test_s11_a_container_ends_as_its_supervisor_did(
+    dsn: str, tmp_path: Path, namespace: list[str]
+) -> None:
+    with StartedApp(tmp_path, dsn, prefix=namespace) as started:
         started.wait_for_log("started")
         supervisor = linux.children(first_process(started))[0]
 

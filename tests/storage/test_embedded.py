@@ -23,6 +23,7 @@ import psutil
 import psycopg
 import pytest
 
+from support import needs
 from support.servers import new_folder
 from synk.errors import ConfigurationError, StorageUnavailable
 from synk.storage import embedded, embedded_host
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WHEEL: Final = embedded_host.find_binaries(places=(), search_path="/nowhere")
-OTHER: Final = Path("/usr/lib/postgresql/15/bin")
+OTHER: Final = needs.PLACE_15
 SOURCES: Final = str(Path(embedded.__file__).parents[2])
 DEADLINE_S: Final = 20
 needs_root: Final = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -13,12 +12,12 @@ import pytest
 import synk
 from support.catalogs import catalog, owners
 from support.jobs import handlers
-from support.servers import MIGRATIONS, PLACE_15
+from support.needs import run_in_psql
+from support.servers import MIGRATIONS
 from support.supervising import ended, supervised
 from synk import CancelReason, JobState
 from synk.storage import script
 
-PSQL: Final = PLACE_15 / "psql"
 MADE: Final = Path(__file__).with_name("version_19.sql")
 
 # As the statements and the triggers of that version left them. Job 1 completed and was removed.
@@ -125,15 +124,11 @@ def test_an_older_one_is_not_taken_for_it(old: str) -> None:
         synk.PostgresStorage(old).migrate()
 
 
-@pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
 def test_the_script_makes_the_first_schema_of_it(old: str, dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "synk.sql"
     path.write_text(script.script())
 
-    done = subprocess.run(
-        [PSQL, "--no-psqlrc", "--set", "ON_ERROR_STOP=on", "--file", path, old],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = run_in_psql(path, old)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert catalog(old) == catalog(dsn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,13 @@ import pytest
 
 import synk
 from support.catalogs import catalog, owners
-from support.servers import MIGRATIONS, PLACE_15, Server
+from support.needs import run_in_psql
+from support.servers import MIGRATIONS, Server
 from support.upgrades import BEFORE, at_version, later_code
 from synk.storage import migrate, script
 from synk.storage import sql as files
 from synk.testing.making import insert
 
-PSQL: Final = PLACE_15 / "psql"
 FIRST: Final = 6
 """The version of the first schema, which finds no table."""
 
@@ -192,7 +191,6 @@ def test_d26_inserts_go_on_while_a_large_table_is_upgraded(
     assert stored > len(upgrade.applied)
 
 
-@pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
 @pytest.mark.parametrize("version", [0, 2, BEFORE, BEFORE + 2, BEFORE + 4])
 def test_the_script_brings_any_version_up_to_date_in_psql(
     empty_dsn: str, dsn: str, tmp_path: Path, later: list[str], version: int
@@ -203,10 +201,7 @@ def test_the_script_brings_any_version_up_to_date_in_psql(
     path.write_text(script.script())
 
     for _ in range(2):
-        done = subprocess.run(
-            [PSQL, "--no-psqlrc", "--set", "ON_ERROR_STOP=on", "--file", path, empty_dsn],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        done = run_in_psql(path, empty_dsn)
         assert (done.returncode, done.stderr) == (0, "")
 
     assert catalog(empty_dsn) == catalog(dsn)
@@ -220,17 +215,13 @@ def test_the_script_brings_any_version_up_to_date_in_psql(
     storage.close()
 
 
-@pytest.mark.skipif(not PSQL.is_file(), reason=f"no psql in {PLACE_15}")
 def test_the_script_stops_at_a_table_of_somebody_elses(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "synk.sql"
     path.write_text(script.script("app"))
     with server.database(migrated=False) as dsn, psycopg.connect(dsn, autocommit=True) as own:
         own.execute("CREATE SCHEMA app; CREATE TABLE app.job (id int)")
 
-        done = subprocess.run(
-            [PSQL, "--no-psqlrc", "--set", "ON_ERROR_STOP=on", "--file", path, dsn],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        done = run_in_psql(path, dsn)
 
         assert done.returncode == 3
         assert "not made by it" in done.stderr

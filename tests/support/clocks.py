@@ -14,9 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-import pytest
-
-from support.servers import PLACE_15
+from support import needs
 
 _SOURCE: Final = r"""
 #define _GNU_SOURCE
@@ -77,9 +75,7 @@ class Clocks:
     """
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc")
-        if compiler is None:
-            pytest.skip("no C compiler, to make clocks that can be set")
+        compiler = needs.program("cc")
         self._file = folder / "clocks"
         self._file.write_bytes(bytes(4096))
         self._file.chmod(0o644)
@@ -104,12 +100,11 @@ class Clocks:
 
     def binaries(self, folder: Path) -> Path:
         """Makes PostgreSQL's programs for a server that sees these clocks."""
-        if not (PLACE_15 / "postgres").is_file():
-            pytest.skip(f"no PostgreSQL 15 in {PLACE_15}, to run on clocks that can be set")
+        postgres = needs.postgres15()
         folder.mkdir(mode=0o755)
         for name in ("initdb", "pg_ctl"):
-            shutil.copy(PLACE_15 / name, folder / name)
-        script = f'#!/bin/sh\nLD_PRELOAD={self._library} exec {PLACE_15}/postgres "$@"\n'
+            shutil.copy(postgres.parent / name, folder / name)
+        script = f'#!/bin/sh\nLD_PRELOAD={self._library} exec {postgres} "$@"\n'
         (folder / "postgres").write_text(script)
         (folder / "postgres").chmod(stat.S_IRWXU | 0o055)
         return folder

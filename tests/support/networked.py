@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from support.servers import PLACE_15, SETTINGS
+from support import needs
+from support.servers import SETTINGS
 from synk.storage import migrate
 from synk.storage.embedded_host import make_private, server_user
 
@@ -54,8 +54,7 @@ def networked_server(
         hba: who may come from where; its superuser may come by the socket.
         settings: more of its settings.
     """
-    if not (PLACE_15 / "postgres").is_file():
-        pytest.skip(f"no PostgreSQL 15 in {PLACE_15}, to be reached over TCP")
+    needs.postgres15()
     server, user = NetworkedServer(folder, _free_port()), server_user()
     data, run = folder / "data", folder / "run"
     for place in (data, run):
@@ -87,7 +86,7 @@ def networked_server(
 
 
 def _run(program: str, *arguments: str) -> None:
-    status, output = server_user().run([str(PLACE_15 / program), *arguments])
+    status, output = server_user().run([str(needs.postgres15(program)), *arguments])
     assert status == 0, output
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 GIVEN: Final = "SYNK_TEST_DATABASE_URL"
 IMAGE: Final = "postgres:18-alpine"
-PLACE_15: Final = Path("/usr/lib/postgresql/15/bin")
 LOGIN: Final = "synk_test_login"
 """A role that the embedded server asks for its password."""
 

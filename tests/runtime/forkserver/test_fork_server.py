@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import synk
+from support import needs
 from support.acting import (
     acting,
     begun,
@@ -180,12 +180,8 @@ print("the victim lived")
 
 
 def test_w16_a_kill_never_hits_a_process_that_got_the_same_pid() -> None:
-    unshare = shutil.which("unshare")
-    command = [unshare or "", "--pid", "--fork", "--mount-proc"]
-    if unshare is None or subprocess.run([*command, "true"], check=False).returncode != 0:
-        pytest.skip("a PID namespace needs unshare(1) and the right to use it")
     done = subprocess.run(
-        [*command, sys.executable, "-c", REUSE],
+        [*needs.pid_namespace(), sys.executable, "-c", REUSE],
         env=program_env(),
         capture_output=True,
         text=True,
