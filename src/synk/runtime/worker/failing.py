@@ -62,19 +62,7 @@ class Failures:
             measure: what it took.
             cancelled: whether it was asked to end.
         """
-        cause, is_final = failure.Cause.EXCEPTION, False
-        # By its type: isinstance() may ask the exception itself, which can answer with another one.
-        if issubclass(type(error), NotDecoded) and error.__cause__ is not None:
-            error, cause = error.__cause__, failure.Cause.DECODE
-        elif cancelled:
-            cause = failure.Cause.CANCELLED
-        elif type(error) is NotStored and error.__cause__ is not None:
-            error, is_final = error.__cause__, True
-        elif type(error) is InvalidValue and error.field == "result":
-            # By `Job.complete_tx`.
-            is_final = True
-        elif issubclass(type(error), SoftTimeout):
-            cause = failure.Cause.TIMEOUT
+        error, cause, is_final = _understood(error, cancelled=cancelled)
         self._add_hint(error)
         record = failure.from_exception(
             error,
@@ -103,6 +91,24 @@ class Failures:
                 hint = handler_modules.hint_of_key(error, self._setup.withheld)
                 if hint is not None:
                     BaseException.add_note(error, hint)
+
+
+def _understood(
+    error: BaseException, *, cancelled: bool
+) -> tuple[BaseException, failure.Cause, bool]:
+    """Returns what the record is to be of, its cause, and whether another try would repeat it."""
+    # By its type: isinstance() may ask the exception itself, which can answer with another one.
+    if issubclass(type(error), NotDecoded) and error.__cause__ is not None:
+        return error.__cause__, failure.Cause.DECODE, False
+    if cancelled:
+        return error, failure.Cause.CANCELLED, False
+    if type(error) is NotStored and error.__cause__ is not None:
+        return error.__cause__, failure.Cause.EXCEPTION, True
+    if issubclass(type(error), SoftTimeout):
+        return error, failure.Cause.TIMEOUT, False
+    # By `Job.complete_tx`.
+    is_final = type(error) is InvalidValue and error.field == "result"
+    return error, failure.Cause.EXCEPTION, is_final
 
 
 def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.datetime | None:
