@@ -113,35 +113,9 @@ class HeldJob(msgspec.Struct, gc=False):
 class Slot:
     """The state of one slot; `move` is the only way to change `state`.
 
-    It has a verb for each thing that happens to a slot, since nobody else writes its fields.
+    It has more methods than other classes: nobody else writes its fields, so that each thing which
+    happens to a slot is a verb here.
     """
-
-    __slots__ = (
-        "asked",
-        "backlog_s",
-        "cancel_at",
-        "deadline",
-        "done",
-        "glance_at",
-        "in_flight",
-        "kill_reason",
-        "limits",
-        "number",
-        "pid",
-        "progress_at",
-        "renewing",
-        "rss_bytes",
-        "rss_max",
-        "running",
-        "sent",
-        "soft_at",
-        "spawn_at",
-        "stalled",
-        "started_s",
-        "state",
-        "tree_bytes",
-        "withheld",
-    )
 
     def __init__(self, number: int, limits: Limits) -> None:
         self.number = number
