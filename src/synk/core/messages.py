@@ -84,15 +84,6 @@ class KillReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What a job used whose process ended while it ran."""
-
-    cpu_us: int = 0
-    system_us: int = 0
-    peak_rss_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Exit:
     """How a worker process ended."""
 
@@ -107,7 +98,8 @@ class Exit:
     """What faulthandler wrote, at a kill or at a fatal signal."""
     problem: str = ""
     """What the worker itself reported, if it could not start or wants to be replaced."""
-    usage: Usage = Usage()
+    usage: tuple[int, int, int] = (0, 0, 0)
+    """What the job used that ran: as a `Measure`, but for the wall time."""
     output: str = ""
     progress: str | None = None
     checkpoint: str | None = None

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synk.config import HELD_BYTES
+from synk.core import messages
 from synk.core.backlog import Backlog
 from synk.core.dispatch import Dispatch
 from synk.core.estimates import Estimates
@@ -31,30 +32,7 @@ from synk.core.lateness import (
 )
 from synk.core.ledger import Ledger
 from synk.core.limits import Limits, Recycling
-from synk.core.messages import (
-    Ask,
-    CancelRequested,
-    Claimed,
-    Command,
-    Dismiss,
-    Disowned,
-    DrainRequested,
-    GiveUp,
-    Kill,
-    KillReason,
-    LeaseExpired,
-    LeaseRenewed,
-    Recall,
-    Recalled,
-    Reported,
-    Request,
-    Sampled,
-    Settle,
-    Spawn,
-    Tick,
-    WorkerExited,
-    WorkerReady,
-)
+from synk.core.messages import KillReason, Request
 from synk.core.ownership import fence_of, one_of
 from synk.core.slot import Slot, SlotInput, SlotState
 from synk.core.starts import Starts
@@ -65,7 +43,6 @@ if TYPE_CHECKING:
     from synk.claim import ClaimedJob, Fence
     from synk.core.dispatch import Urgent
     from synk.core.limits import QueueLimits
-    from synk.core.messages import Event
     from synk.core.slot import HeldJob
 
 
@@ -105,11 +82,11 @@ class Pool:
         self.claims = 0
         """Claims taken in so far."""
         self._drain_deadline: float | None = None
-        self._commands: list[Command] = []
+        self._commands: list[messages.Command] = []
 
     # -- the interface of the shell -----------------------------------------------------------
 
-    def handle(self, event: Event, now: float) -> list[Command]:
+    def handle(self, event: messages.Event, now: float) -> list[messages.Command]:
         """Takes one event; returns what is to be done about it, in order.
 
         Raises:
@@ -151,7 +128,7 @@ class Pool:
         """Returns the claims whose end is not told yet."""
         return [fence_of(job) for job in self._held]
 
-    def abandon(self) -> Settle:
+    def abandon(self) -> messages.Settle:
         """Gives up every job that is held; for a shell whose processes are all dead.
 
         With what was over and not told yet, where the pool itself has failed in between.
@@ -159,7 +136,7 @@ class Pool:
         self._ledger.release(self.backlog.emptied())
         for slot in self.slots:
             self._ledger.abandon(slot)
-        return self._ledger.settled() or Settle()
+        return self._ledger.settled() or messages.Settle()
 
     @property
     def is_crowded(self) -> bool:
@@ -188,7 +165,7 @@ class Pool:
 
     # -- events -------------------------------------------------------------------------------
 
-    def _on_claimed(self, event: Claimed, _now: float) -> None:
+    def _on_claimed(self, event: messages.Claimed, _now: float) -> None:
         self.claims += 1
         if self.draining or self.fenced:
             self._release_new(event.jobs)
@@ -209,16 +186,16 @@ class Pool:
         self._ledger.release(jobs)
         self._held.doubt()
 
-    def _on_reported(self, event: Reported, now: float) -> None:
+    def _on_reported(self, event: messages.Reported, now: float) -> None:
         self._ledger.take_report(self.slots[event.slot], event.report, now)
 
-    def _on_ready(self, event: WorkerReady, now: float) -> None:
+    def _on_ready(self, event: messages.WorkerReady, now: float) -> None:
         slot = self.slots[event.slot]
         slot.became_ready(event.pid, now)
         if slot.state is SlotState.SERVING:
             self._starts.succeeded()
 
-    def _on_recalled(self, event: Recalled, now: float) -> None:
+    def _on_recalled(self, event: messages.Recalled, now: float) -> None:
         slot = self.slots[event.slot]
         self._ledger.take_report(slot, event.report, now)
         was_deaf = is_deaf(slot, now)
@@ -235,7 +212,7 @@ class Pool:
         if slot.in_flight and slot.in_flight[0].cancel_requested and slot.cancel_at is None:
             self._ask(slot, Request.CANCEL, now)
 
-    def _on_exited(self, event: WorkerExited, now: float) -> None:
+    def _on_exited(self, event: messages.WorkerExited, now: float) -> None:
         slot = self.slots[event.slot]
         had_failed = slot.state is SlotState.STARTING or slot.kill_reason is KillReason.START
         self._ledger.take_report(slot, event.report, now)
@@ -247,20 +224,20 @@ class Pool:
             pause_s = self._starts.failed()
             if self._starts.are_hopeless and not self.draining:
                 problem = event.exit.problem or f"exit status {event.exit.code}"
-                self._commands.append(GiveUp(problem))
+                self._commands.append(messages.GiveUp(problem))
         slot.exited(now + pause_s)
 
-    def _on_sampled(self, event: Sampled, _now: float) -> None:
+    def _on_sampled(self, event: messages.Sampled, _now: float) -> None:
         if self.slots[event.slot].sampled(event):
             self._recall(self.slots[event.slot])
 
-    def _on_cancel_requested(self, event: CancelRequested, _now: float) -> None:
+    def _on_cancel_requested(self, event: messages.CancelRequested, _now: float) -> None:
         is_wanted = one_of(event.fences)
         self._ledger.cancel(self.backlog.remove_where(is_wanted))
         for held in self._recalled(is_wanted):
             held.cancel_requested = True
 
-    def _on_lease_expired(self, _event: LeaseExpired, _now: float) -> None:
+    def _on_lease_expired(self, _event: messages.LeaseExpired, _now: float) -> None:
         """Others may run these jobs from now on: what runs is killed, what waits is given back."""
         self.fenced = True
         self._ledger.release(self.backlog.emptied())
@@ -268,10 +245,10 @@ class Pool:
             if slot.in_flight:
                 self._recall(slot)
 
-    def _on_lease_renewed(self, _event: LeaseRenewed, _now: float) -> None:
+    def _on_lease_renewed(self, _event: messages.LeaseRenewed, _now: float) -> None:
         self.fenced = False
 
-    def _on_disowned(self, event: Disowned, _now: float) -> None:
+    def _on_disowned(self, event: messages.Disowned, _now: float) -> None:
         self._disown(event.fences)
 
     def _disown(self, fences: Sequence[Fence]) -> None:
@@ -289,7 +266,7 @@ class Pool:
                 self._recall(slot)
         return found
 
-    def _on_drain_requested(self, event: DrainRequested, _now: float) -> None:
+    def _on_drain_requested(self, event: messages.DrainRequested, _now: float) -> None:
         self.draining = True
         self._drain_deadline = event.deadline
         self._ledger.release(self.backlog.emptied())
@@ -297,22 +274,22 @@ class Pool:
             if len(slot.in_flight) > 1:
                 self._recall(slot)
 
-    def _on_tick(self, _event: Tick, _now: float) -> None:
+    def _on_tick(self, _event: messages.Tick, _now: float) -> None:
         """What is due is done after every event."""
 
-    _METHOD_OF: ClassVar[dict[type[Event], Callable[[Pool, Any, float], None]]] = {
-        Claimed: _on_claimed,
-        WorkerReady: _on_ready,
-        Reported: _on_reported,
-        Recalled: _on_recalled,
-        WorkerExited: _on_exited,
-        Sampled: _on_sampled,
-        CancelRequested: _on_cancel_requested,
-        LeaseExpired: _on_lease_expired,
-        LeaseRenewed: _on_lease_renewed,
-        Disowned: _on_disowned,
-        DrainRequested: _on_drain_requested,
-        Tick: _on_tick,
+    _METHOD_OF: ClassVar[dict[type[messages.Event], Callable[[Pool, Any, float], None]]] = {
+        messages.Claimed: _on_claimed,
+        messages.WorkerReady: _on_ready,
+        messages.Reported: _on_reported,
+        messages.Recalled: _on_recalled,
+        messages.WorkerExited: _on_exited,
+        messages.Sampled: _on_sampled,
+        messages.CancelRequested: _on_cancel_requested,
+        messages.LeaseExpired: _on_lease_expired,
+        messages.LeaseRenewed: _on_lease_renewed,
+        messages.Disowned: _on_disowned,
+        messages.DrainRequested: _on_drain_requested,
+        messages.Tick: _on_tick,
     }
 
     # -- what becomes of jobs that were sent -----------------------------------------------------
@@ -336,7 +313,7 @@ class Pool:
             match slot.state:
                 case SlotState.VACANT if not self.draining and now >= slot.spawn_at:
                     slot.spawned(now)
-                    self._commands.append(Spawn(slot.number))
+                    self._commands.append(messages.Spawn(slot.number))
                 case SlotState.STARTING if self.draining or now >= (slot.deadline or now + 1):
                     self._kill(slot, KillReason.SHUTDOWN if self.draining else KillReason.START)
                 case SlotState.SERVING:
@@ -353,7 +330,7 @@ class Pool:
             self._recall(slot)
         elif not slot.in_flight and (self.draining or is_due_for_recycling(slot, self.slots)):
             slot.dismissed(now, renewing=not self.draining)
-            self._commands.append(Dismiss(slot.number))
+            self._commands.append(messages.Dismiss(slot.number))
         elif self._drain_deadline is not None and now >= self._drain_deadline:
             self._recall(slot)
         elif (at := stall_at(slot)) is not None and now >= at:
@@ -363,15 +340,15 @@ class Pool:
     def _recall(self, slot: Slot) -> None:
         if slot.state is SlotState.SERVING:
             slot.move(SlotInput.RECALL)
-            self._commands.append(Recall(slot.number))
+            self._commands.append(messages.Recall(slot.number))
 
     def _kill(self, slot: Slot, reason: KillReason) -> None:
         slot.killed(reason)
-        self._commands.append(Kill(slot.number, reason))
+        self._commands.append(messages.Kill(slot.number, reason))
 
     def _ask(self, slot: Slot, request: Request, now: float) -> None:
         slot.asked_to_end(request, now)
-        self._commands.append(Ask(slot.number, slot.head_number, request))
+        self._commands.append(messages.Ask(slot.number, slot.head_number, request))
 
     def _give_out(self, now: float) -> None:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
@@ -385,7 +362,7 @@ class Pool:
             for slot in self._dispatch.overfull(serving):
                 self._recall(slot)
 
-    def _flushed(self) -> list[Command]:
+    def _flushed(self) -> list[messages.Command]:
         settle = self._ledger.settled()
         self._held.settled(settle)
         commands, self._commands = self._commands, []

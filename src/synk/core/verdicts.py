@@ -66,20 +66,10 @@ def ended_by_death(
         ran_s: for how long the job had run.
         limit: the limit that was hit, in words.
     """
-    outcome = Outcome(
-        job.id,
-        job.attempt,
-        job.claim_seq,
-        duration_us=round(ran_s * 1e6),
-        cpu_us=exit_.usage.cpu_us,
-        system_us=exit_.usage.system_us,
-        peak_rss_bytes=exit_.usage.peak_rss_bytes,
-        pid=exit_.pid,
-        progress=exit_.progress,
-        checkpoint=exit_.checkpoint,
-    )
-    if exit_.engine_failed or reason in _NOT_ITS_DOING:
-        why = _NOT_ITS_DOING.get(reason) or exit_.problem or "its supervisor broke down"
+    outcome = plain_success(job, (round(ran_s * 1e6), *exit_.usage), exit_.pid)
+    outcome.progress, outcome.checkpoint = exit_.progress, exit_.checkpoint
+    if exit_.engine_failed or reason in NOT_ITS_DOING:
+        why = NOT_ITS_DOING.get(reason) or exit_.problem or "its supervisor broke down"
         return judge(job, Verdict.RELEASED, outcome, interrupted=why)
     cause, text = _why(reason, exit_, ran_s, limit)
     outcome.error = _record(job, cause, text, reason, exit_, ran_s).to_json()
@@ -91,6 +81,7 @@ def _record(
     job: ClaimedJob, cause: Cause, text: str, reason: KillReason | None, exit_: Exit, ran_s: float
 ) -> AttemptError:
     is_killed = reason is not None and exit_.signal == _STACK
+    cpu_us, system_us, peak_rss_bytes = exit_.usage
     return AttemptError(
         attempt=job.attempt,
         error=text + _place(exit_.stack),
@@ -100,9 +91,9 @@ def _record(
         exit_code=exit_.code if exit_.signal is None else None,
         signal="SIGKILL" if is_killed else exit_.signal,
         duration_s=ran_s,
-        cpu_s=exit_.usage.cpu_us / 1e6,
-        system_s=exit_.usage.system_us / 1e6,
-        peak_rss_bytes=exit_.usage.peak_rss_bytes or None,
+        cpu_s=cpu_us / 1e6,
+        system_s=system_us / 1e6,
+        peak_rss_bytes=peak_rss_bytes or None,
         output=exit_.output,
         pid=exit_.pid,
         host=exit_.host,
@@ -120,7 +111,7 @@ _DECIDED: Final = {
 """What a kill means, and its reason where that is no limit."""
 
 
-_NOT_ITS_DOING: Final[dict[KillReason | None, str]] = {
+NOT_ITS_DOING: Final[dict[KillReason | None, str]] = {
     KillReason.SHUTDOWN: "its time was over at a shutdown",
     KillReason.START: "its worker was too long in starting",
     KillReason.DEAF: "its worker was too long in beginning it",
@@ -136,7 +127,7 @@ def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tu
         return Cause.TIMEOUT, f"ended by its worker's own timer after {ran_s:.1f} s: {limit}"
     if exit_.signal == "SIGKILL" and exit_.problem:
         return Cause.EXIT, f"its worker process was killed after {ran_s:.1f} s: {exit_.problem}"
-    return _death(exit_, ran_s)
+    return death(exit_, "its worker process", f" after {ran_s:.1f} s")
 
 
 def cancelled_early(job: ClaimedJob) -> EndedAttempt:
@@ -160,25 +151,25 @@ def memory_limit(job: ClaimedJob, used: int, own: int | None, of_queue: int | No
     return f"it used {used / 1e6:.0f} MB of memory, max_rss of {whose} is {most / 1e6:.0f} MB"
 
 
-def _death(exit_: Exit, ran_s: float) -> tuple[Cause, str]:
-    after = f"after {ran_s:.1f} s"
+def death(exit_: Exit, who: str, after: str = "") -> tuple[Cause, str]:
+    """Returns how a worker process ended that nobody killed, and what that was to its job."""
     if exit_.signal == "SIGKILL" and exit_.by_kernel:
         return Cause.MEMORY, (
-            f"its worker process was killed {after}, most likely by the kernel for want of memory: "
-            "the control group counts an oom_kill since"
+            f"{who} was killed{after}, most likely by the kernel for want of memory: the control "
+            "group counts an oom_kill since"
         )
     if exit_.signal == "SIGKILL":
         return Cause.SIGNAL, (
-            f"its worker process died of SIGKILL {after}, which synk did not send; where memory "
-            "is short this is the kernel's doing"
+            f"{who} died of SIGKILL{after}, which synk did not send; where memory is short this is "
+            "the kernel's doing"
         )
     if exit_.signal is not None:
-        return Cause.SIGNAL, f"its worker process died of {exit_.signal} {after}"
+        return Cause.SIGNAL, f"{who} died of {exit_.signal}{after}"
     if exit_.code is None:
-        return Cause.EXIT, f"its worker process vanished {after}"
+        return Cause.EXIT, f"{who} vanished{after}"
     if exit_.code == wire.CHANNEL_LOST:
-        return Cause.EXIT, f"it closed the descriptors of its worker process {after}"
-    return Cause.EXIT, f"its worker process exited with status {exit_.code} {after}"
+        return Cause.EXIT, f"it closed the descriptors of its worker process{after}"
+    return Cause.EXIT, f"{who} exited with status {exit_.code}{after}"
 
 
 def _place(stack: str) -> str:

@@ -18,23 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, assert_never
 
 from synk import retry
-from synk.core.messages import (
-    Ask,
-    Claimed,
-    Dismiss,
-    DrainRequested,
-    GiveUp,
-    Kill,
-    LeaseExpired,
-    LeaseRenewed,
-    Recall,
-    Recalled,
-    Reported,
-    Send,
-    Settle,
-    Spawn,
-    Tick,
-)
+from synk.core import messages
 from synk.errors import WorkerStartError
 from synk.runtime.ipc.setup import setup_of
 from synk.runtime.supervisor.memory_sampler import MemorySampler
@@ -45,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from synk.config import EngineConfig, QueueConfig
-    from synk.core.messages import Command, Event
     from synk.core.pool import Pool
     from synk.registry import Registry
     from synk.runtime.supervisor.worker_process import WorkerProcess
@@ -89,7 +72,7 @@ class Engine:
         queues: Mapping[str, QueueConfig],
         *,
         client_id: str,
-        settle: Callable[[Settle], None],
+        settle: Callable[[messages.Settle], None],
         on_change: Callable[[], None],
         lease_left_s: Callable[[], float] | None = None,
         schema: str | None = None,
@@ -101,8 +84,8 @@ class Engine:
         self._settle = settle
         self._on_change = on_change
         self._memory_sampler = MemorySampler()
-        self._inbox: deque[Event] = deque()
-        self._events: deque[Event] = deque()
+        self._inbox: deque[messages.Event] = deque()
+        self._events: deque[messages.Event] = deque()
         self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
         self._selector = Selector()
         self.worker_set = self.worker_set_type(
@@ -121,7 +104,7 @@ class Engine:
 
     # -- for other threads and signal handlers ---------------------------------------------------
 
-    def post(self, event: Event) -> None:
+    def post(self, event: messages.Event) -> None:
         """Hands *event* to the loop; returns at once."""
         self._inbox.append(event)
         with contextlib.suppress(OSError):
@@ -176,7 +159,9 @@ class Engine:
         now = time.monotonic()
         self._selector.call_due(now)
         for sampled in self._memory_sampler.due(now, self._processes, self.pool):
-            self._handle(Reported(sampled.slot, self._processes[sampled.slot].channel.report()))
+            self._handle(
+                messages.Reported(sampled.slot, self._processes[sampled.slot].channel.report())
+            )
             self._handle(sampled)
         deadline = self._pool_deadline()
         if deadline is not None and deadline <= time.monotonic():
@@ -193,7 +178,7 @@ class Engine:
             return
         is_over = self._lease_left_s() <= 0
         if is_over != self.pool.fenced:
-            self._handle(LeaseExpired() if is_over else LeaseRenewed())
+            self._handle(messages.LeaseExpired() if is_over else messages.LeaseRenewed())
 
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""
@@ -218,10 +203,10 @@ class Engine:
         """Before the pool judges who is late, it gets what the status pages say now."""
         for slot, process in list(self._processes.items()):
             if process.channel.is_ready:
-                self._handle(Reported(slot, process.channel.report()))
-        self._handle(Tick())
+                self._handle(messages.Reported(slot, process.channel.report()))
+        self._handle(messages.Tick())
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: messages.Event) -> None:
         """Has the pool handle *event*, and then what its commands bring up.
 
         Never one event within another: the commands of the first would come after those of the
@@ -237,26 +222,26 @@ class Engine:
 
     # -- deeds -----------------------------------------------------------------------------------
 
-    def _perform(self, command: Command) -> None:
+    def _perform(self, command: messages.Command) -> None:
         match command:
-            case Send():
+            case messages.Send():
                 self._processes[command.slot].channel.send(command.first, command.jobs)
-            case Settle():
+            case messages.Settle():
                 self._settle(command)
-            case Recall():
+            case messages.Recall():
                 report, taken = self._processes[command.slot].channel.recall()
-                self._handle(Recalled(command.slot, report, taken))
-            case Kill():
+                self._handle(messages.Recalled(command.slot, report, taken))
+            case messages.Kill():
                 self.worker_set.kill(command)
-            case Ask():
+            case messages.Ask():
                 self._processes[command.slot].ask(command.number, command.request)
-            case Spawn():
+            case messages.Spawn():
                 self.worker_set.spawn(command.slot)
-            case Dismiss():
+            case messages.Dismiss():
                 self._processes[command.slot].dismiss()
-            case GiveUp():
+            case messages.GiveUp():
                 self.worker_set.problem = command.problem
-                self.post(DrainRequested(time.monotonic()))
+                self.post(messages.DrainRequested(time.monotonic()))
             case _:
                 assert_never(command)
 
@@ -272,8 +257,8 @@ class Engine:
         for events in (self._events, self._inbox):
             while events:
                 event = events.popleft()
-                if isinstance(event, Claimed):
+                if isinstance(event, messages.Claimed):
                     for job in event.jobs:
                         held.setdefault(job.id, retry.judge(job, retry.Verdict.RELEASED))
         if held or left.successes:
-            self._settle(Settle(left.successes, list(held.values())))
+            self._settle(messages.Settle(left.successes, list(held.values())))

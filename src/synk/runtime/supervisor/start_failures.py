@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from synk.core import stack_text
+from synk.core.verdicts import death
 
 if TYPE_CHECKING:
     from synk.core.messages import Exit
@@ -33,7 +34,7 @@ def late_imports(limit_s: float, stack: str) -> str:
 
 def failed(exit_: Exit) -> str:
     """Says how a worker ended that nobody killed."""
-    how = _headline(exit_.problem) if exit_.problem else _how(exit_) + _place(exit_.stack)
+    how = _headline(exit_.problem) if exit_.problem else death(exit_, "it")[1] + _place(exit_.stack)
     return f"a worker process failed before it was ready: {how}. Another one is tried"
 
 
@@ -53,19 +54,3 @@ def _headline(problem: str) -> str:
     text = "; ".join(filter(None, lines))[:_TOLD_MAX]
     place = stack_text.place_of_traceback(problem)
     return f"{text} (in {place})" if place else text
-
-
-def _how(exit_: Exit) -> str:
-    if exit_.signal == "SIGKILL" and exit_.by_kernel:
-        return (
-            "it was killed, most likely by the kernel for want of memory: the control group counts "
-            "an oom_kill since"
-        )
-    if exit_.signal == "SIGKILL":
-        return (
-            "it died of SIGKILL, which synk did not send; where memory is short this is the "
-            "kernel's doing"
-        )
-    if exit_.signal is not None:
-        return f"it died of {exit_.signal}"
-    return "it vanished" if exit_.code is None else f"it exited with status {exit_.code}"

@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from synk.core import wire
-from synk.core.messages import Exit, Usage
+from synk.core.messages import Exit
 from synk.runtime.ipc import linux
 from synk.runtime.supervisor.fork_server_process import signal_name
 from synk.runtime.supervisor.job_channel import JobChannel
@@ -185,19 +185,16 @@ class WorkerProcess:
             supervisor=self._setup.client_id,
             stack=self._page.stack(),
             problem=problem or self.channel.problem,
-            usage=Usage() if ended is None else self._usage_of_job(ended),
+            usage=(0, 0, 0) if ended is None else self._usage_of_job(ended),
             output=self._output.last(),
             progress=progress,
             checkpoint=checkpoint,
         )
 
-    def _usage_of_job(self, ended: WorkerEnded) -> Usage:
-        before_us, before_system_us = self._words[wire.CPU_US], self._words[wire.SYSTEM_US]
-        return Usage(
-            cpu_us=max(0, ended.user_us + ended.system_us - before_us),
-            system_us=max(0, ended.system_us - before_system_us),
-            peak_rss_bytes=ended.peak_rss_bytes,
-        )
+    def _usage_of_job(self, ended: WorkerEnded) -> tuple[int, int, int]:
+        cpu_us = ended.user_us + ended.system_us - self._words[wire.CPU_US]
+        system_us = ended.system_us - self._words[wire.SYSTEM_US]
+        return max(0, cpu_us), max(0, system_us), ended.peak_rss_bytes
 
     def close(self) -> None:
         """Gives back all descriptors. The process must be dead, or never have been."""

@@ -13,16 +13,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from synk.core.messages import (
-    DrainRequested,
-    Exit,
-    KillReason,
-    Report,
-    Reported,
-    Tick,
-    WorkerExited,
-    WorkerReady,
-)
+from synk.core import messages
+from synk.core.messages import KillReason, Report
+from synk.core.verdicts import NOT_ITS_DOING
 from synk.runtime.ipc import linux
 from synk.runtime.supervisor import start_failures
 from synk.runtime.supervisor.fork_server_process import (
@@ -44,7 +37,6 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimedJob
     from synk.config import EngineConfig
-    from synk.core.messages import Event, Kill
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.supervisor.selector import Selector
 
@@ -76,7 +68,7 @@ class WorkerSet:
         setup: Setup,
         selector: Selector,
         *,
-        tell: Callable[[Event], None],
+        tell: Callable[[messages.Event], None],
         is_draining: Callable[[], bool],
         job_of: Callable[[int, int], ClaimedJob | None],
     ) -> None:
@@ -140,9 +132,9 @@ class WorkerSet:
             try:
                 process = self._requested(slot)
             except OSError as error:
-                exit_ = Exit(code=None, problem=f"no worker can be asked for: {error}")
+                exit_ = messages.Exit(code=None, problem=f"no worker can be asked for: {error}")
                 self.tell_unready(start_failures.failed(exit_))
-                self._tell(WorkerExited(slot, Report(), 0, exit_))
+                self._tell(messages.WorkerExited(slot, Report(), 0, exit_))
                 return
         self.processes[slot] = process
         process.listen(
@@ -178,13 +170,12 @@ class WorkerSet:
 
     # -- kills ------------------------------------------------------------------------------------
 
-    def kill(self, command: Kill) -> None:
+    def kill(self, command: messages.Kill) -> None:
         """Kills a slot's process, with its stack if that says anything."""
         slot, reason = command.slot, command.reason
         process = self.processes[slot]
         self._killed[slot] = reason
-        may_run = reason not in (KillReason.SHUTDOWN, KillReason.START, KillReason.DEAF)
-        has_job = may_run and process.running
+        has_job = reason not in NOT_ITS_DOING and process.running
         if has_job or reason is KillReason.START:
             process.kill_with_stack()
             self._call_in(STACK_WAIT_S, process.kill)
@@ -214,7 +205,8 @@ class WorkerSet:
         was_ready = process.channel.is_ready
         report = process.channel.report()
         if process.channel.is_ready and process.pid:
-            self._tell(Reported(slot, report) if was_ready else WorkerReady(slot, process.pid))
+            ready = messages.WorkerReady(slot, process.pid)
+            self._tell(messages.Reported(slot, report) if was_ready else ready)
 
     def _on_exit(self, slot: int, process: WorkerProcess) -> None:
         """The fork server kills what a dead process left, and then tells how it ended."""
@@ -246,9 +238,9 @@ class WorkerSet:
         for name, problem in news.problems.items():
             self.problem = f"{name}: {problem}"
         if self.problem is not None:
-            self._tell(DrainRequested(time.monotonic()))
+            self._tell(messages.DrainRequested(time.monotonic()))
             return
-        self._tell(Tick())
+        self._tell(messages.Tick())
 
     def _on_forked(self, news: WorkerForked) -> None:
         successor = self._successors.get(news.slot)
@@ -268,7 +260,7 @@ class WorkerSet:
         process.forked(news.pid, news.pidfd)
         if process.channel.is_ready:
             # It was faster than the news of it, and nobody was told.
-            self._tell(WorkerReady(news.slot, process.pid))
+            self._tell(messages.WorkerReady(news.slot, process.pid))
 
     def _on_ended(self, news: WorkerEnded) -> None:
         for slot, process in self.processes.items():
@@ -296,7 +288,7 @@ class WorkerSet:
             exit_ = replace(exit_, problem=f"{text}\n{exit_.stack}".strip())
         elif reason is None and not lost and not process.channel.is_ready:
             self.tell_unready(start_failures.failed(exit_))
-        self._tell(WorkerExited(slot, report, taken, exit_))
+        self._tell(messages.WorkerExited(slot, report, taken, exit_))
 
     def _on_lost(self, fork_server: ForkServerProcess) -> None:
         """Its workers die with it, by no fault of their jobs; another one takes its place."""
@@ -310,7 +302,7 @@ class WorkerSet:
         self.tell_unready(problem.partition("\n")[0])
         if not was_loaded:
             self.problem = problem
-            self._tell(DrainRequested(time.monotonic()))
+            self._tell(messages.DrainRequested(time.monotonic()))
         else:
             self.start()
         for slot in list(self.processes):
