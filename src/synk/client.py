@@ -25,6 +25,7 @@ from synk.row import check_id, check_label
 from synk.runtime.ipc import process_role
 from synk.runtime.supervisor.service import Service
 from synk.runtime.supervisor.supervisor import Supervisor
+from synk.storage.inspection import Inspection
 from synk.telemetry import Telemetry, log_to
 from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
@@ -344,11 +345,14 @@ class Client:
             timeout: how long to wait for the supervisor's answer; 15 s by default.
 
         Raises:
-            ConfigurationError: *timeout* is no timedelta, or below zero.
+            ConfigurationError: *timeout* is no timedelta, or below zero; or the storage is one of
+                your own, by which nobody can be asked.
             InvalidJob: *job_id* is no id.
             StorageUnavailable: no answer came in time: the supervisor may be gone.
         """
         waiting = StackWait(check_id("job_id", job_id), timeout)
+        if not isinstance(self.storage, Inspection):
+            raise ConfigurationError("storage", self.storage, "has no way to ask where a job is")
         question = self.storage.ask_stack(job_id)
         if question is None:
             return None

@@ -226,7 +226,7 @@ class JobRow(ListedJob):
 
 
 class JobList(list[ListedJob]):
-    """Jobs that `Storage.jobs` has found.
+    """Jobs that `Inspection.jobs` has found.
 
     Args:
         rows: the rows, the newest first.

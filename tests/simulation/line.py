@@ -11,6 +11,7 @@ from uuid import UUID
 
 from simulation.ledger import Ledger
 from simulation.schedule import Schedule
+from support.model import ModelStorage
 from synk.errors import StorageUnavailable, UnknownDependency
 from synk.storage import migrate
 
@@ -69,6 +70,8 @@ class Line:
         """Heard of by the heartbeat, whose connection is its own: others look at theirs."""
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
+        if not hasattr(ModelStorage, method):
+            raise AttributeError(method)
         return functools.partial(self.ask, method)
 
     def ask(self, method: str, *args: Any, **options: Any) -> Any:

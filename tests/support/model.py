@@ -1,16 +1,14 @@
 """A small model of the Storage contract: dicts, one lock, and a clock that a test can set.
 
-It follows `synk.storage.base` and knows nothing of the SQL. Where the two differ, the conformance
-suite fails on one of them.
+It follows `synk.storage.base`, has that and no more, and knows nothing of the SQL. Where the two
+differ, the conformance suite fails on one of them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import threading
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +17,8 @@ from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
 from synk.retry import POISON_CRASHES
-from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
-from synk.status import KINDS_TOLD, Beat, ClientRow, Lease, QueueDepths, Rescued, UnknownKind
+from synk.row import CancelReason, Change, JobRow, JobState
+from synk.status import Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
 from synk.storage.base import Hints
 from synk.storage.reading import progress_of
@@ -129,7 +127,6 @@ class ModelStorage:
         self._clients: dict[UUID, ClientRow] = {}
         self._leases: dict[UUID, ModelLease] = {}
         """Of supervisors that are neither dead nor stopped."""
-        self._questions: dict[int, tuple[UUID, int, str | None]] = {}
 
     def ping(self) -> list[str]:
         return []
@@ -494,75 +491,12 @@ class ModelStorage:
         known = None if owner is None else self._clients.get(owner)
         return None if known is None else known.host
 
-    def clients(self, within: dt.timedelta) -> list[ClientRow]:
-        with self._call():
-            rows = [
-                replace(row, unseen=self.now - row.seen_at)
-                for row in self._clients.values()
-                if row.seen_at > self.now - within
-            ]
-            return sorted(rows, key=lambda row: (row.stopped_at is not None, row.started_at))
-
-    def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
-        with self._call():
-            living = [
-                self._clients[owner]
-                for owner, each in self._leases.items()
-                if each.until > self.now
-            ]
-            found: dict[tuple[str, str], list[int]] = {}
-            for row in (entry.row for entry in self._in_state(JobState.AVAILABLE)):
-                serving = [each.kinds for each in living if row.queue in each.queues]
-                is_known = any(kinds is None or row.kind in kinds for kinds in serving)
-                if serving and not is_known and (queues is None or row.queue in queues):
-                    found.setdefault((row.queue, row.kind), []).append(row.id)
-            unknown = [
-                UnknownKind(queue=queue, kind=kind, count=len(ids), is_more=False, job_id=min(ids))
-                for (queue, kind), ids in found.items()
-            ]
-            unknown.sort(key=lambda each: (-each.count, each.queue, each.kind))
-            return unknown[:KINDS_TOLD]
-
-    def queue_depths(self) -> QueueDepths:
-        with self._call():
-            return QueueDepths(
-                available=Counter(e.row.queue for e in self._in_state(JobState.AVAILABLE)),
-                running=Counter(e.row.queue for e in self._in_state(JobState.RUNNING)),
-                scheduled=sum(1 for _ in self._in_state(JobState.SCHEDULED)),
-            )
-
     def forget_clients(self) -> int:
         with self._call():
             old = [id for id, row in self._clients.items() if row.seen_at < self.now - CLIENTS_KEPT]
             for id in old:
                 del self._clients[id]
             return len(old)
-
-    def ask_stack(self, job_id: int) -> int | None:
-        with self._call():
-            entry = self._entries.get(job_id)
-            if entry is None or entry.owner is None:
-                return None
-            self._questions[len(self._questions) + 1] = (entry.owner, job_id, None)
-            self._announce_request(entry.owner)
-            return len(self._questions)
-
-    def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
-        with self._call():
-            return [
-                (question, job_id)
-                for question, (asked, job_id, answer) in self._questions.items()
-                if asked == owner and answer is None
-            ]
-
-    def answer_stack(self, question: int, answer: str) -> None:
-        with self._call():
-            owner, job_id, _ = self._questions[question]
-            self._questions[question] = (owner, job_id, answer)
-
-    def stack_answer(self, question: int) -> str | None:
-        with self._call():
-            return self._questions.get(question, (None, None, None))[2]
 
     def _end_attempt(self, entry: Entry, state: JobState, reason: CancelReason | None) -> None:
         if state is JobState.COMPLETED:
@@ -703,41 +637,6 @@ class ModelStorage:
         last = entry.owner or (None if entry.acked is None else entry.acked[0])
         return replace(entry.row, host=self._host_of(last))
 
-    def jobs(
-        self,
-        *,
-        state: JobState | None,
-        queue: str | None,
-        kind: str | None,
-        limit: int,
-        reason: CancelReason | None = None,
-        since: dt.datetime | dt.timedelta | None = None,
-    ) -> JobList:
-        with self._call():
-            from_then = self.now - since if isinstance(since, dt.timedelta) else since
-            rows = [
-                row
-                for row in self._rows(queue)
-                if state in (None, row.state)
-                and kind in (None, row.kind)
-                and reason in (None, row.cancel_reason)
-                and (from_then is None or (row.finalized_at or row.created_at) >= from_then)
-            ]
-            return JobList(rows[::-1][:limit])
-
-    def counts(self, queue: str | None = None) -> dict[JobState, int]:
-        with self._call():
-            states = [row.state for row in self._rows(queue)]
-            return {state: states.count(state) for state in set(states)}
-
-    def summary(self, queue: str | None = None) -> list[KindSummary]:
-        with self._call():
-            rows = list(self._rows(queue))
-            return [
-                _summary(kind, [row for row in rows if row.kind == kind])
-                for kind in sorted({row.kind for row in rows})
-            ]
-
     # -- the rules -------------------------------------------------------------------------------
 
     @contextmanager
@@ -757,10 +656,6 @@ class ModelStorage:
 
     def _in_state(self, state: JobState) -> Iterable[Entry]:
         return (entry for entry in self._entries.values() if entry.row.state is state)
-
-    def _rows(self, queue: str | None) -> Iterable[JobRow]:
-        entries = (e for e in self._entries.values() if queue in (None, e.row.queue))
-        return map(self._seen, entries)
 
     def _release_if_ready(self, entry: Entry) -> None:
         row = entry.row
@@ -821,27 +716,6 @@ def _account(outcome: Outcome) -> dict[str, Any]:
 def _measured(outcome: Outcome, value: Any) -> Any:
     """What was measured, or None of an attempt that was too short to ask for it."""
     return value if outcome.peak_rss_bytes else None
-
-
-def _summary(kind: str, rows: list[JobRow]) -> KindSummary:
-    durations = sorted(row.duration for row in rows if row.duration is not None)
-
-    def percentile(part: float) -> dt.timedelta | None:
-        return durations[math.ceil(part * len(durations)) - 1] if durations else None
-
-    return KindSummary(
-        kind=kind,
-        completed=sum(row.state is JobState.COMPLETED for row in rows),
-        cancelled=sum(row.state is JobState.CANCELLED for row in rows),
-        failed=sum(row.cancel_reason in (CancelReason.FAILED, CancelReason.POISON) for row in rows),
-        unfinished=sum(not row.state.is_final for row in rows),
-        errors=sum(len(row.errors) for row in rows),
-        duration_p50=percentile(0.5),
-        duration_p95=percentile(0.95),
-        duration_max=durations[-1] if durations else None,
-        peak_rss_bytes=max((r.peak_rss_bytes for r in rows if r.peak_rss_bytes), default=None),
-        cpu_time=sum((row.cpu_time or dt.timedelta() for row in rows), dt.timedelta()),
-    )
 
 
 def _first_of_each_key(jobs: Sequence[NewJob]) -> list[NewJob]:

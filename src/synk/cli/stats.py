@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synk.row import KindSummary
-    from synk.storage.base import Storage
+    from synk.storage.inspection import Inspection
 
 
 def stats(
@@ -50,7 +50,7 @@ class _Stats:
     queues: Mapping[str, Mapping[str, int]]
 
 
-def _stats(storage: Storage, queue: str | None) -> _Stats:
+def _stats(storage: Inspection, queue: str | None) -> _Stats:
     depths = storage.queue_depths()
     waiting, runs = depths.available, depths.running
     return _Stats(

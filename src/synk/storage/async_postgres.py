@@ -136,11 +136,11 @@ class AsyncPostgresStorage:
         return await self._run(self._statements.get(job_ids))
 
     async def ask_stack(self, job_id: int) -> int | None:
-        """See `Storage.ask_stack`."""
+        """See `Inspection.ask_stack`."""
         return await self._run(self._statements.ask_stack(job_id))
 
     async def stack_answer(self, question: int) -> str | None:
-        """See `Storage.stack_answer`."""
+        """See `Inspection.stack_answer`."""
         return await self._run(self._statements.stack_answer(question))
 
     async def close(self) -> None:

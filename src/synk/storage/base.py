@@ -1,7 +1,11 @@
-"""The Storage contract, in words.
+"""The Storage contract, in words: what a client and a supervisor ask of the database.
 
-Purpose: everything that a client and a supervisor ask of the database. `PostgresStorage` is the
-implementation; a user's own class works too if it passes the conformance suite in `synk.testing`.
+`PostgresStorage` is synk's own. A storage of one's own needs the methods of `Storage` and nothing
+else; whether it keeps the contract is told by the conformance suite in `synk.testing`. Jobs are
+inserted, changed and run with it as with synk's own. What shows them to people is not part of it,
+but of `synk.storage.inspection`, and PostgreSQL's alone: without that, `Client.stack` raises
+ConfigurationError, a supervisor says nothing of kinds that nobody knows, and the commands, all but
+``synk start``, know PostgreSQL only. Nor has a job of such a storage a table for `Job.complete_tx`.
 
 Guarantees expected of every implementation:
 
@@ -11,6 +15,22 @@ Guarantees expected of every implementation:
 
 Errors: `StorageUnavailable` when the storage cannot be asked (nothing is known about what it did),
 `StorageError` when it refused, `InvalidJob` when a job is not acceptable.
+
+Eight names are the original's. Where each is asked, and what PostgreSQL runs for it; of all others
+the statement, and the file in ``sql/``, has the name of the method:
+
+name                asked by                   runs
+------------------  -------------------------  ----------------------------------------------------
+ping                Supervisor.run             hidden.sql, and what `migration_version` asks
+get_job_available   ClaimLoop                  claim.sql
+insert              Client.insert, insert_tx   insert.sql
+                    Client.insert_many         insert_many.sql, insert_many_once.sql
+cancel              Client.cancel              cancel.sql
+retry               Client.retry               retry.sql
+delete              Client.delete              delete.sql
+update_job_state    AckLoop                    ack_plain.sql, ack.sql, ack_answers.sql, account.sql,
+                                               check_values.sql
+cleaner             MaintenanceLoop            cleaner.sql
 """
 
 from __future__ import annotations
@@ -26,17 +46,8 @@ if TYPE_CHECKING:
 
     from synk.claim import AckAnswer, ClaimCursor, ClaimedJob, Fence, Outcome
     from synk.insertion import NewJob
-    from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
-    from synk.status import (
-        Beat,
-        ClientRow,
-        ClientStatus,
-        JobProgress,
-        Lease,
-        QueueDepths,
-        Rescued,
-        UnknownKind,
-    )
+    from synk.row import Change, JobRow, JobState
+    from synk.status import Beat, ClientStatus, JobProgress, Lease, Rescued
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,8 @@ class Heartbeat(Protocol):
 
 class Storage(Protocol):
     """What synk needs from a job store. The first eight methods are the original's.
+
+    So many, in one class: a client and the loops of a supervisor share one store.
 
     Each method is one transaction, durable when it returns, unless it is given a connection. Each
     raises `StorageUnavailable` when the storage cannot be asked: what it did is not known then;
@@ -203,32 +216,6 @@ class Storage(Protocol):
         """Returns the rows of those of *job_ids* that exist, by id."""
         ...
 
-    def jobs(
-        self,
-        *,
-        state: JobState | None,
-        queue: str | None,
-        kind: str | None,
-        limit: int,
-        reason: CancelReason | None = None,
-        since: dt.datetime | dt.timedelta | None = None,
-    ) -> JobList:
-        """Returns up to *limit* jobs, newest first, of this *state*, *queue* and *kind*; None: any.
-
-        Of jobs in a final state those that ended last. *reason* asks for cancelled ones; *since*, a
-        time or an age, for those that have ended since, or else were inserted since. What can be
-        long is left out of them. It may give up where too many do not match, and then says so.
-        """
-        ...
-
-    def counts(self, queue: str | None = None) -> dict[JobState, int]:
-        """Returns how many jobs of *queue* (None: of all) are in each state that occurs."""
-        ...
-
-    def summary(self, queue: str | None = None) -> list[KindSummary]:
-        """Returns what the jobs of each kind took, in *queue* (None: in all)."""
-        ...
-
     def stage(self, limit: int) -> int:
         """Makes up to *limit* due ``scheduled`` jobs available; returns how many."""
         ...
@@ -296,41 +283,8 @@ class Storage(Protocol):
         """Returns all running jobs of *owner*; arguments and history are left out."""
         ...
 
-    def clients(self, within: dt.timedelta) -> list[ClientRow]:
-        """Returns the supervisors that were seen in the time *within*, those that run first."""
-        ...
-
-    def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
-        """Returns kinds of waiting jobs that no living supervisor of their queue has a worker for.
-
-        At most `KINDS_TOLD`, the most frequent first, of *queues* or of all. A storage may look at
-        the front of each queue only, where they gather. Nothing is said of a queue that nobody
-        serves, nor of one that somebody serves who did not say which kinds he knows.
-        """
-        ...
-
-    def queue_depths(self) -> QueueDepths:
-        """Returns how many jobs wait and run, at a cost that does not grow with their number."""
-        ...
-
     def forget_clients(self) -> int:
         """Removes supervisors not seen for 30 days, and stale questions; returns how many."""
-        ...
-
-    def ask_stack(self, job_id: int) -> int | None:
-        """Asks where *job_id* is in its code; returns the question's id, None if it rests."""
-        ...
-
-    def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
-        """Returns (question, job id) for the open questions to *owner*."""
-        ...
-
-    def answer_stack(self, question: int, answer: str) -> None:
-        """Stores the *answer* to a *question*."""
-        ...
-
-    def stack_answer(self, question: int) -> str | None:
-        """Returns the answer to *question*, None while there is none."""
         ...
 
     def announcements(self, owner: UUID) -> AbstractContextManager[Announcements]:

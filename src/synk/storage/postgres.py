@@ -220,7 +220,7 @@ class PostgresStorage:
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
     ) -> JobList:
-        """See `Storage.jobs`."""
+        """See `Inspection.jobs`."""
         return self._run(
             self.statements.jobs(
                 state=state, queue=queue, kind=kind, limit=limit, reason=reason, since=since
@@ -228,11 +228,11 @@ class PostgresStorage:
         )
 
     def counts(self, queue: str | None = None) -> dict[JobState, int]:
-        """See `Storage.counts`."""
+        """See `Inspection.counts`."""
         return self._run(self.statements.counts(queue))
 
     def summary(self, queue: str | None = None) -> list[KindSummary]:
-        """See `Storage.summary`."""
+        """See `Inspection.summary`."""
         return self._run(self.statements.summary(queue))
 
     def cancel_requests(self, owner: UUID) -> list[Fence]:
@@ -278,15 +278,15 @@ class PostgresStorage:
         self._run(self.statements.report_client(status))
 
     def clients(self, within: dt.timedelta) -> list[ClientRow]:
-        """See `Storage.clients`."""
+        """See `Inspection.clients`."""
         return self._run(self.statements.clients(within))
 
     def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
-        """See `Storage.unknown_kinds`."""
+        """See `Inspection.unknown_kinds`."""
         return self._run(self.statements.unknown_kinds(queues))
 
     def queue_depths(self) -> QueueDepths:
-        """See `Storage.queue_depths`."""
+        """See `Inspection.queue_depths`."""
         return self._run(self.statements.queue_depths())
 
     def forget_clients(self) -> int:
@@ -294,19 +294,19 @@ class PostgresStorage:
         return self._run(self.statements.forget_clients())
 
     def ask_stack(self, job_id: int) -> int | None:
-        """See `Storage.ask_stack`."""
+        """See `Inspection.ask_stack`."""
         return self._run(self.statements.ask_stack(job_id))
 
     def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
-        """See `Storage.stack_questions`."""
+        """See `Inspection.stack_questions`."""
         return self._run(self.statements.stack_questions(owner))
 
     def answer_stack(self, question: int, answer: str) -> None:
-        """See `Storage.answer_stack`."""
+        """See `Inspection.answer_stack`."""
         self._run(self.statements.answer_stack(question, answer))
 
     def stack_answer(self, question: int) -> str | None:
-        """See `Storage.stack_answer`."""
+        """See `Inspection.stack_answer`."""
         return self._run(self.statements.stack_answer(question))
 
     @contextmanager

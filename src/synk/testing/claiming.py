@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from synk.errors import InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError
 from synk.insertion import InsertOptions
-from synk.row import CancelReason, JobState, Priority
+from synk.row import JobState, Priority
 from synk.storage.statements import client_id_of
 from synk.testing.making import (
     FUTURE,
@@ -24,7 +24,6 @@ from synk.testing.making import (
     fail,
     get,
     insert,
-    listed,
     new_job,
     raised,
     state_of,
@@ -81,7 +80,7 @@ class ClaimingConformance:
 
         assert isinstance(error, UnknownDependency)
         assert error.value == NO_JOB
-        assert storage.counts() == {}
+        assert claim(storage) == []
 
     def test_one_key_is_one_job_however_often_it_is_inserted(self, storage: Storage) -> None:
         keyed = new_job(options=InsertOptions(idempotency_key="once"))
@@ -94,7 +93,7 @@ class ClaimingConformance:
         assert repeated[1] == alone == first
         assert len({first, *repeated}) == 3
         assert get(storage, first).idempotency_key == "once"
-        assert len(listed(storage)) == 3
+        assert len(claim(storage)) == 3
 
     def test_a_key_that_comes_twice_at_one_time_is_one_job(self, storage: Storage) -> None:
         keyed, other = (new_job(options=InsertOptions(idempotency_key=key)) for key in "ab")
@@ -103,7 +102,7 @@ class ClaimingConformance:
 
         assert ids[0] == ids[2] == ids[4]
         assert len(set(ids)) == 3
-        assert sorted(listed(storage)) == sorted(set(ids))
+        assert [job.id for job in claim(storage)] == sorted(set(ids))
 
     def test_a_key_of_another_job_is_refused_and_nothing_is_stored(self, storage: Storage) -> None:
         once = InsertOptions(idempotency_key="once")
@@ -119,14 +118,14 @@ class ClaimingConformance:
                 assert isinstance(error, KeyReused)
                 assert (error.value, error.job_id) == ("once", first)
         assert storage.insert([new_job(args='{"b": 2, "a": 1}', options=once)]) == [first]
-        assert listed(storage) == [first]
+        assert [job.id for job in claim(storage, kinds=["kind", "another"])] == [first]
 
     def test_two_jobs_of_one_key_at_one_time_must_be_the_same(self, storage: Storage) -> None:
         once = InsertOptions(idempotency_key="once")
         jobs = [new_job(args=f'{{"a": {number}}}', options=once) for number in range(2)]
 
         assert isinstance(raised(lambda: storage.insert(jobs)), InvalidJob)
-        assert listed(storage) == []
+        assert claim(storage) == []
 
     # -- claiming ---------------------------------------------------------------------------------
 
@@ -261,41 +260,3 @@ class ClaimingConformance:
 
         assert [row.id for row in storage.get([ids[2], NO_JOB, ids[0]])] == [ids[0], ids[2]]
         assert storage.get([]) == []
-
-    def test_jobs_are_listed_newest_first_by_what_is_asked(self, storage: Storage) -> None:
-        first = insert(storage)
-        slow = insert(storage, queue="slow", scheduled_at=FUTURE)
-        other = insert(storage, queue="slow", kind="other")
-
-        assert listed(storage) == [other, slow, first]
-        assert listed(storage, limit=2) == [other, slow]
-        assert listed(storage, state=JobState.AVAILABLE) == [other, first]
-        assert listed(storage, queue="slow", kind="kind") == [slow]
-        assert listed(storage, state=JobState.RUNNING) == []
-
-    def test_counts_are_by_state_and_queue(self, storage: Storage) -> None:
-        storage.insert([new_job(), new_job()])
-        insert(storage, queue="slow")
-        insert(storage, queue="slow", scheduled_at=FUTURE)
-
-        assert storage.counts() == {JobState.AVAILABLE: 3, JobState.SCHEDULED: 1}
-        assert storage.counts("slow") == {JobState.AVAILABLE: 1, JobState.SCHEDULED: 1}
-        assert storage.counts("none") == {}
-
-    def test_a_summary_says_what_the_kinds_took(self, storage: Storage) -> None:
-        ids = storage.insert([new_job() for _ in range(7)])
-        *done, failed = claim(storage, 5)
-        storage.cancel(ids[-1])
-        for seconds, job in enumerate(done, 1):
-            acknowledge(storage, job, duration_us=seconds * 1_000_000, cpu_us=500_000)
-        fail(storage, failed, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
-        insert(storage, kind="another")
-
-        another, kind = storage.summary()
-
-        assert (kind.kind, kind.completed, kind.unfinished, kind.errors) == ("kind", 4, 1, 1)
-        assert (kind.cancelled, kind.failed) == (2, 1)
-        assert kind.cpu_time == dt.timedelta(seconds=2)
-        assert kind.duration_p95 == dt.timedelta(seconds=4)
-        assert (another.kind, another.unfinished, another.duration_p50) == ("another", 1, None)
-        assert storage.summary("none") == []

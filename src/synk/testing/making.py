@@ -67,12 +67,6 @@ def state_of(storage: Storage, job_id: int) -> JobState:
     return get(storage, job_id).state
 
 
-def listed(storage: Storage, **filters: Any) -> list[int]:
-    """Returns the ids that `Storage.jobs` lists."""
-    wanted: dict[str, Any] = {"state": None, "queue": None, "kind": None, "limit": 100, **filters}
-    return [row.id for row in storage.jobs(**wanted)]
-
-
 def register(storage: Storage, owner: uuid.UUID, ttl: dt.timedelta = AN_HOUR) -> None:
     """Makes a supervisor known, with a lease for *ttl*."""
     storage.register_client(status_of(owner), ttl)

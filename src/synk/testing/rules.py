@@ -250,7 +250,7 @@ class RulesConformance:
         rows = storage.get([held, *chain[1:]])
         assert {row.cancel_reason for row in rows} == {CancelReason.DEPENDENCY}
         assert all(row.finalized_at is not None and not row.waiting_on for row in rows)
-        assert storage.counts() == {JobState.CANCELLED: CHAIN_LENGTH + 2}
+        assert state_of(storage, first) is JobState.CANCELLED
 
     def test_a_dependency_that_fails_for_good_cancels_its_dependents(
         self, storage: Storage
@@ -361,7 +361,7 @@ class RulesConformance:
         for _ in range(3):
             storage.cleaner(JobState.COMPLETED, NOW, limit=2)
         storage.cleaner(JobState.CANCELLED, NOW, limit=100)
-        assert storage.counts() == {}
+        assert storage.get(ids) == []
 
         for job_id in ids:
             if job_id in completed:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import TYPE_CHECKING
 
 from synk.claim import AckAnswer, Fence
 from synk.failure import Cause
 from synk.row import CancelReason, JobState
-from synk.status import JobProgress, Lease, RecentError, SlotStatus, UnknownKind
+from synk.status import JobProgress, Lease
 from synk.storage.statements import client_id_of
 from synk.testing.making import (
-    AN_HOUR,
-    FUTURE,
     NOW,
     OTHER,
     OWNER,
@@ -259,101 +256,3 @@ class SupervisorConformance:
         assert storage.save_progress(OWNER, notes) == 0
         assert storage.save_progress(OTHER, [JobProgress(Fence(job.id, 1, 1), "1", "1")]) == 0
         assert get(storage, job_id) == before
-
-    def test_supervisors_are_listed_with_what_they_report(self, storage: Storage) -> None:
-        register(storage, OWNER)
-        register(storage, OTHER)
-        slots = [SlotStatus(slot=0, pid=7, job_id=1, kind="k"), SlotStatus(slot=1)]
-        error = RecentError(job_id=1, attempt=2, kind="k", error="e", seconds=1.5)
-
-        storage.report_client(status_of(OWNER, slots=slots, errors=[error]))
-        storage.report_client(status_of(OTHER, stopped=True))
-        storage.report_client(status_of(uuid.UUID(int=1)))
-
-        running, stopped = storage.clients(AN_HOUR)
-        assert (running.id, running.runs, running.slots, running.errors) == (
-            OWNER, True, slots, [error],
-        )  # fmt: skip
-        assert (running.host, running.pid, running.version) == (status_of(OWNER).host, 123, "1.2.3")
-        assert (running.processes, running.queues) == (2, ["default", "slow"])
-        assert (stopped.id, stopped.runs) == (OTHER, False)
-        assert stopped.stopped_at is not None
-        assert storage.clients(NOW) == []
-
-    def test_a_running_job_can_be_asked_where_it_is(self, storage: Storage) -> None:
-        running, waiting = insert(storage), insert(storage)
-        claim(storage, 1)
-
-        question = storage.ask_stack(running)
-
-        assert question is not None
-        assert storage.ask_stack(waiting) is None
-        assert storage.stack_questions(OWNER) == [(question, running)]
-        assert storage.stack_questions(OTHER) == []
-        assert storage.stack_answer(question) is None
-        storage.answer_stack(question, "here")
-        assert storage.stack_answer(question) == "here"
-        assert storage.stack_questions(OWNER) == []
-
-    def test_queue_depths_count_what_waits_and_runs(self, storage: Storage) -> None:
-        for queue in ("default", "default", "b"):
-            insert(storage, queue=queue)
-        insert(storage, scheduled_at=FUTURE)
-        insert(storage, pending=True)
-        claim(storage, 1)
-
-        depths = storage.queue_depths()
-
-        assert depths.available == {"default": 1, "b": 1}
-        assert depths.running == {"default": 1}
-        assert depths.scheduled == 1
-
-    # -- kinds that nobody knows ------------------------------------------------------------------
-
-    def test_a_kind_that_waits_and_that_no_supervisor_of_its_queue_knows_is_found(
-        self, storage: Storage
-    ) -> None:
-        storage.register_client(status_of(OWNER, kinds=("a", "b")), AN_HOUR)
-        storage.register_client(status_of(OTHER, queues=("slow",), kinds=("c",)), AN_HOUR)
-        ids = [insert(storage, kind=kind) for kind in ("a", "x", "c", "x", "a")]
-        slow = [insert(storage, queue="slow", kind=kind) for kind in ("a", "c", "x")]
-
-        found = storage.unknown_kinds()
-
-        assert found == [
-            UnknownKind(queue="default", kind="x", count=2, is_more=False, job_id=ids[1]),
-            UnknownKind(queue="default", kind="c", count=1, is_more=False, job_id=ids[2]),
-            UnknownKind(queue="slow", kind="x", count=1, is_more=False, job_id=slow[2]),
-        ]
-        assert storage.unknown_kinds(["slow"]) == found[2:]
-        assert storage.unknown_kinds(["nobodys"]) == []
-        (of_other,) = [row for row in storage.clients(AN_HOUR) if row.id == OTHER]
-        assert of_other.kinds == ["c"]
-
-    def test_nothing_is_said_of_kinds_where_nobody_serves_or_one_does_not_say_what_it_knows(
-        self, storage: Storage
-    ) -> None:
-        insert(storage, kind="x")
-        nobody = storage.unknown_kinds()
-        storage.register_client(status_of(OWNER, kinds=("a",)), AN_HOUR)
-        one = storage.unknown_kinds()
-        storage.register_client(status_of(OTHER), AN_HOUR)
-        two = storage.unknown_kinds()
-        storage.report_client(status_of(OTHER, stopped=True))
-        again = storage.unknown_kinds()
-        storage.report_client(status_of(OWNER, stopped=True))
-
-        assert [len(each) for each in (nobody, one, two, again)] == [0, 1, 0, 1]
-        assert storage.unknown_kinds() == []
-
-    def test_only_a_kind_that_could_run_now_is_said_to_be_unknown(self, storage: Storage) -> None:
-        insert(storage, kind="kind")
-        claim(storage)
-        storage.report_client(status_of(OWNER, stopped=True))
-        storage.register_client(status_of(OTHER, kinds=()), AN_HOUR)
-        insert(storage, kind="later", scheduled_at=FUTURE)
-        insert(storage, kind="held", pending=True)
-        storage.cancel(insert(storage, kind="cancelled"))
-        job_id = insert(storage, kind="now")
-
-        assert [each.job_id for each in storage.unknown_kinds()] == [job_id]

@@ -20,6 +20,8 @@ from synk.row import JobState
 from synk.runtime.supervisor.batch_size import BATCH_S, BatchSize
 from synk.runtime.supervisor.maintenance_loop import CLEAN_JOBS, MaintenanceLoop
 from synk.status import UnknownKind
+from synk.storage.base import Storage
+from synk.storage.postgres import PostgresStorage
 from synk.testing.making import AN_HOUR, insert, status_of
 
 OWNER = uuid.UUID(int=1)
@@ -56,7 +58,7 @@ class Endless(ModelStorage):
 
 
 def loop_on(
-    storage: ModelStorage,
+    storage: Storage,
     subscriber: Callable[[telemetry.Fact], None] = lambda _: None,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> MaintenanceLoop:
@@ -145,8 +147,8 @@ def test_a_batch_that_the_storage_gives_up_on_is_repeated_with_fewer_jobs() -> N
         storage.seconds += loop.step(storage.seconds)
 
 
-def test_a_kind_that_nobody_knows_is_told_once() -> None:
-    storage, told = ModelStorage(), list[telemetry.Fact]()
+def test_a_kind_that_nobody_knows_is_told_once(storage: PostgresStorage) -> None:
+    told = list[telemetry.Fact]()
     storage.register_client(status_of(OWNER, kinds=("known",)), AN_HOUR)
     loop = loop_on(storage, told.append)
     for kind in ("x", "known", "x", "y"):
@@ -162,8 +164,8 @@ def test_a_kind_that_nobody_knows_is_told_once() -> None:
     ]
 
 
-def test_a_look_for_unknown_kinds_that_takes_long_comes_rarely() -> None:
-    class Slow(ModelStorage):
+def test_a_look_for_unknown_kinds_that_takes_long_comes_rarely(dsn: str) -> None:
+    class Slow(PostgresStorage):
         seconds = looks = 0
 
         def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
@@ -171,11 +173,12 @@ def test_a_look_for_unknown_kinds_that_takes_long_comes_rarely() -> None:
             self.seconds += 1
             return []
 
-    storage = Slow()
+    storage = Slow(dsn)
     loop = loop_on(storage, clock=lambda: storage.seconds)
 
-    for _ in range(3_000):
-        storage.seconds += 1
+    for _ in range(300):
+        storage.seconds += 10
         loop.step(storage.seconds)
+    storage.close()
 
     assert 5 < storage.looks < 50

@@ -21,6 +21,7 @@ from synk.runtime.supervisor.batch_size import BatchSize
 from synk.runtime.supervisor.jitter import jittered
 from synk.runtime.supervisor.lease_loop import boottime
 from synk.status import client_id_of
+from synk.storage.inspection import Inspection
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -84,6 +85,7 @@ class MaintenanceLoop:
         one's jobs are offered again after its lease and two such intervals."""
         self._rescue_due = 0.0
         self._queues = queues
+        self._inspection = storage if isinstance(storage, Inspection) else None
         self._kinds_due = 0.0
         self._kinds_told: set[tuple[str, str]] = set()
         self._clean_due = clock() + self._first_clean_s()
@@ -126,8 +128,8 @@ class MaintenanceLoop:
             if self._rescue():
                 self._rescue_due = now
                 is_more = True
-        if now >= self._kinds_due:
-            self._look_for_unknown_kinds(now)
+        if now >= self._kinds_due and self._inspection is not None:
+            self._look_for_unknown_kinds(self._inspection, now)
         if now >= self._clean_due and not self._to_clean and self._cleaner is not None:
             self._clean_due = now + self._cleaner.clean_interval.total_seconds()
             self._to_clean = deque(self._cleaner.by_status.items())
@@ -166,9 +168,9 @@ class MaintenanceLoop:
 
         return self._batch(self._rescuing, rescue) if owners else False
 
-    def _look_for_unknown_kinds(self, now: float) -> None:
+    def _look_for_unknown_kinds(self, inspection: Inspection, now: float) -> None:
         """Tells once of each kind that waits and that no supervisor has a worker for."""
-        unknown = self._storage.unknown_kinds(self._queues)
+        unknown = inspection.unknown_kinds(self._queues)
         took_s = self._clock() - now
         self._kinds_due = now + jittered(max(self._look_s, _LOOK_SHARE * took_s), 0.3)
         for each in unknown:

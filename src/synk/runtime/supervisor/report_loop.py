@@ -19,6 +19,7 @@ from synk.runtime.supervisor.jitter import jittered
 from synk.runtime.supervisor.stacks import StackQuestions
 from synk.runtime.supervisor.worker_status import Watch
 from synk.status import RecentError
+from synk.storage.inspection import Inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,10 @@ class ReportLoop:
         self._engine = engine
         self._status = status
         self._watch = Watch()
-        self._stacks = StackQuestions(storage, engine, status.id)
+        self._stacks = (
+            StackQuestions(storage, engine, status.id) if isinstance(storage, Inspection) else None
+        )
+        """None: nobody can ask."""
         self._backoff = Backoff("reporting", facts)
         self._errors: deque[tuple[float, telemetry.AttemptFailed]] = deque(maxlen=ERRORS_KEPT)
         self._is_finishing = False
@@ -87,17 +91,18 @@ class ReportLoop:
         try:
             if now >= self._look_at:
                 self._look(now)
-            elif not self._stacks.are_open:
+            elif not (self._stacks and self._stacks.are_open):
                 # Woken: whoever else asks in this moment is served by the same look.
                 self._look_at = min(self._look_at, now + _PATIENCE_S)
-            answer_s = self._stacks.step(now)
+            answer_s = self._stacks.step(now) if self._stacks else math.inf
         except SynkError as error:
             self._look_at = now + self._backoff.failed(error, now)
             return self._look_at - now
         return min(max(0.0, self._look_at - now), answer_s)
 
     def _look(self, now: float) -> None:
-        self._stacks.look(now)
+        if self._stacks:
+            self._stacks.look(now)
         self._report_if_due(now)
         self._backoff.succeeded(now)
         self._look_at = now + jittered(WATCH_S, 0.1)

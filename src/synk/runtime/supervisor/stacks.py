@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from synk.runtime.supervisor.engine import Engine
     from synk.runtime.supervisor.worker_process import WorkerProcess
-    from synk.storage.base import Storage
+    from synk.storage.inspection import Inspection
 
 STACK_S: Final = 2.0
 """How long a job may take to answer where it is."""
@@ -58,8 +58,8 @@ class _Asked(NamedTuple):
 class StackQuestions:
     """Answers the questions that people leave in the storage for one supervisor."""
 
-    def __init__(self, storage: Storage, engine: Engine, owner: UUID) -> None:
-        self._storage = storage
+    def __init__(self, inspection: Inspection, engine: Engine, owner: UUID) -> None:
+        self._inspection = inspection
         self._engine = engine
         self._owner = owner
         self._asked: dict[int, _Asked] = {}
@@ -72,7 +72,7 @@ class StackQuestions:
 
     def look(self, now: float) -> None:
         """Answers what is asked, at once or when the worker has told."""
-        for question, job_id in self._storage.stack_questions(self._owner):
+        for question, job_id in self._inspection.stack_questions(self._owner):
             if question not in self._asked:
                 self._take(question, job_id, now)
 
@@ -83,7 +83,7 @@ class StackQuestions:
             if stack is None and now < asked.until:
                 continue
             del self._asked[question]
-            self._storage.answer_stack(question, stack or _no_answer(asked.job_id))
+            self._inspection.answer_stack(question, stack or _no_answer(asked.job_id))
         return _ANSWER_PAUSE_S if self._asked else math.inf
 
     def _take(self, question: int, job_id: int, now: float) -> None:
@@ -95,9 +95,9 @@ class StackQuestions:
             lambda processes: self._find_job(job_id, processes, asks=sampled is None)
         )
         if pid is None:
-            self._storage.answer_stack(question, f"job {job_id} does not run any more")
+            self._inspection.answer_stack(question, f"job {job_id} does not run any more")
         elif sampled is not None:
-            self._storage.answer_stack(question, sampled)
+            self._inspection.answer_stack(question, sampled)
         else:
             self._asked[question] = _Asked(job_id, pid, now + STACK_S)
 

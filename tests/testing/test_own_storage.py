@@ -1,0 +1,85 @@
+"""A storage of one's own: it has what the contract asks, and nothing of what people look with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import synk
+from support.jobs import handlers
+from support.model import ModelStorage
+from support.supervising import ended, is_running, supervised, wait_until
+from synk.storage import base, sql
+from synk.storage.base import Storage
+from synk.storage.inspection import Inspection
+
+
+def methods(protocol: type) -> set[str]:
+    return {name for name in vars(protocol) if name[0] != "_"}
+
+
+def test_the_model_has_what_the_contract_asks_and_shows_nothing() -> None:
+    own = set(dir(ModelStorage))
+
+    assert methods(Storage) <= own
+    assert methods(Inspection).isdisjoint(own)
+    assert methods(Storage) | methods(Inspection) <= set(dir(synk.PostgresStorage))
+    assert methods(Storage).isdisjoint(methods(Inspection))
+
+
+def test_every_statement_is_found_by_the_name_of_its_method_or_in_the_table_of_the_contract() -> (
+    None
+):
+    files = {file.stem for file in Path(sql.__file__).parent.glob("*.sql")}
+    contract = base.__doc__ or ""
+    tabled = set(re.findall(r"(\w+)\.sql", contract))
+    parts = {"claimed_columns", "job_columns", "job_filters", "listed_columns"}
+    upgrades = {"adopt", "adopt_ties", "upgrade_19"}
+    named = methods(Storage) | methods(Inspection)
+
+    assert tabled <= files
+    assert files - tabled - named - parts - upgrades == {
+        "jobs_ended",
+        "jobs_since",
+        "jobs_unfinished",
+    }
+    assert (
+        len(
+            re.findall(
+                r"^(?:ping|get_job_available|insert|cancel|retry|delete|update_job_state|cleaner) ",
+                contract,
+                re.MULTILINE,
+            )
+        )
+        == 8
+    )
+
+
+def test_a_supervisor_runs_jobs_of_a_storage_that_shows_nothing(tmp_path: Path) -> None:
+    with supervised("", storage=ModelStorage()) as client:
+        ids = client.insert_many([("x", handlers.Noop(n)) for n in range(200)])
+        gate = tmp_path / "gate"
+        slow = client.insert("x", handlers.Slow(str(gate)))
+        rows = [ended(client, job_id) for job_id in ids]
+
+        with pytest.raises(synk.ConfigurationError, match="ask where a job is"):
+            client.stack(slow)
+        gate.touch()
+        rows.append(ended(client, slow))
+
+    assert {row.state for row in rows} == {synk.JobState.COMPLETED}
+
+
+def test_a_job_of_a_storage_that_shows_nothing_is_cancelled_while_it_runs(tmp_path: Path) -> None:
+    with supervised("", storage=ModelStorage()) as client:
+        job_id = client.insert("x", handlers.Slow(str(tmp_path / "gate")))
+        wait_until(lambda: is_running(client, job_id))
+        assert client.cancel(job_id) is synk.Change.REQUESTED
+        row = ended(client, job_id)
+
+    assert (row.state, row.cancel_reason) == (
+        synk.JobState.CANCELLED,
+        synk.CancelReason.REQUESTED,
+    )
