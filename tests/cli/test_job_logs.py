@@ -65,7 +65,7 @@ def told(
     (folder / "app.py").write_text(APP.format(configured=configured, started=script))
     command = ["app.py"] if script else ["-m", "synk", "start", "app:client", *arguments]
     with make_client(dsn) as client:
-        connection = client.storage._connector
+        connection = client.storage.connector
         with connection.connection() as own:
             row = own.execute(
                 "INSERT INTO synk.job (kind, name, args) VALUES ('tell', 'x', '{}') RETURNING id"

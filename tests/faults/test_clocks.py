@@ -219,7 +219,7 @@ def test_t5_a_renewal_that_waited_for_a_lock_is_dated_before_it(
 
 
 def waits_for_a_lock(storage: PostgresStorage) -> bool:
-    with storage._connector.single() as connection:
+    with storage.connector.single() as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             " AND datname = current_database()"

@@ -260,7 +260,7 @@ def test_d1_a_connection_that_was_lost_while_nobody_used_it_is_not_used(
     client.insert("x", handlers.Noop())
 
     proxy.reset()
-    pool = through._connector._pool
+    pool = through.connector._pool
     assert pool is not None
     with contextlib.ExitStack() as lent:
         size = pool.get_stats()["pool_size"]

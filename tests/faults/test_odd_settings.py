@@ -77,7 +77,7 @@ def test_d20_what_synk_relies_on_is_set_whatever_the_role_or_the_database_says(
     with psycopg.connect(hostile) as plain:
         assert plain.info.parameter_status("client_encoding") == "LATIN1"
     storage = PostgresStorage(hostile)
-    with storage._connector.connection() as pooled, storage._connector.single() as single:
+    with storage.connector.connection() as pooled, storage.connector.single() as single:
         for connection in (pooled, single):
             assert {
                 name: shown(connection, name)
@@ -140,7 +140,7 @@ def test_d20_an_asyncio_producer_is_spared_them_too(hostile: str) -> None:
 
 def test_d20_settings_in_the_dsn_take_the_place_of_synks_and_only_those(dsn: str) -> None:
     storage = PostgresStorage(make_conninfo(dsn, options="-c lock_timeout=7s -c work_mem=5MB"))
-    with storage._connector.connection() as connection:
+    with storage.connector.connection() as connection:
         told = [
             shown(connection, name)
             for name in ("lock_timeout", "work_mem", "statement_timeout", "DateStyle")

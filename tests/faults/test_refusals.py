@@ -99,11 +99,11 @@ def test_d17_whatever_the_server_says_no_job_is_lost_and_the_supervisor_goes_on(
     assert isinstance(storage, PostgresStorage)
     loop = {"claim": "claiming", "ack": "acknowledging"}[statement]
     told = len(facts.of(telemetry.StorageFailing, loop=loop))
-    pool = storage._connector._opened_pool()
+    pool = storage.connector._opened_pool()
     with proxy.refusing(statement, sqlstate=sqlstate, message="as asked") as refusal:
         job_id = wait_until(lambda: inserted(client), what="an insert")
         wait_until(lambda: refusal.count >= 3, what="it to be tried again")
-        kept = storage._connector._pool is pool
+        kept = storage.connector._pool is pool
     row = wait_until(lambda: final(client, job_id), what="the job to end")
     wait_until(lambda: len(facts.of(telemetry.StorageRecovered, loop=loop)) == told + 1)
 

@@ -92,7 +92,7 @@ def test_d2_nothing_waits_for_an_answer_for_ever(
 
 
 def test_d2_the_server_and_the_kernel_give_up_too(dsn: str, storage: PostgresStorage) -> None:
-    with storage._connector.connection() as connection:
+    with storage.connector.connection() as connection:
         told = {
             name: connection.execute(f"SHOW {name}".encode()).fetchone()
             for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

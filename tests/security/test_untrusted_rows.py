@@ -178,7 +178,7 @@ def test_x3_any_name_is_stored_and_found_as_it_is(
     assert (job.id, job.name, job.kind) == (job_id, name, kind)
     assert kept.cancel(job_id) is Change.REQUESTED
     kept.statements.queue_depths()
-    with kept._connector.connection() as connection:
+    with kept.connector.connection() as connection:
         connection.execute("DELETE FROM synk.job")
 
 

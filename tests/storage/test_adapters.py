@@ -269,7 +269,7 @@ def test_a_pool_that_another_thread_gave_up_meanwhile_is_no_trouble(dsn: str) ->
             return pool
 
     storage = synk.PostgresStorage(dsn)
-    connector = storage._connector = LateToThePool(dsn, None)
+    connector = storage.connector = LateToThePool(dsn, None)
     assert storage.counts() == {}
     connector.is_late = True
 

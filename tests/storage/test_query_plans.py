@@ -178,7 +178,7 @@ MEASURED: dict[str, Callable[[psycopg.Connection], Statement]] = {
     "claim": lambda _: STATEMENTS.claim("default", COUNT, kinds=["k"], owner=OWNER, claim_seq=1),
     "ack": lambda connection: STATEMENTS.ack(OWNER, outcomes(connection)),
     "rescue": lambda _: STATEMENTS.rescue([OWNER], COUNT),
-    "cleaner": lambda _: STATEMENTS.cleaner(JobState.COMPLETED, timedelta(0), COUNT),
+    "cleaner": lambda _: STATEMENTS.cleaner(JobState.COMPLETED, timedelta(0), limit=COUNT),
     "stage": lambda _: STATEMENTS.stage(COUNT),
 }
 

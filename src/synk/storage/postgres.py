@@ -10,8 +10,10 @@ What psycopg raises leaves this module only as the errors of `synk.errors`, by t
 
 from __future__ import annotations
 
+import functools
+import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -28,26 +30,16 @@ from synk.storage.inserting import Inserting
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from uuid import UUID
 
     import psycopg_pool
 
-    from synk.claim import AckAnswer, ClaimCursor, ClaimedJob, Fence, Outcome
+    from synk.claim import AckAnswer, Outcome
     from synk.insertion import NewJob
-    from synk.row import CancelReason, Change, JobList, JobRow, JobState, KindSummary
-    from synk.status import (
-        ClientRow,
-        ClientStatus,
-        JobProgress,
-        Lease,
-        QueueDepths,
-        Rescued,
-        UnknownKind,
-    )
     from synk.storage.statements import Statement
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _BEAT_S: Final = 5.0
@@ -57,8 +49,26 @@ _MIGRATION_S: Final = 6 * 3600.0
 """An index over a large table takes its time."""
 
 
+def _running(
+    make: Callable[Concatenate[Statements, P], Statement[T]],
+) -> Callable[Concatenate[PostgresStorage, P], T]:
+    """Returns the method of a storage that runs the statement of *make*."""
+
+    @functools.wraps(make)
+    def method(self: PostgresStorage, *args: P.args, **kwargs: P.kwargs) -> T:
+        statement = make(self.statements, *args, **kwargs)
+        return self._run(statement)  # pyright: ignore[reportPrivateUsage] - it is one of its methods
+
+    signature = inspect.signature(make)
+    # What it returns is the answer, which no signature of a statement says.
+    setattr(method, "__signature__", signature.replace(return_annotation=signature.empty))  # noqa: B010 - to a type checker a function has none
+    return method
+
+
 class PostgresStorage:
     """The job store on PostgreSQL 14 or later.
+
+    Most of its methods, all of `Storage` and of `Inspection`, only run the statement of their name.
 
     Args:
         target: a DSN (``postgresql://...`` or ``host=... dbname=...``), ``embedded`` or
@@ -73,6 +83,7 @@ class PostgresStorage:
 
     Attributes:
         statements: what it runs.
+        connector: how its connections are made.
 
     Raises:
         ConfigurationError: the DSN cannot be parsed, or the schema is no plain identifier.
@@ -89,8 +100,8 @@ class PostgresStorage:
         pooler: Literal["transaction"] | None = None,
     ) -> None:
         self.statements = Statements(schema)
-        self._connector = Connector(target, pooler)
-        self._inserting = Inserting(self._connector, self.statements, self._translated)
+        self.connector = Connector(target, pooler)
+        self._inserting = Inserting(self.connector, self.statements, self._translated)
 
     @property
     def schema(self) -> str:
@@ -102,7 +113,7 @@ class PostgresStorage:
 
     def describe(self) -> str:
         """Says which database this is, in a form without a password."""
-        return self._connector.describe()
+        return self.connector.describe()
 
     def conninfo(self) -> str:
         """Returns what libpq connects with, password included; starts an embedded server.
@@ -111,14 +122,14 @@ class PostgresStorage:
             ConfigurationError: it was given a pool, or no database is named.
             StorageUnavailable: the embedded server does not start.
         """
-        return self._connector.conninfo()
+        return self.connector.conninfo()
 
     @property
     def is_embedded(self) -> bool:
         """Whether it is on a server that synk runs itself."""
-        return self._connector.is_embedded
+        return self.connector.is_embedded
 
-    # -- the contract -------------------------------------------------------------------------
+    # -- the contract -----------------------------------------------------------------------------
 
     def ping(self) -> list[str]:
         """See `Storage.ping`."""
@@ -150,174 +161,45 @@ class PostgresStorage:
             return self._inserting.in_transaction_of(connection, jobs)
         return self._inserting.alone(jobs)
 
-    def get_job_available(
-        self,
-        queue: str,
-        limit: int,
-        *,
-        kinds: Sequence[str],
-        owner: UUID,
-        claim_seq: int,
-        after: Mapping[int, ClaimCursor] | None = None,
-        bytes_max: int | None = None,
-    ) -> list[ClaimedJob]:
-        """See `Storage.get_job_available`."""
-        return self._run(
-            self.statements.claim(
-                queue,
-                limit,
-                kinds=kinds,
-                owner=owner,
-                claim_seq=claim_seq,
-                after=after,
-                bytes_max=bytes_max,
-            )
-        )
-
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
         """See `Storage.update_job_state`."""
         return Acknowledging(self._run, self.statements, owner).of(outcomes)
 
-    def cancel(self, job_id: int) -> Change:
-        """See `Storage.cancel`."""
-        return self._run(self.statements.cancel(job_id))
-
-    def retry(self, job_id: int) -> Change:
-        """See `Storage.retry`."""
-        return self._run(self.statements.retry(job_id))
-
-    def delete(self, job_id: int) -> Change:
-        """See `Storage.delete`."""
-        return self._run(self.statements.delete(job_id))
-
-    def ready(self, job_id: int) -> Change:
-        """See `Storage.ready`."""
-        return self._run(self.statements.ready(job_id))
-
-    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
-        """See `Storage.cleaner`."""
-        return self._run(self.statements.cleaner(state, retention, limit))
-
-    def stage(self, limit: int) -> int:
-        """See `Storage.stage`."""
-        return self._run(self.statements.stage(limit))
-
-    def settle(self, limit: int) -> int:
-        """See `Storage.settle`."""
-        return self._run(self.statements.settle(limit))
-
-    def get(self, job_ids: Sequence[int]) -> list[JobRow]:
-        """See `Storage.get`."""
-        return self._run(self.statements.get(job_ids))
-
-    def jobs(
-        self,
-        *,
-        state: JobState | None = None,
-        queue: str | None = None,
-        kind: str | None = None,
-        limit: int = 50,
-        reason: CancelReason | None = None,
-        since: dt.datetime | dt.timedelta | None = None,
-    ) -> JobList:
-        """See `Inspection.jobs`."""
-        return self._run(
-            self.statements.jobs(
-                state=state, queue=queue, kind=kind, limit=limit, reason=reason, since=since
-            )
-        )
-
-    def counts(self, queue: str | None = None) -> dict[JobState, int]:
-        """See `Inspection.counts`."""
-        return self._run(self.statements.counts(queue))
-
-    def summary(self, queue: str | None = None) -> list[KindSummary]:
-        """See `Inspection.summary`."""
-        return self._run(self.statements.summary(queue))
-
-    def cancel_requests(self, owner: UUID) -> list[Fence]:
-        """See `Storage.cancel_requests`."""
-        return self._run(self.statements.cancel_requests(owner))
-
-    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> int:
-        """See `Storage.save_progress`."""
-        return self._run(self.statements.save_progress(owner, found))
-
-    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> None:
-        """See `Storage.register_client`."""
-        self._run(self.statements.register_client(status, ttl))
+    get_job_available = _running(Statements.claim)
+    cancel = _running(Statements.cancel)
+    retry = _running(Statements.retry)
+    delete = _running(Statements.delete)
+    ready = _running(Statements.ready)
+    cleaner = _running(Statements.cleaner)
+    stage = _running(Statements.stage)
+    settle = _running(Statements.settle)
+    get = _running(Statements.get)
+    cancel_requests = _running(Statements.cancel_requests)
+    save_progress = _running(Statements.save_progress)
+    register_client = _running(Statements.register_client)
+    report_client = _running(Statements.report_client)
+    forget_clients = _running(Statements.forget_clients)
+    leases = _running(Statements.leases)
+    declare_dead = _running(Statements.declare_dead)
+    dead_owners = _running(Statements.dead_owners)
+    rescue = _running(Statements.rescue)
+    running = _running(Statements.running)
 
     @contextmanager
     def heartbeat(self, owner: UUID) -> Generator[PostgresHeartbeat]:
         """See `Storage.heartbeat`."""
-        with self._translated(), self._connector.single(answer_s=_BEAT_S) as connection:
+        with self._translated(), self.connector.single(answer_s=_BEAT_S) as connection:
             yield PostgresHeartbeat(connection, self.statements.heartbeat(owner), self.describe)
-
-    def leases(self) -> list[Lease]:
-        """See `Storage.leases`."""
-        return self._run(self.statements.leases())
-
-    def declare_dead(self, suspects: Sequence[Lease]) -> list[UUID]:
-        """See `Storage.declare_dead`."""
-        return self._run(self.statements.declare_dead(suspects))
-
-    def dead_owners(self) -> list[UUID]:
-        """See `Storage.dead_owners`."""
-        return self._run(self.statements.dead_owners())
-
-    def rescue(self, dead: Sequence[UUID], limit: int) -> list[Rescued]:
-        """See `Storage.rescue`."""
-        return self._run(self.statements.rescue(dead, limit))
-
-    def running(self, owner: UUID) -> list[ClaimedJob]:
-        """See `Storage.running`."""
-        return self._run(self.statements.running(owner))
-
-    def report_client(self, status: ClientStatus) -> None:
-        """See `Storage.report_client`."""
-        self._run(self.statements.report_client(status))
-
-    def clients(self, within: dt.timedelta) -> list[ClientRow]:
-        """See `Inspection.clients`."""
-        return self._run(self.statements.clients(within))
-
-    def unknown_kinds(self, queues: Sequence[str] | None = None) -> list[UnknownKind]:
-        """See `Inspection.unknown_kinds`."""
-        return self._run(self.statements.unknown_kinds(queues))
-
-    def queue_depths(self) -> QueueDepths:
-        """See `Inspection.queue_depths`."""
-        return self._run(self.statements.queue_depths())
-
-    def forget_clients(self) -> int:
-        """See `Storage.forget_clients`."""
-        return self._run(self.statements.forget_clients())
-
-    def ask_stack(self, job_id: int) -> int | None:
-        """See `Inspection.ask_stack`."""
-        return self._run(self.statements.ask_stack(job_id))
-
-    def stack_questions(self, owner: UUID) -> list[tuple[int, int]]:
-        """See `Inspection.stack_questions`."""
-        return self._run(self.statements.stack_questions(owner))
-
-    def answer_stack(self, question: int, answer: str) -> None:
-        """See `Inspection.answer_stack`."""
-        self._run(self.statements.answer_stack(question, answer))
-
-    def stack_answer(self, question: int) -> str | None:
-        """See `Inspection.stack_answer`."""
-        return self._run(self.statements.stack_answer(question))
 
     @contextmanager
     def announcements(self, owner: UUID) -> Generator[PostgresAnnouncements | NoAnnouncements]:
         """See `Storage.announcements`. Opens a connection of its own: nothing else runs on it."""
-        if self._connector.pooler is not None:
+        if self.connector.pooler is not None:
             yield NoAnnouncements()
             return
         with (
             self._translated(),
-            self._connector.single(answer_s=PING_ANSWER_S) as connection,
+            self.connector.single(answer_s=PING_ANSWER_S) as connection,
         ):
             for name in ("job", "cancel"):
                 quoted = Identifier(sql.channel(name, self.schema))
@@ -329,6 +211,21 @@ class PostgresStorage:
                 yield announcements
             finally:
                 announcements.close()
+
+    # -- what people who look ask -----------------------------------------------------------------
+
+    jobs = _running(Statements.jobs)
+    counts = _running(Statements.counts)
+    summary = _running(Statements.summary)
+    clients = _running(Statements.clients)
+    unknown_kinds = _running(Statements.unknown_kinds)
+    queue_depths = _running(Statements.queue_depths)
+    ask_stack = _running(Statements.ask_stack)
+    stack_questions = _running(Statements.stack_questions)
+    answer_stack = _running(Statements.answer_stack)
+    stack_answer = _running(Statements.stack_answer)
+
+    # -- besides ----------------------------------------------------------------------------------
 
     def migrate(
         self, *, roles: bool = True, tell: Callable[[str], None] | None = None
@@ -354,7 +251,7 @@ class PostgresStorage:
         """
         with (
             self._translated(),
-            self._connector.single(answer_s=_MIGRATION_S, bounded=False) as connection,
+            self.connector.single(answer_s=_MIGRATION_S, bounded=False) as connection,
         ):
             return migrate.apply(connection, self.schema, with_roles=roles, tell=tell)
 
@@ -364,15 +261,10 @@ class PostgresStorage:
         A pool that was passed in is left open. An embedded server is shared by all storages of this
         process; it stops when the last process that uses it ends.
         """
-        self._connector.close()
-
-    @property
-    def connector(self) -> Connector:
-        """How its connections are made."""
-        return self._connector
+        self.connector.close()
 
     def _run(self, statement: Statement[T]) -> T:
-        with self._translated(), self._connector.connection() as connection:
+        with self._translated(), self.connector.connection() as connection:
             return run(connection, statement)
 
     @contextmanager
@@ -383,5 +275,5 @@ class PostgresStorage:
                 yield
             except (psycopg.Error, OutcomeUnknown) as error:
                 if isinstance(error, OutcomeUnknown) or is_of_no_use(error):
-                    self._connector.drop_pool(error)
+                    self.connector.drop_pool(error)
                 raise

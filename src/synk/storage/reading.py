@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from synk.claim import ClaimedJob
 from synk.failure import AttemptError
 from synk.row import (
     CancelReason,
@@ -19,11 +21,10 @@ from synk.row import (
     Priority,
     Progress,
 )
-from synk.status import ClientRow, QueueDepths, RecentError, SlotStatus
+from synk.status import ClientRow, QueueDepths, RecentError, Rescued, SlotStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from uuid import UUID
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 Records: TypeAlias = list[dict[str, Any]]
@@ -35,14 +36,43 @@ _HUGE: Final = 1e300
 """No share of a whole can be computed of a number beyond."""
 
 
-def first_column(rows: Rows, _: int) -> list[int]:
-    """Returns the numbers that the statement answered with, in order."""
+def first_column(rows: Rows, _: int) -> list[Any]:
+    """Returns what the statement answered with, in order."""
     return [row[0] for row in rows]
+
+
+def first_value(rows: Rows, _: int) -> Any:
+    """Returns the one value that the statement answered with; None if it had no row."""
+    return rows[0][0] if rows else None
 
 
 def changed(_: Rows, number: int) -> int:
     """Returns how many rows the statement changed."""
     return number
+
+
+def claimed_jobs(queue: str, claim_seq: int) -> Callable[[Rows, int], list[ClaimedJob]]:
+    """Returns what makes the jobs of one claim of the rows of claim.sql, most urgent first."""
+    mine: tuple[Any, ...] = (queue, claim_seq)
+
+    def read(rows: Rows, _: int) -> list[ClaimedJob]:
+        jobs = [ClaimedJob(*(row + mine)) for row in rows]
+        jobs.sort(key=_urgency)
+        return jobs
+
+    return read
+
+
+_urgency: Final = attrgetter("priority", "scheduled_at", "id")
+
+
+def nothing(_: Rows, __: int) -> None:
+    """Returns nothing."""
+
+
+def records(kind: Callable[..., T]) -> Callable[[Records, int], list[T]]:
+    """Returns what makes a value of *kind* of each row."""
+    return lambda rows, _: [kind(**row) for row in rows]
 
 
 def hidden(rows: Records, _: int) -> str:
@@ -146,9 +176,14 @@ def _records(text: str, kind: type[list[T]]) -> list[T]:
         return []
 
 
-def owners(rows: Rows, _: int) -> list[UUID]:
-    """Returns the ids of supervisors."""
-    return [row[0] for row in rows]
+def rescued(rows: Records, _: int) -> list[Rescued]:
+    """Returns the attempts of rescue.sql."""
+    return [Rescued(row["job_id"], row["attempt"], JobState(row["state"])) for row in rows]
+
+
+def counts(rows: Records, _: int) -> dict[JobState, int]:
+    """Returns the numbers of counts.sql."""
+    return {JobState(row["state"]): row["count"] for row in rows}
 
 
 def queue_depths(rows: Records, _: int) -> QueueDepths:

@@ -135,3 +135,10 @@ RARE_COLUMNS: dict[str, Callable[[Outcome], object]] = {
     "checkpoints": lambda o: o.checkpoint,
 }
 """What ack.sql is told beyond that, which most outcomes have nothing to say to."""
+
+
+def rare_parameters(
+    outcomes: Sequence[Outcome], names: Iterable[str] = RARE_COLUMNS
+) -> dict[str, object]:
+    """Returns those columns, or the named ones of them."""
+    return {name: [RARE_COLUMNS[name](outcome) for outcome in outcomes] for name in names}

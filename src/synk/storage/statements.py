@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from synk.claim import ClaimCursor, Outcome
     from synk.insertion import NewJob
     from synk.status import ClientStatus, JobProgress
-    from synk.storage.reading import Rows
 
 JOBS_SEARCHED: Final = 10_000
 """How many jobs a listing looks at for those that match: where they lie apart, for 100 ms."""
@@ -66,7 +64,7 @@ class Statement(Generic[T]):
 
 
 class Statements:
-    """The statements for one schema."""
+    """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
     def __init__(self, schema: str = sql.DEFAULT_SCHEMA) -> None:
         self.schema = sql.check_schema(schema)
@@ -74,26 +72,50 @@ class Statements:
     def _text(self, name: str) -> LiteralString:
         return sql.statement(name, self.schema)
 
+    def _changing(self, name: str, /, **parameters: object) -> Statement[int]:
+        """Answers how many rows it changed."""
+        return Statement(self._text(name), parameters, reading.changed)
+
+    def _telling(self, name: str, /, **parameters: object) -> Statement[None]:
+        """Answers nothing."""
+        return Statement(self._text(name), parameters, reading.nothing)
+
+    def _asking(
+        self,
+        name: str,
+        read: Callable[[reading.Records, int], T],
+        /,
+        *,
+        binary: bool = False,
+        **parameters: object,
+    ) -> Statement[T]:
+        """Answers what *read* makes of its rows, by the names of their columns."""
+        return Statement(self._text(name), parameters, read, by_name=True, binary=binary)
+
     def schema_version(self) -> Statement[int]:
+        """Answers the number of the newest migration that was applied, 0 if there is none."""
         return Statement(
             sql.migration_version(self.schema), {}, lambda rows, _: int(rows[0][0] or 0)
         )
 
     def hidden(self, *, from_readers: bool) -> Statement[str]:
         """Says what row-level security may hide from the session's role; empty if nothing."""
-        tables = ["job"] if from_readers else made(self.schema, _ALL_VERSIONS).tables
-        parameters: dict[str, object] = {
-            "tables": tables,
-            "commands": "{r}" if from_readers else "{r,w,d}",
-            "triggers": not from_readers,
-        }
-        read = reading.hidden_from_readers if from_readers else reading.hidden
-        return Statement(self._text("hidden"), parameters, read, by_name=True)
+        return self._asking(
+            "hidden",
+            reading.hidden_from_readers if from_readers else reading.hidden,
+            tables=["job"] if from_readers else made(self.schema, _ALL_VERSIONS).tables,
+            commands="{r}" if from_readers else "{r,w,d}",
+            triggers=not from_readers,
+        )
+
+    # -- what becomes of jobs ---------------------------------------------------------------------
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
+        """Inserts one job."""
         return Statement(self._text("insert"), sending.insert_parameters(job), reading.first_column)
 
     def insert_many(self, jobs: Sequence[NewJob]) -> Statement[list[int]]:
+        """Inserts *jobs*, each key once; answers their ids in order."""
         if any(job.options.idempotency_key is not None for job in jobs):
             sent, places = sending.once_a_key(jobs)
             parameters = sending.insert_many_parameters(sent)
@@ -121,14 +143,8 @@ class Statements:
         after: Mapping[int, ClaimCursor] | None = None,
         bytes_max: int | None = None,
     ) -> Statement[list[ClaimedJob]]:
+        """See `Storage.get_job_available`."""
         cursors = [(after or {}).get(priority, _BEGINNING) for priority in Priority]
-
-        def read(rows: Rows, _: int) -> list[ClaimedJob]:
-            mine: tuple[Any, ...] = (queue, claim_seq)
-            jobs = [ClaimedJob(*(row + mine)) for row in rows]
-            jobs.sort(key=_urgency)
-            return jobs
-
         parameters: dict[str, object] = {
             "queue": queue,
             "limit": limit,
@@ -140,279 +156,236 @@ class Statements:
             "cursors_id": [job_id for _, job_id in cursors],
             "bytes_max": _ANY_NUMBER if bytes_max is None else bytes_max,
         }
+        read = reading.claimed_jobs(queue, claim_seq)
         return Statement(self._text("claim"), parameters, read, binary=True)
 
-    def ack(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int]:
-        """Applies *outcomes*; the answer is how many of them were applied."""
-        parameters = sending.ack_parameters(owner, outcomes)
-        for name, get in sending.RARE_COLUMNS.items():
-            parameters[name] = [get(outcome) for outcome in outcomes]
-        return Statement(self._text("ack"), parameters, reading.changed)
+    def running(self, owner: UUID) -> Statement[list[ClaimedJob]]:
+        """See `Storage.running`."""
+        return self._asking("running", reading.records(ClaimedJob), binary=True, owner=owner)
 
-    def check_values(self, outcomes: Sequence[Outcome]) -> Statement[None]:
-        """Has the server read what the jobs of *outcomes* chose, and nothing else."""
-        names = (
-            *("results", "errors", "progress", "checkpoints", "outputs"),
-            *("retry_at", "retry_in_s"),
+    def cancel_requests(self, owner: UUID) -> Statement[list[Fence]]:
+        """See `Storage.cancel_requests`."""
+        return self._asking("cancel_requests", reading.records(Fence), owner=owner)
+
+    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> Statement[int]:
+        """See `Storage.save_progress`."""
+        return self._changing(
+            "save_progress",
+            **sending.fence_parameters([each.fence for each in found]),
+            owner=owner,
+            progress=[each.progress for each in found],
+            checkpoints=[each.checkpoint for each in found],
         )
-        parameters: dict[str, object] = {
-            name: [sending.RARE_COLUMNS[name](outcome) for outcome in outcomes] for name in names
-        }
-        return Statement(self._text("check_values"), parameters, lambda _rows, _: None)
 
     def ack_plain(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int] | None:
-        """The same for successes that left nothing but their measures; None if there are others."""
+        """Applies successes that left nothing but their measures; None if there are others."""
         if not all(map(sending.is_plain, outcomes)):
             return None
         return Statement(
             self._text("ack_plain"), sending.ack_parameters(owner, outcomes), reading.changed
         )
 
-    def account(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int]:
-        """Adds what is known of jobs that completed themselves; the answer is to how many."""
-        parameters = sending.ack_parameters(owner, outcomes)
-        for name in ("outputs", "errors", "progress"):
-            parameters[name] = [sending.RARE_COLUMNS[name](outcome) for outcome in outcomes]
-        return Statement(self._text("account"), parameters, reading.changed)
+    def ack(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int]:
+        """Applies *outcomes*; the answer is how many of them were applied."""
+        return self._changing(
+            "ack", **sending.ack_parameters(owner, outcomes), **sending.rare_parameters(outcomes)
+        )
 
     def ack_answers(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[list[AckAnswer]]:
-        parameters = sending.fence_parameters(outcomes)
-        parameters["owner"] = owner
+        """Answers what became of each of *outcomes*, as far as it has."""
         return Statement(
             self._text("ack_answers"),
-            parameters,
+            {**sending.fence_parameters(outcomes), "owner": owner},
             lambda rows, _: [AckAnswer(answer) for (answer,) in rows],
         )
 
+    def account(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int]:
+        """Adds what is known of jobs that completed themselves; the answer is to how many."""
+        return self._changing(
+            "account",
+            **sending.ack_parameters(owner, outcomes),
+            **sending.rare_parameters(outcomes, ("outputs", "errors", "progress")),
+        )
+
+    def check_values(self, outcomes: Sequence[Outcome]) -> Statement[None]:
+        """Has the server read what the jobs of *outcomes* chose, and nothing else."""
+        chosen = ("results", "errors", "progress", "checkpoints", "outputs")
+        return self._telling(
+            "check_values",
+            **sending.rare_parameters(outcomes, (*chosen, "retry_at", "retry_in_s")),
+        )
+
     def cancel(self, job_id: int) -> Statement[Change]:
+        """See `Storage.cancel`."""
         return self._change("cancel", job_id)
 
     def retry(self, job_id: int) -> Statement[Change]:
+        """See `Storage.retry`."""
         return self._change("retry", job_id)
 
     def delete(self, job_id: int) -> Statement[Change]:
+        """See `Storage.delete`."""
         return self._change("delete", job_id)
 
     def ready(self, job_id: int) -> Statement[Change]:
+        """See `Storage.ready`."""
         return self._change("ready", job_id)
 
     def _change(self, name: str, job_id: int) -> Statement[Change]:
         return Statement(self._text(name), {"id": job_id}, lambda rows, _: Change(rows[0][0]))
 
-    def cleaner(self, state: JobState, retention: dt.timedelta, limit: int) -> Statement[int]:
-        parameters: dict[str, object] = {
-            "state": state.value,
-            "retention": retention,
-            "limit": limit,
-        }
-        return Statement(self._text("cleaner"), parameters, reading.changed)
-
     def stage(self, limit: int) -> Statement[int]:
-        return Statement(self._text("stage"), {"limit": limit}, reading.changed)
+        """See `Storage.stage`."""
+        return self._changing("stage", limit=limit)
 
     def settle(self, limit: int) -> Statement[int]:
-        return Statement(self._text("settle"), {"limit": limit}, reading.changed)
+        """See `Storage.settle`."""
+        return self._changing("settle", limit=limit)
+
+    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> Statement[int]:
+        """See `Storage.cleaner`."""
+        return self._changing("cleaner", state=state.value, retention=retention, limit=limit)
+
+    # -- supervisors and their leases -------------------------------------------------------------
+
+    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> Statement[None]:
+        """See `Storage.register_client`."""
+        return self._telling(
+            "register_client",
+            id=status.id,
+            host=status.host,
+            pid=status.pid,
+            version=status.version,
+            processes=status.processes,
+            queues=list(status.queues),
+            kinds=None if status.kinds is None else list(status.kinds),
+            ttl=ttl,
+        )
+
+    def report_client(self, status: ClientStatus) -> Statement[None]:
+        """See `Storage.report_client`."""
+        return self._telling(
+            "report_client",
+            id=status.id,
+            slots=msgspec.json.encode(status.slots).decode(),
+            errors=msgspec.json.encode(status.errors).decode(),
+            stopped=status.stopped,
+        )
+
+    def forget_clients(self) -> Statement[int]:
+        """See `Storage.forget_clients`."""
+        return self._changing("forget_clients")
+
+    def heartbeat(self, owner: UUID) -> Statement[Beat | None]:
+        """See `Heartbeat.beat`."""
+        return self._asking(
+            "heartbeat",
+            lambda rows, _: Beat(**rows[0]) if rows else None,
+            binary=True,
+            owner=owner,
+        )
+
+    def leases(self) -> Statement[list[Lease]]:
+        """See `Storage.leases`."""
+        return self._asking("leases", reading.records(Lease))
+
+    def declare_dead(self, suspects: Sequence[Lease]) -> Statement[list[UUID]]:
+        """See `Storage.declare_dead`."""
+        parameters: dict[str, object] = {
+            "ids": [lease.owner for lease in suspects],
+            "beats": [lease.beat for lease in suspects],
+        }
+        return Statement(self._text("declare_dead"), parameters, reading.first_column)
+
+    def dead_owners(self) -> Statement[list[UUID]]:
+        """See `Storage.dead_owners`."""
+        return Statement(self._text("dead_owners"), {}, reading.first_column)
+
+    def rescue(self, dead: Sequence[UUID], limit: int) -> Statement[list[Rescued]]:
+        """See `Storage.rescue`."""
+        return self._asking(
+            "rescue", reading.rescued, dead=list(dead), limit=limit, lost_max=POISON_CRASHES
+        )
+
+    # -- what can be seen -------------------------------------------------------------------------
 
     def get(self, job_ids: Sequence[int]) -> Statement[list[JobRow]]:
-        return Statement(
-            self._text("get"),
-            {"ids": list(job_ids)},
-            reading.job_rows,
-            by_name=True,
-            binary=True,
-        )
+        """See `Storage.get`."""
+        return self._asking("get", reading.job_rows, binary=True, ids=list(job_ids))
 
     def jobs(
         self,
         *,
-        state: JobState | None,
-        queue: str | None,
-        kind: str | None,
-        limit: int,
-        reason: CancelReason | None,
-        since: dt.datetime | dt.timedelta | None,
+        state: JobState | None = None,
+        queue: str | None = None,
+        kind: str | None = None,
+        limit: int = 50,
+        reason: CancelReason | None = None,
+        since: dt.datetime | dt.timedelta | None = None,
     ) -> Statement[JobList]:
+        """See `Inspection.jobs`."""
         if reason is not None and state is None:
             state = JobState.CANCELLED
         is_age = isinstance(since, dt.timedelta)
         form = "jobs" if since is None else "jobs_since"
         if state is not None:
             form = "jobs_ended" if state.is_final or reason is not None else "jobs_unfinished"
-        parameters: dict[str, object] = {
-            "state": None if state is None else state.value,
-            "queue": queue,
-            "kind": kind,
-            "limit": limit,
-            "since": None if is_age else since,
-            "age": since if is_age else None,
-            "reason": None if reason is None else reason.value,
-            "searched": JOBS_SEARCHED,
-        }
-        return Statement(
-            self._text(form),
-            parameters,
+        return self._asking(
+            form,
             lambda rows, _: reading.job_list(rows, JOBS_SEARCHED),
-            by_name=True,
             binary=True,
+            state=state and state.value,
+            queue=queue,
+            kind=kind,
+            limit=limit,
+            since=None if is_age else since,
+            age=since if is_age else None,
+            reason=reason and reason.value,
+            searched=JOBS_SEARCHED,
         )
 
-    def counts(self, queue: str | None) -> Statement[dict[JobState, int]]:
-        return Statement(
-            self._text("counts"),
-            {"queue": queue},
-            lambda rows, _: {JobState(row["state"]): row["count"] for row in rows},
-            by_name=True,
-        )
+    def counts(self, queue: str | None = None) -> Statement[dict[JobState, int]]:
+        """See `Inspection.counts`."""
+        return self._asking("counts", reading.counts, queue=queue)
 
-    def summary(self, queue: str | None) -> Statement[list[KindSummary]]:
-        return Statement(
-            self._text("summary"),
-            {"queue": queue},
-            reading.kind_summaries,
-            by_name=True,
-        )
-
-    def cancel_requests(self, owner: UUID) -> Statement[list[Fence]]:
-        return Statement(
-            self._text("cancel_requests"),
-            {"owner": owner},
-            lambda rows, _: [Fence(**row) for row in rows],
-            by_name=True,
-        )
-
-    def save_progress(self, owner: UUID, found: Sequence[JobProgress]) -> Statement[int]:
-        parameters = sending.fence_parameters([each.fence for each in found])
-        parameters["owner"] = owner
-        parameters["progress"] = [each.progress for each in found]
-        parameters["checkpoints"] = [each.checkpoint for each in found]
-        return Statement(self._text("save_progress"), parameters, reading.changed)
-
-    def register_client(self, status: ClientStatus, ttl: dt.timedelta) -> Statement[None]:
-        parameters: dict[str, object] = {
-            "id": status.id,
-            "host": status.host,
-            "pid": status.pid,
-            "version": status.version,
-            "processes": status.processes,
-            "queues": list(status.queues),
-            "kinds": None if status.kinds is None else list(status.kinds),
-            "ttl": ttl,
-        }
-        return Statement(self._text("register_client"), parameters, lambda _rows, _: None)
-
-    def unknown_kinds(self, queues: Sequence[str] | None) -> Statement[list[UnknownKind]]:
-        parameters: dict[str, object] = {
-            "queues": None if queues is None else list(queues),
-            "limit": KINDS_LOOKED_FOR,
-            "kinds_max": KINDS_TOLD,
-        }
-        return Statement(
-            self._text("unknown_kinds"),
-            parameters,
-            lambda rows, _: [UnknownKind(**row) for row in rows],
-            by_name=True,
-        )
-
-    def heartbeat(self, owner: UUID) -> Statement[Beat | None]:
-        return Statement(
-            self._text("heartbeat"),
-            {"owner": owner},
-            lambda rows, _: Beat(**rows[0]) if rows else None,
-            by_name=True,
-            binary=True,
-        )
-
-    def leases(self) -> Statement[list[Lease]]:
-        return Statement(
-            self._text("leases"), {}, lambda rows, _: [Lease(**row) for row in rows], by_name=True
-        )
-
-    def declare_dead(self, suspects: Sequence[Lease]) -> Statement[list[UUID]]:
-        parameters: dict[str, object] = {
-            "ids": [lease.owner for lease in suspects],
-            "beats": [lease.beat for lease in suspects],
-        }
-        return Statement(self._text("declare_dead"), parameters, reading.owners)
-
-    def dead_owners(self) -> Statement[list[UUID]]:
-        return Statement(self._text("dead_owners"), {}, reading.owners)
-
-    def rescue(self, dead: Sequence[UUID], limit: int) -> Statement[list[Rescued]]:
-        parameters: dict[str, object] = {
-            "dead": list(dead),
-            "limit": limit,
-            "lost_max": POISON_CRASHES,
-        }
-        return Statement(
-            self._text("rescue"),
-            parameters,
-            lambda rows, _: [
-                Rescued(row["job_id"], row["attempt"], JobState(row["state"])) for row in rows
-            ],
-            by_name=True,
-        )
-
-    def running(self, owner: UUID) -> Statement[list[ClaimedJob]]:
-        return Statement(
-            self._text("running"),
-            {"owner": owner},
-            lambda rows, _: [ClaimedJob(**row) for row in rows],
-            by_name=True,
-            binary=True,
-        )
-
-    def report_client(self, status: ClientStatus) -> Statement[None]:
-        parameters: dict[str, object] = {
-            "id": status.id,
-            "slots": msgspec.json.encode(status.slots).decode(),
-            "errors": msgspec.json.encode(status.errors).decode(),
-            "stopped": status.stopped,
-        }
-        return Statement(self._text("report_client"), parameters, lambda _rows, _: None)
-
-    def clients(self, within: dt.timedelta) -> Statement[list[ClientRow]]:
-        return Statement(
-            self._text("clients"),
-            {"within": within},
-            reading.client_rows,
-            by_name=True,
-            binary=True,
-        )
-
-    def forget_clients(self) -> Statement[int]:
-        return Statement(self._text("forget_clients"), {}, reading.changed)
-
-    def ask_stack(self, job_id: int) -> Statement[int | None]:
-        return Statement(
-            self._text("ask_stack"), {"id": job_id}, lambda rows, _: rows[0][0] if rows else None
-        )
+    def summary(self, queue: str | None = None) -> Statement[list[KindSummary]]:
+        """See `Inspection.summary`."""
+        return self._asking("summary", reading.kind_summaries, queue=queue)
 
     def queue_depths(self) -> Statement[QueueDepths]:
-        return Statement(
-            self._text("queue_depths"), {"limit": DEPTH_COUNTED}, reading.queue_depths, by_name=True
+        """See `Inspection.queue_depths`."""
+        return self._asking("queue_depths", reading.queue_depths, limit=DEPTH_COUNTED)
+
+    def unknown_kinds(self, queues: Sequence[str] | None = None) -> Statement[list[UnknownKind]]:
+        """See `Inspection.unknown_kinds`."""
+        return self._asking(
+            "unknown_kinds",
+            reading.records(UnknownKind),
+            queues=None if queues is None else list(queues),
+            limit=KINDS_LOOKED_FOR,
+            kinds_max=KINDS_TOLD,
         )
 
+    def clients(self, within: dt.timedelta) -> Statement[list[ClientRow]]:
+        """See `Inspection.clients`."""
+        return self._asking("clients", reading.client_rows, binary=True, within=within)
+
+    def ask_stack(self, job_id: int) -> Statement[int | None]:
+        """See `Inspection.ask_stack`."""
+        return Statement(self._text("ask_stack"), {"id": job_id}, reading.first_value)
+
     def stack_questions(self, owner: UUID) -> Statement[list[tuple[int, int]]]:
-        return Statement(
-            self._text("stack_questions"),
-            {"owner": owner},
+        """See `Inspection.stack_questions`."""
+        return self._asking(
+            "stack_questions",
             lambda rows, _: [(row["question"], row["job_id"]) for row in rows],
-            by_name=True,
+            owner=owner,
         )
 
     def answer_stack(self, question: int, answer: str) -> Statement[None]:
-        return Statement(
-            self._text("answer_stack"),
-            {"id": question, "answer": answer},
-            lambda _rows, _: None,
-        )
+        """See `Inspection.answer_stack`."""
+        return self._telling("answer_stack", id=question, answer=answer)
 
     def stack_answer(self, question: int) -> Statement[str | None]:
-        return Statement(
-            self._text("stack_answer"),
-            {"id": question},
-            lambda rows, _: rows[0][0] if rows else None,
-        )
-
-
-_urgency = attrgetter("priority", "scheduled_at", "id")
+        """See `Inspection.stack_answer`."""
+        return Statement(self._text("stack_answer"), {"id": question}, reading.first_value)
