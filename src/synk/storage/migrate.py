@@ -17,6 +17,7 @@ may not be done is told with the SQL that does it.
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -51,17 +52,19 @@ _GO_COLUMNS: Final = (
 
 _GO_STATES: Final = ("available", "cancelled", "completed", "running", "scheduled", "pending")
 
-_AFTER_THE_TABLE: Final = "-- From here on the same where the table was the Go package's"
+_AFTER_THE_TABLE: Final = "-- From here on the same where there was a table"
 """What comes behind its columns in 001_jobs.sql."""
+
+_MAKES: Final = re.compile(
+    r"^CREATE (?:(FUNCTION|TRIGGER)|(UNIQUE INDEX|INDEX|UNLOGGED TABLE|TABLE))\b", re.MULTILINE
+)
+"""What may be there already in a schema that has tables."""
 
 _NOTHING: Final = -1
 """The version of a schema in which nothing is noted."""
 
-_FORMER: Final = -19
-"""That of the last schema before the first one."""
-
-_RENEWED: Final = 4
-"""What upgrade_19.sql makes of it."""
+_FORMER: Final = -2
+"""That of any schema of synk's before the first one."""
 
 
 def apply(
@@ -100,10 +103,10 @@ def apply(
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             connection.execute("SET LOCAL row_security = off")
             done = _checked_version(connection, schema, up_to)
-        if done == _NOTHING and is_of_go(connection, schema):
-            applied += patient.run(partial(_adopt, connection, schema))
-        elif done == _FORMER:
-            applied += patient.run(partial(_renew, connection, schema))
+        adopts = done == _NOTHING and is_of_go(connection, schema)
+        if adopts or done == _FORMER:
+            how = "adopt" if adopts else "renew"
+            applied += patient.run(partial(_apply_all, connection, schema, how, done))
         elif done == _NOTHING:
             patient.run(lambda: connection.execute(base[2].encode()))
         for version, name, text in numbered:
@@ -120,36 +123,41 @@ def _apply_one(
 ) -> bool:
     if check_not_newer(_version(connection, schema), schema) >= version:
         return False
-    connection.execute(text.encode())
-    connection.execute(belong(schema, version).encode())
-    connection.execute(sql.migration_note(schema), (version, name))
+    connection.execute(whole(schema, version, name, text).encode())
     return True
 
 
-def _adopt(connection: psycopg.Connection[Any], schema: str) -> list[str]:
-    """Makes of the Go package's table the one that synk makes, in one transaction with the rest."""
-    base, first, *others = sql.migrations(schema)
-    connection.execute(base[2].encode())
-    rest = first[2].partition(_AFTER_THE_TABLE)[2]
-    adopted = sql.statement("adopt", schema) + _AFTER_THE_TABLE + rest
-    for version, name, text in [(*first[:2], adopted), *others]:
-        _apply_one(connection, schema, version, name, text)
-    connection.execute(sql.statement("adopt_ties", schema))
-    return [f"{version:03} {name}" for version, name, _ in [first, *others]]
+def whole(schema: str, version: int, name: str, text: str) -> str:
+    """Returns a migration with what is done of each: whose things are, and a note of it."""
+    note = f"INSERT INTO synk.migration (version, name) VALUES ({version}, '{name}')"  # noqa: S608 - names of this package's files
+    return f"{text.rstrip()}\n{belong(schema, version).rstrip()};\n{sql.in_schema(note, schema)};\n"
 
 
-def _renew(connection: psycopg.Connection[Any], schema: str) -> list[str]:
-    if _version(connection, schema) != _FORMER:
+def _apply_all(connection: psycopg.Connection[Any], schema: str, how: str, found: int) -> list[str]:
+    base, *numbered = sql.migrations(schema)
+    if _version(connection, schema) != found:
         return []
-    connection.execute(upgrade_19(schema).encode())
-    return ["upgrade_19"]
+    connection.execute((base[2] + all_from(schema, how)).encode())
+    return [f"{version:03} {name}" for version, name, _ in numbered]
 
 
-def upgrade_19(schema: str) -> str:
-    """Returns SQL that makes of the last schema before the first one the beginning of that."""
-    versions = range(1, _RENEWED + 1)
-    owned = "".join(belong(schema, version).rstrip() + ";\n" for version in versions)
-    return f"{sql.statement('upgrade_19', schema)}\n{owned}"
+def all_from(schema: str, how: str) -> str:
+    """Returns SQL that makes the newest schema of tables that are there, for one transaction.
+
+    Args:
+        schema: the schema's name.
+        how: the statement that makes of them what 001_jobs.sql begins with: ``adopt`` of the Go
+            package's table, ``renew`` of the tables that synk had before its first schema.
+    """
+    _, first, *others = sql.migrations(schema)
+    _, mark, rest = first[2].partition(_AFTER_THE_TABLE)
+    texts = [whole(schema, *first[:2], mark + rest), *(whole(schema, *each) for each in others)]
+    kept = _MAKES.sub(
+        lambda found: f"CREATE OR REPLACE {found[1]}" if found[1] else f"{found[0]} IF NOT EXISTS",
+        "".join(texts),
+    )
+    # The server remarks on each that is there.
+    return f"SET LOCAL client_min_messages = warning;\n{sql.statement(how, schema)}\n{kept}"
 
 
 def check_not_newer(version: int, schema: str) -> int:
@@ -199,8 +207,7 @@ def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: in
 def _version(connection: psycopg.Connection[Any], schema: str) -> int:
     """Returns the newest migration that is noted; `_NOTHING` if there is no table of synk's.
 
-    Raises:
-        SchemaMismatch: it is of a synk of before the first schema, and not of the last of them.
+    It is `_FORMER` for whichever of those before the first schema.
     """
     columns = rows(
         connection,
@@ -212,15 +219,11 @@ def _version(connection: psycopg.Connection[Any], schema: str) -> int:
     )
     if [column for (column,) in columns] != _COLUMNS:
         return _NOTHING
+    query = f"SELECT {sql.IS_FORMER} FROM synk.migration AS m"  # noqa: S608 - a constant
+    if rows(connection, sql.in_schema(query, schema))[0][0]:
+        return _FORMER
     query = sql.in_schema("SELECT m.version, m.name FROM synk.migration AS m", schema)
     noted: dict[int, str] = dict(rows(connection, query))
-    if noted.get(2) == "accounts":
-        if max(noted) == -_FORMER:
-            return _FORMER
-        raise SchemaMismatch(
-            f"schema {schema!r} is at version {max(noted)} of before the first schema: only the "
-            f"last of those, {-_FORMER}, can be upgraded"
-        )
     known = {version: name for version, name, _ in sql.migrations(schema)}
     if any(noted[version] != known[version] for version in noted.keys() & known.keys() - {0}):
         return _NOTHING

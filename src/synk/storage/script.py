@@ -12,7 +12,6 @@ from typing import Final
 from synk.storage import migrate, roles, sql
 from synk.storage.made import made_on_the_way
 from synk.storage.patience import LOCK_ID
-from synk.storage.rights import belong
 
 _HEAD: Final = """\
 -- synk, schema {schema}: brings any version to {latest}. Run it with
@@ -94,19 +93,12 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
         ),
         _BASE.format(text=base[2].rstrip()),
     ]
-    parts.append(
-        _step(
-            schema,
-            "upgrade_19, for a schema that synk had before its first one",
-            f"NOT {sql.IS_FORMER}",
-            migrate.upgrade_19(schema),
-        )
-    )
+    is_former = sql.in_schema(sql.IS_FORMER, schema)
+    former = "renew, for tables that synk had before its first schema"
+    parts.append(_step(schema, former, f"NOT ({is_former})", migrate.all_from(schema, "renew")))
     for version, name, text in numbered:
-        note = f"INSERT INTO {quoted}.migration (version, name) VALUES ({version}, '{name}')"  # noqa: S608 - names of this package's files
-        whole = f"{text.rstrip()}\n{belong(schema, version).rstrip()};\n{note}"
-        is_done = f"max(m.version) >= {version}"
-        parts.append(_step(schema, f"{version:03} {name}", is_done, whole))
+        whole = migrate.whole(schema, version, name, text)
+        parts.append(_step(schema, f"{version:03} {name}", f"max(m.version) >= {version}", whole))
     if with_roles:
         parts += _rights(schema)
     return "".join(parts)

@@ -27,7 +27,11 @@ _INCLUDE: Final = re.compile(r"^-- include: (?P<name>\w+)\n", re.MULTILINE)
 MIGRATIONS: Final = (resources.files(__name__).joinpath("migrations"),)
 """Where the numbered files are."""
 
-IS_FORMER: Final = "coalesce(bool_or(m.version = 2 AND m.name = 'accounts'), false)"
+IS_FORMER: Final = (
+    "NOT coalesce(bool_or(m.version = 2 AND m.name = 'dependencies'), false)"
+    " AND EXISTS (SELECT FROM pg_attribute AS a"
+    " WHERE a.attrelid = to_regclass('synk.job') AND a.attname = 'waiting_on')"
+)
 """Of synk.migration AS m: whether it is of the schema that synk had before its first one."""
 
 _SCHEMA_IN_TEXT: Final = re.compile(
@@ -87,10 +91,4 @@ def channel(name: str, schema: str = DEFAULT_SCHEMA) -> str:
 def migration_version(schema: str = DEFAULT_SCHEMA) -> LiteralString:
     """Returns the text that asks for the newest migration applied; 0 before the first schema."""
     text = f"SELECT CASE WHEN {IS_FORMER} THEN 0 ELSE max(m.version) END FROM synk.migration AS m"  # noqa: S608 - a constant
-    return cast("LiteralString", in_schema(text, schema))
-
-
-def migration_note(schema: str = DEFAULT_SCHEMA) -> LiteralString:
-    """Returns the text that notes a migration as applied."""
-    text = "INSERT INTO synk.migration (version, name) VALUES (%s, %s)"
     return cast("LiteralString", in_schema(text, schema))

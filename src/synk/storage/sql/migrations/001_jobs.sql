@@ -76,7 +76,8 @@ CREATE TABLE synk.job (
     output         text
 );
 
--- From here on the same where the table was the Go package's (adopt.sql).
+-- From here on the same where there was a table: the Go package's (adopt.sql), or one of synk's from
+-- before this schema (renew.sql).
 --
 -- One index a question. Each is partial, so that a row is in one or two of them at a time and the
 -- millions of rows in other states cost the question nothing. That of the owner is 6 % of a job's log;
