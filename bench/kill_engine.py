@@ -23,6 +23,7 @@ from synk.core import messages as m
 from synk.core.limits import QueueLimits
 from synk.registry import Registry
 from synk.runtime.ipc import linux
+from synk.telemetry import Telemetry
 from watching import Kill, Watch, WatchedEngine, WatchedPool
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def running_bench(spinning: int) -> Generator[Bench]:
         client_id=tag,
         settle=lambda _: None,
         on_change=lambda: None,
+        facts=Telemetry(),
     )
     engine.worker_set.watch = watch
     thread = threading.Thread(target=engine.run)

@@ -44,6 +44,7 @@ from synk.core.messages import Claimed, DrainRequested, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.runtime.supervisor.engine import Engine
+from synk.telemetry import Telemetry
 
 if TYPE_CHECKING:
     import argparse
@@ -147,6 +148,7 @@ def engine_of(processes: int, settle: Callable[[Settle], None]) -> Generator[Eng
         client_id=f"bench-pool-{os.getpid()}",
         settle=settle,
         on_change=lambda: None,
+        facts=Telemetry(),
     )
     thread = threading.Thread(target=engine.run)
     thread.start()

@@ -394,7 +394,6 @@ class Client:
         return Supervisor(
             self.storage,
             owner=self.id.to_uuid(),
-            client_id=str(self.id),
             queues=self.queues,
             registry=self.registry,
             engine=self.engine,

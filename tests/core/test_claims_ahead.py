@@ -30,7 +30,7 @@ def test_a_short_job_in_flight_among_long_ones_has_few_of_them_claimed() -> None
 
     world.claim(job(40, kind="short", priority=1), job(41, kind="long"))
 
-    assert world.pool.demand().get("default", 0) <= FEW
+    assert world.pool.demand(world.pool.rooms()).get("default", 0) <= FEW
 
 
 def test_two_short_jobs_in_flight_after_long_ones_have_few_claimed() -> None:
@@ -41,7 +41,7 @@ def test_two_short_jobs_in_flight_after_long_ones_have_few_claimed() -> None:
 
     world.claim(job(40, kind="short", priority=1), job(41, kind="short", priority=1))
 
-    assert world.pool.demand().get("default", 0) <= FEW
+    assert world.pool.demand(world.pool.rooms()).get("default", 0) <= FEW
 
 
 def test_a_queue_whose_jobs_have_become_short_is_claimed_far_ahead_again() -> None:
@@ -52,7 +52,7 @@ def test_a_queue_whose_jobs_have_become_short_is_claimed_far_ahead_again() -> No
 
     world.claim(job(200, kind="short"))
 
-    assert world.pool.demand()["default"] > 100
+    assert world.pool.demand(world.pool.rooms())["default"] > 100
 
 
 def with_jobs_at_hand(*jobs: ClaimedJob, seconds: float = LONG_S) -> World:
@@ -113,6 +113,6 @@ def test_there_is_one_behind_each_that_runs_unless_it_would_wait_for_long(
 
     world.claim(job(40), job(41))
 
-    assert world.pool.demand().get("default", 0) == ahead - 2
+    assert world.pool.demand(world.pool.rooms()).get("default", 0) == ahead - 2
     world.claim(*(job(number) for number in range(42, 40 + ahead)))
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}

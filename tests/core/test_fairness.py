@@ -45,7 +45,7 @@ def test_m11_jobs_behind_stuck_ones_go_back_for_others(world: World) -> None:
 
     assert released(world) == sorted(set(range(1, 11)) - stuck)
     # And they are not claimed again at once.
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
     world.check()
 
 
@@ -56,7 +56,7 @@ def test_m11_jobs_behind_long_ones_are_not_claimed(world: World) -> None:
     world.claim(job(3, kind="short"))
     world.advance(0.1)
 
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
 
 
 def test_m11_jobs_of_a_queue_at_its_cap_go_back_for_others(world: World) -> None:
@@ -67,7 +67,7 @@ def test_m11_jobs_of_a_queue_at_its_cap_go_back_for_others(world: World) -> None
     world.advance(HELD_S + 1.0)
 
     assert released(world) == sorted(set(range(1, 11)) - {stuck})
-    assert set(world.pool.demand()) == {"default"}
+    assert set(world.pool.demand(world.pool.rooms())) == {"default"}
     world.check()
 
 

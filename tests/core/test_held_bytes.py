@@ -33,24 +33,26 @@ def busy_world(*queues: str) -> World:
 def test_no_more_is_claimed_while_64_mb_of_arguments_wait() -> None:
     world = busy_world()
     world.claim(*(large(1000 + number) for number in range(65)))
-    assert world.pool.demand()["default"] > 100, "one of them is first at each worker"
+    assert world.pool.demand(world.pool.rooms())["default"] > 100, (
+        "one of them is first at each worker"
+    )
 
     world.claim(large(2000))
 
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
     assert world.pool.rooms()["default"] <= 0
 
 
 def test_what_is_over_or_was_given_back_makes_room() -> None:
     world = busy_world()
     world.claim(*(large(1000 + number, 2) for number in range(40)))
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
 
     for _ in range(10):
         slot = next(slot for slot, worker in world.workers.items() if worker.waiting)
         world.run_one(slot)
 
-    assert world.pool.demand()["default"] > 0
+    assert world.pool.demand(world.pool.rooms())["default"] > 0
     assert 0 < world.pool.rooms()["default"] < HELD_BYTES
 
 
@@ -70,7 +72,7 @@ def test_errors_of_earlier_attempts_weigh_as_much_as_arguments() -> None:
 
     world.claim(*(structs.replace(job(1000 + n), history="e" * 2 * MIB) for n in range(40)))
 
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
 
 
 def test_the_large_jobs_of_one_queue_keep_none_of_another_from_being_claimed() -> None:

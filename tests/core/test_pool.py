@@ -383,7 +383,7 @@ def test_a_drain_gives_back_what_has_not_begun_and_waits_for_the_rest(world: Wor
     assert not world.pool.is_stopped
     world.finish(0)
     world.finish(1)
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
     world.exit(0, m.Exit(code=0))
     world.exit(1, m.Exit(code=0))
     assert world.pool.is_stopped
@@ -462,7 +462,7 @@ def test_jobs_that_nobody_can_run_are_given_back_when_workers_keep_failing_to_st
     assert {ended.verdict for ended in world.ended.values()} == {Verdict.RELEASED}
     assert sorted(world.ended) == [1, 2]
     assert world.gave_up is None
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
 
 
 def test_a_worker_that_never_gets_ready_is_killed() -> None:
@@ -510,20 +510,20 @@ def test_each_queue_has_its_own_timeout() -> None:
 
 
 def test_an_idle_pool_demands_one_job_a_worker(world: World) -> None:
-    assert world.pool.demand() == {"default": 2}
+    assert world.pool.demand(world.pool.rooms()) == {"default": 2}
 
 
 def test_a_busy_pool_of_long_jobs_demands_nothing(world: World) -> None:
     world.claim(job(1), job(2))
 
-    assert world.pool.demand() == {}
+    assert world.pool.demand(world.pool.rooms()) == {}
 
 
 def test_short_jobs_are_demanded_in_large_batches(world: World) -> None:
     known_short(world, seconds=0.00001)
     world.claim(job(1))
 
-    assert world.pool.demand() == {"default": BACKLOG_JOBS - 1}
+    assert world.pool.demand(world.pool.rooms()) == {"default": BACKLOG_JOBS - 1}
 
 
 def test_a_timeout_that_a_worker_names_is_noticed_by_itself(world: World) -> None:

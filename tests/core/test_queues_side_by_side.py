@@ -82,7 +82,7 @@ class Shop(World):
     def _ask(self) -> None:
         if self._asked is not None:
             return
-        demand = self.pool.demand()
+        demand = self.pool.demand(self.pool.rooms())
         wanted = [name for name, rows in self._rows.items() if rows and demand.get(name, 0) > 0]
         if wanted:
             queue = min(wanted, key=self._asked_at.__getitem__)

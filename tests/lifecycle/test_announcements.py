@@ -14,7 +14,7 @@ import synk
 from support.jobs import handlers
 from support.supervising import ended, is_running, supervised, wait_until
 from synk.claim import ClaimedJob, Fence
-from synk.runtime.supervisor import supervisor
+from synk.runtime.supervisor import maintenance_loop
 
 RARELY = {"default": synk.QueueConfig(time_fetch=timedelta(hours=1))}
 
@@ -45,14 +45,14 @@ def test_a_new_job_makes_nobody_look_for_requests(dsn: str) -> None:
         for _ in range(30):
             ended(client, client.insert("x", handlers.Noop()))
 
-        by_the_clock = (time.monotonic() - began) / (supervisor.STAGE_S * 0.8)
+        by_the_clock = (time.monotonic() - began) / (maintenance_loop.STAGE_S * 0.8)
         assert storage.cancel_polls - before <= by_the_clock + 2
 
 
 def test_a_request_is_looked_for_at_once(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "STAGE_S", 3600.0)
+    monkeypatch.setattr(maintenance_loop, "STAGE_S", 3600.0)
     with supervised(dsn) as client:
         job_id = client.insert("x", handlers.Slow(str(tmp_path / "gate")))
         wait_until(lambda: is_running(client, job_id))

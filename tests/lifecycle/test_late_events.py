@@ -16,6 +16,7 @@ from synk.core.messages import DrainRequested, Tick
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.runtime.supervisor.engine import Engine
+from synk.telemetry import Telemetry
 
 
 def test_q5_what_comes_after_the_loop_is_written_into_no_file_of_others() -> None:
@@ -27,6 +28,7 @@ def test_q5_what_comes_after_the_loop_is_written_into_no_file_of_others() -> Non
         client_id=f"test-{uuid.uuid4()}",
         settle=lambda _: None,
         on_change=lambda: None,
+        facts=Telemetry(),
     )
     engine.post(DrainRequested(time.monotonic()))
     engine.run()

@@ -41,7 +41,7 @@ def test_s5_a_blocked_loop_kills_late_and_says_where_it_was(dsn: str, tmp_path: 
         wait_until(log.exists, what="the job to begin")
         assert client._service is not None
 
-        client._service._supervisor._engine.call(lambda _: time.sleep(3.0))
+        client._service._supervisor.engine.call(lambda _: time.sleep(3.0))
         row = ended(client, job_id)
         wait_until(lambda: any(isinstance(fact, telemetry.LoopResumed) for fact in facts))
 

@@ -20,6 +20,7 @@ from synk.core.messages import DrainRequested
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.runtime.supervisor.engine import Engine
+from synk.telemetry import Telemetry
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,7 @@ def still_engine(an_hour: dict[str, synk.QueueConfig]) -> Iterator[Engine]:
         client_id=f"test-{uuid.uuid4()}",
         settle=lambda _: None,
         on_change=lambda: None,
+        facts=Telemetry(),
     )
     yield engine
     engine.post(DrainRequested(time.monotonic()))

@@ -200,7 +200,6 @@ class Node:
             engine,
             self.owner,
             facts,
-            stage_s=MAINTAIN_S,
             lease_ttl_s=TTL_S,
             queues=["default"],
             cleaner=None,
@@ -279,7 +278,7 @@ class Node:
             self._actors["end"].start(self._end)
             return math.inf
         pool = self.pool
-        self._claims.set_demand(pool.demand(), pool.urgent(), pool.claims, pool.rooms())
+        self._claims.set_demand(pool.demand(pool.rooms()), pool.urgent(), pool.claims, pool.rooms())
         return self._seconds_to_the_next_turn()
 
     def _seconds_to_the_next_turn(self) -> float:

@@ -106,11 +106,15 @@ class Pool:
             times.append(self._drain_deadline)
         return min(times, default=None)
 
-    def demand(self) -> dict[str, int]:
-        """Returns how many jobs of each queue are wanted now; queues that want none are absent."""
+    def demand(self, rooms: Mapping[str, int]) -> dict[str, int]:
+        """Returns how many jobs of each queue are wanted now; queues that want none are absent.
+
+        Args:
+            rooms: as `rooms` says.
+        """
         if self.draining or self.fenced:
             return {}
-        able = [name for name, room in self.rooms().items() if room > 0]
+        able = [name for name, room in rooms.items() if room > 0]
         return {name: count for name in able if (count := self._dispatch.wanted(name)) > 0}
 
     def rooms(self) -> dict[str, int]:

@@ -29,6 +29,7 @@ from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.fork_server_process import WorkerEnded, WorkerForked
 from synk.runtime.supervisor.worker_process import WorkerProcess
 from synk.runtime.supervisor.worker_set import WorkerSet
+from synk.telemetry import Telemetry
 
 E = TypeVar("E", bound=Engine)
 
@@ -43,6 +44,7 @@ def made(engine_type: type[E], pool_type: type[Pool] = Pool) -> tuple[E, queue.S
         client_id=f"test-{uuid.uuid4()}",
         settle=settled.put,
         on_change=lambda: None,
+        facts=Telemetry(),
     )
     return engine, settled
 

@@ -70,7 +70,6 @@ def loop_on(
         engine,
         OWNER,
         facts,
-        stage_s=0.5,
         lease_ttl_s=1.0,
         queues=["default"],
         cleaner=CleanerConfig(),

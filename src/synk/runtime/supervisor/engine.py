@@ -10,10 +10,9 @@ and gets `Settle` commands.
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import queue
 import time
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, assert_never
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from synk.core.pool import Pool
     from synk.registry import Registry
     from synk.runtime.supervisor.worker_process import WorkerProcess
+    from synk.telemetry import Telemetry
 
 ANSWER_S: Final = 2.0
 """How long the loop may take to get to a question; longer, and it is on its way out."""
@@ -55,8 +55,11 @@ class Engine:
         client_id: tags the processes and their records.
         settle: called in the engine's thread with what is over; must not block.
         on_change: called in the engine's thread after events were handled; must not block.
+        facts: told what an operator should know of how workers begin.
+        lease_left_s: says for how many seconds work may go on.
         schema: where the jobs' table is, for `Job.complete_tx`.
-        lease_left_s: says for how many seconds work may go on; None: for ever.
+        selector: what it waits for.
+        clock: the clock of all its times.
 
     Raises:
         ConfigurationError: a worker cannot be sent to a process.
@@ -74,11 +77,15 @@ class Engine:
         client_id: str,
         settle: Callable[[messages.Settle], None],
         on_change: Callable[[], None],
-        lease_left_s: Callable[[], float] | None = None,
+        facts: Telemetry,
+        lease_left_s: Callable[[], float] = lambda: math.inf,
         schema: str | None = None,
+        selector: Selector | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = pool
         self._lease_left_s = lease_left_s
+        self._clock = clock
         self._is_over = False
         """Whether the loop has ended, so that nobody answers any more."""
         self._settle = settle
@@ -87,34 +94,29 @@ class Engine:
         self._inbox: deque[messages.Event] = deque()
         self._events: deque[messages.Event] = deque()
         self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
-        self._selector = Selector()
+        self._selector = selector or Selector()
         self.worker_set = self.worker_set_type(
             config,
             setup_of(config, registry, queues, client_id, schema),
             self._selector,
+            facts,
             tell=self._handle,
             is_draining=lambda: pool.draining,
             job_of=lambda slot, number: pool.slots[slot].job_of(number),
         )
         self._processes = self.worker_set.processes
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        # Open as long as anybody can post: the number may be another file's once it is closed.
-        weakref.finalize(self, os.close, self._wake)
-        self._selector.watch(self._wake, self._on_wake)
 
     # -- for other threads and signal handlers ---------------------------------------------------
 
     def post(self, event: messages.Event) -> None:
         """Hands *event* to the loop; returns at once."""
         self._inbox.append(event)
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        self._selector.wake()
 
     def call(self, function: Callable[[Mapping[int, WorkerProcess]], None]) -> None:
         """Has *function* called in the loop with the processes by slot; returns at once."""
         self._calls.append(function)
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        self._selector.wake()
 
     def ask(self, function: Callable[[Mapping[int, WorkerProcess]], T]) -> T | None:
         """Returns what *function* returns in the loop; None if that does not get to it in time."""
@@ -136,27 +138,32 @@ class Engine:
         """
         try:
             self.worker_set.start()
+            pause_s = 0.0
             while not self.pool.is_stopped:
-                self._step()
+                self._selector.wait(pause_s)
+                pause_s = self.step(self._clock())
         finally:
-            self._is_over = True
-            self.worker_set.close()
-            self.give_back()
-            self._selector.close()
+            self.close()
         if self.worker_set.problem is not None:
             raise WorkerStartError(
                 f"worker processes cannot be started:\n{self.worker_set.problem}"
             )
 
-    def _step(self) -> None:
-        self._selector.wait(self._timeout_s())
+    def close(self) -> None:
+        """After the last step: leaves no process behind, and keeps no job."""
+        self._is_over = True
+        self.worker_set.close()
+        self.give_back()
+        self._selector.close()
+
+    def step(self, now: float) -> float:
+        """Does what has come up, and what is due; returns the seconds until more of it is due."""
         self._mind_the_lease()
         self._selector.call_ready()
         while self._inbox:
             self._handle(self._inbox.popleft())
         while self._calls:
             self._calls.popleft()(self._processes)
-        now = time.monotonic()
         self._selector.call_due(now)
         for sampled in self._memory_sampler.due(now, self._processes, self.pool):
             self._handle(
@@ -164,18 +171,13 @@ class Engine:
             )
             self._handle(sampled)
         deadline = self._pool_deadline()
-        if deadline is not None and deadline <= time.monotonic():
+        if deadline is not None and deadline <= self._clock():
             self._look_closer()
         self._on_change()
-
-    def _on_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        return self._pause_s()
 
     def _mind_the_lease(self) -> None:
         """Before anything else, since this process may have stood still until a moment ago."""
-        if self._lease_left_s is None:
-            return
         is_over = self._lease_left_s() <= 0
         if is_over != self.pool.fenced:
             self._handle(messages.LeaseExpired() if is_over else messages.LeaseRenewed())
@@ -186,18 +188,17 @@ class Engine:
             self.pool.next_deadline() if self.worker_set.is_loaded or self.pool.draining else None
         )
 
-    def _timeout_s(self) -> float:
+    def _pause_s(self) -> float:
         dues = (
             self._selector.next_at(),
             self._pool_deadline(),
             self._memory_sampler.next_at(self._processes),
         )
-        times = [due for due in dues if due is not None]
-        if self._lease_left_s is not None and not self.pool.fenced:
-            times.append(time.monotonic() + self._lease_left_s())
-        if not times:
-            return _LONGEST_WAIT_S
-        return min(_LONGEST_WAIT_S, max(0.0, min(times) - time.monotonic()))
+        now = self._clock()
+        pauses_s = [_LONGEST_WAIT_S, *(due - now for due in dues if due is not None)]
+        if not self.pool.fenced:
+            pauses_s.append(self._lease_left_s())
+        return max(0.0, min(pauses_s))
 
     def _look_closer(self) -> None:
         """Before the pool judges who is late, it gets what the status pages say now."""
@@ -216,7 +217,7 @@ class Engine:
         if len(self._events) > 1:
             return
         while self._events:
-            for command in self.pool.handle(self._events[0], time.monotonic()):
+            for command in self.pool.handle(self._events[0], self._clock()):
                 self._perform(command)
             self._events.popleft()
 
@@ -241,7 +242,7 @@ class Engine:
                 self._processes[command.slot].dismiss()
             case messages.GiveUp():
                 self.worker_set.problem = command.problem
-                self.post(messages.DrainRequested(time.monotonic()))
+                self.post(messages.DrainRequested(self._clock()))
             case _:
                 assert_never(command)
 

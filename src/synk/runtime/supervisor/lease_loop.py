@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.core.ownership import OwnLease
-    from synk.runtime.supervisor.backoff import StorageLink
     from synk.status import Beat
     from synk.storage.base import Heartbeat, Storage
     from synk.telemetry import Telemetry
@@ -72,17 +71,13 @@ class LeaseLoop:
         self._on_return = on_return
         self._on_newer_schema: Callable[[int], None] | None = on_newer_schema
         self._on_lost = on_lost
-        self._backoff = Backoff("renewing the lease", facts, is_scout=True)
+        self.backoff = Backoff("renewing the lease", facts, is_scout=True)
         self._clock = clock
         self._opened = contextlib.ExitStack()
         self._heartbeat: Heartbeat | None = None
         self._is_lost = False
         self._clocks: tuple[float, float] | None = None
         """What this machine's and the storage's showed at the last beat."""
-
-    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
-        """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, wake)
 
     def step(self, now: float) -> float:
         """Connects, or beats; returns the seconds until the next step."""
@@ -100,7 +95,7 @@ class LeaseLoop:
                 self._opened = opened.pop_all()
         except SynkError as error:
             self._heartbeat = None
-            return min(self._backoff.failed(error, now), self._lease.beat_s)
+            return min(self.backoff.failed(error, now), self._lease.beat_s)
         return pause_s
 
     def close(self) -> None:
@@ -116,8 +111,8 @@ class LeaseLoop:
             self._on_lost("another supervisor declared this one dead, or its row is gone")
             return math.inf
         self._lease.renewed(now)
-        if self._backoff.is_failing:
-            self._backoff.succeeded(now)
+        if self.backoff.is_failing:
+            self.backoff.succeeded(now)
             self._on_return()
         self._compare_clocks(beat)
         if beat.schema_version > heartbeat.schema_version and self._on_newer_schema is not None:

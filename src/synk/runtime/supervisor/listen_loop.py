@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from synk.runtime.supervisor.backoff import StorageLink
     from synk.storage.base import Announcements, Hints, Storage
     from synk.telemetry import Telemetry
 
@@ -44,13 +43,9 @@ class ListenLoop:
         self._owner = owner
         self._on_hints = on_hints
         self._on_listening = on_listening
-        self._backoff = Backoff("listening", facts)
+        self.backoff = Backoff("listening", facts)
         self._opened = contextlib.ExitStack()
         self._announcements: Announcements | None = None
-
-    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
-        """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, wake)
 
     def step(self, now: float) -> float:
         """Begins to listen, or waits for announcements; returns the seconds until the next step."""
@@ -67,11 +62,11 @@ class ListenLoop:
         except SynkError as error:
             self._announcements = None
             self._on_listening(False)  # noqa: FBT003 - a fact
-            return self._backoff.failed(error, now)
+            return self.backoff.failed(error, now)
         return 0.0
 
     def _begin(self, announcements: Announcements, now: float) -> None:
-        self._backoff.succeeded(now)
+        self.backoff.succeeded(now)
         self._on_listening(announcements.is_live)
         # Whatever came while nobody listened.
         self._on_hints(None)

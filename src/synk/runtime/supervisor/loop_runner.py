@@ -39,6 +39,9 @@ class LoopRunner:
         self._clock = clock
         self._name = name
         self._thread: threading.Thread | None = None
+        self.step: Callable[[float], float] = lambda _: math.inf
+        self.close: Callable[[], None] = lambda: None
+        """Called in the loop's thread after the last step."""
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_woken = False
         self._is_finishing = False
@@ -48,9 +51,8 @@ class LoopRunner:
         self, step: Callable[[float], float], *, close: Callable[[], None] = lambda: None
     ) -> None:
         """Begins with the first step; *close* is called in the loop's thread after the last."""
-        self._thread = threading.Thread(
-            target=self._run, args=(step, close), name=f"synk-{self._name}", daemon=True
-        )
+        self.step, self.close = step, close
+        self._thread = threading.Thread(target=self._run, name=f"synk-{self._name}", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -75,21 +77,22 @@ class LoopRunner:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self, step: Callable[[float], float], close: Callable[[], None]) -> None:
+    def turn(self) -> float | None:
+        """Takes a step; returns the seconds until the next one, None: there is none any more."""
+        if self._is_stopping:
+            return None
+        # Both before the step: it sees all that was there when they were set.
+        is_last = self._is_finishing
+        self._is_woken = False
+        pause_s = self.step(self._clock())
+        return None if is_last and pause_s == math.inf else pause_s
+
+    def _run(self) -> None:
         try:
             with contextlib.ExitStack() as at_the_end:
-                at_the_end.callback(close)
-                self._take_steps(step)
+                at_the_end.callback(self.close)
+                while (pause_s := self.turn()) is not None:
+                    with contextlib.suppress(queue.Empty):
+                        self._wakes.get(timeout=None if pause_s == math.inf else pause_s)
         except BaseException as error:  # noqa: BLE001 - told to whoever runs the loop
             self._on_failure(error)
-
-    def _take_steps(self, step: Callable[[float], float]) -> None:
-        while not self._is_stopping:
-            # Both before the step: it sees all that was there when they were set.
-            is_last = self._is_finishing
-            self._is_woken = False
-            pause_s = step(self._clock())
-            if is_last and pause_s == math.inf:
-                return
-            with contextlib.suppress(queue.Empty):
-                self._wakes.get(timeout=None if pause_s == math.inf else pause_s)

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
     from synk.config import CleanerConfig
     from synk.row import JobState
-    from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
+
+STAGE_S: Final = 0.5
+"""How often due jobs are looked for: the precision of `scheduled_at`."""
 
 STAGE_JOBS: Final = 1_000
 CLEAN_JOBS: Final = 2_000
@@ -60,7 +62,6 @@ class MaintenanceLoop:
         owner: UUID,
         facts: Telemetry,
         *,
-        stage_s: float,
         lease_ttl_s: float,
         queues: Sequence[str],
         cleaner: CleanerConfig | None,
@@ -71,11 +72,10 @@ class MaintenanceLoop:
         self._engine = engine
         self._owner = owner
         self._facts = facts
-        self._stage_s = stage_s
         self._cleaner = cleaner
         self._on_staged = on_staged
         self._clock = clock
-        self._backoff = Backoff("maintenance", facts, is_scout=True)
+        self.backoff = Backoff("maintenance", facts, is_scout=True)
         self._staging = BatchSize(STAGE_JOBS)
         self._cleaning = BatchSize(CLEAN_JOBS)
         self._rescuing = BatchSize(RESCUE_JOBS)
@@ -100,18 +100,14 @@ class MaintenanceLoop:
         interval_s = self._cleaner.clean_interval.total_seconds()
         return jittered(min(interval_s, 60.0), 0.5)
 
-    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
-        """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, wake)
-
     def step(self, now: float) -> float:
         """Does a pass; returns the seconds until the next."""
         try:
             is_more = self._pass(now)
         except SynkError as error:
-            return self._backoff.failed(error, now)
-        self._backoff.succeeded(now)
-        return 0.0 if is_more else jittered(self._stage_s, 0.2)
+            return self.backoff.failed(error, now)
+        self.backoff.succeeded(now)
+        return 0.0 if is_more else jittered(STAGE_S, 0.2)
 
     def _pass(self, now: float) -> bool:
         """Does what is due, a batch of each; returns whether there may be more at once."""

@@ -24,7 +24,6 @@ from synk.storage.inspection import Inspection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
     from synk.status import ClientStatus
     from synk.storage.base import Storage
@@ -52,7 +51,13 @@ class ReportLoop:
     """
 
     def __init__(
-        self, storage: Storage, engine: Engine, status: ClientStatus, facts: Telemetry
+        self,
+        storage: Storage,
+        engine: Engine,
+        status: ClientStatus,
+        facts: Telemetry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._storage = storage
         self._engine = engine
@@ -62,22 +67,19 @@ class ReportLoop:
             StackQuestions(storage, engine, status.id) if isinstance(storage, Inspection) else None
         )
         """None: nobody can ask."""
-        self._backoff = Backoff("reporting", facts)
+        self.backoff = Backoff("reporting", facts)
         self._errors: deque[tuple[float, telemetry.AttemptFailed]] = deque(maxlen=ERRORS_KEPT)
         self._is_finishing = False
         self._was_busy = False
         self._look_at = 0.0
         self._report_at = 0.0
-        self._forget_at = time.monotonic() + WATCH_S
-
-    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
-        """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, wake)
+        self._clock = clock
+        self._forget_at = clock() + WATCH_S
 
     def note(self, fact: telemetry.Fact) -> None:
         """Remembers the last failed attempts; a subscriber of the telemetry."""
         if isinstance(fact, telemetry.AttemptFailed):
-            self._errors.append((time.monotonic(), fact))
+            self._errors.append((self._clock(), fact))
 
     def finish(self) -> None:
         """Has the next step be the last, which says so to the storage."""
@@ -96,7 +98,7 @@ class ReportLoop:
                 self._look_at = min(self._look_at, now + _PATIENCE_S)
             answer_s = self._stacks.step(now) if self._stacks else math.inf
         except SynkError as error:
-            self._look_at = now + self._backoff.failed(error, now)
+            self._look_at = now + self.backoff.failed(error, now)
             return self._look_at - now
         return min(max(0.0, self._look_at - now), answer_s)
 
@@ -104,7 +106,7 @@ class ReportLoop:
         if self._stacks:
             self._stacks.look(now)
         self._report_if_due(now)
-        self._backoff.succeeded(now)
+        self.backoff.succeeded(now)
         self._look_at = now + jittered(WATCH_S, 0.1)
 
     def _report_if_due(self, now: float) -> None:
@@ -136,10 +138,10 @@ class ReportLoop:
                 dataclasses.replace(self._status, errors=self._recent_errors(), stopped=True)
             )
         except SynkError as error:
-            self._backoff.failed(error, now)
+            self.backoff.failed(error, now)
 
     def _recent_errors(self) -> list[RecentError]:
-        now = time.monotonic()
+        now = self._clock()
         return [
             RecentError(
                 job_id=fact.ended.job.id,

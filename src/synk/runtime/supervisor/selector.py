@@ -1,7 +1,7 @@
 """What the engine's loop waits for: descriptors that have something, and moments that come.
 
 Whoever owns a descriptor registers it here with what is to be called, and forgets it before it
-closes it.
+closes it. Other threads, and signal handlers, only `wake`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import select
+import weakref
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -29,6 +31,19 @@ class Selector:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         """A heap; the number keeps apart what is due at the same moment."""
         self._numbers = itertools.count()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # Open as long as anybody can wake: the number may be another file's once it is closed.
+        weakref.finalize(self, os.close, self._wake)
+        self.watch(self._wake, self._on_wake)
+
+    def wake(self) -> None:
+        """Ends the wait that is under way, or the next one; from any thread."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
 
     def watch(self, fd: int, call: Callable[[], None], events: int = READABLE) -> None:
         """Has *call* called whenever *fd* has something, until it is forgotten."""

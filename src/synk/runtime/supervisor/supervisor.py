@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
@@ -34,10 +35,10 @@ from synk.runtime.supervisor.loop_runner import LoopRunner
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
 from synk.runtime.supervisor.report_loop import ReportLoop
 from synk.runtime.supervisor.worker_status import slot_status
-from synk.status import ClientStatus
+from synk.status import ClientStatus, client_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
@@ -51,41 +52,42 @@ SWITCH_S: Final = 0.001
 """How long a thread may keep the interpreter while another waits for it. With Python's default of 5
 ms the workers run out of work while a claim is being read."""
 
-STAGE_S: Final = 0.5
-"""How often due jobs are looked for: the precision of `scheduled_at`."""
-
 HASTE_S: Final = 3.0
 """What running jobs have left when the supervisor is told a second time to stop."""
 
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
 
-CLOCKS: Final[Mapping[str, Callable[[], float]]] = {
-    "claim": time.monotonic,
-    "ack": time.monotonic,
-    "listen": time.monotonic,
-    "maintain": boottime,
-    "report": time.monotonic,
-    "lease": boottime,
-    "lag": time.monotonic,
-}
-"""The loops, and the clock of each: leases hold on while the machine sleeps."""
+LOOPS: Final = ("claim", "ack", "listen", "maintain", "report", "lease", "lag")
+_OF_LEASES: Final = ("maintain", "lease")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a supervisor runs on: the real thing, or a simulation's."""
+
+    clock: Callable[[], float] = time.monotonic
+    lease_clock: Callable[[], float] = boottime
+    """Of the loops that look at leases: these hold on while the machine sleeps."""
+    make_runner: Callable[..., LoopRunner] = LoopRunner
+    make_engine: Callable[..., Engine] = Engine
+    make_lease: Callable[[float], OwnLease] = OwnLease
 
 
 class Supervisor:
     """Runs a client's queues in this process, under one id, until it is told to stop."""
 
-    def __init__(  # noqa: PLR0915 - the parts of a supervisor
+    def __init__(
         self,
         storage: Storage,
         *,
         owner: UUID,
-        client_id: str,
         queues: Mapping[str, QueueConfig],
         registry: Registry,
         engine: EngineConfig,
         cleaner: CleanerConfig | None,
         facts: Telemetry,
+        machine: Machine = Machine(),
     ) -> None:
         preconditions.check_place()
         preconditions.check_machine(queues, engine)
@@ -93,8 +95,9 @@ class Supervisor:
         self._storage = storage
         self._config = engine
         self._facts = facts
-        self._client_id = client_id
+        self._client_id = client_id_of(owner)
         self._queues = queues
+        self._machine = machine
         self._stops = 0
         self._drain_until: float | None = None
         self._problem: BaseException | None = None
@@ -105,43 +108,45 @@ class Supervisor:
         """Jobs that went back without having begun, and were not told of yet."""
         self._was_fenced = False
         self._status = _status(owner, engine, queues, registry)
-        self._lease = OwnLease(engine.lease_ttl_s)
+        self._lease = machine.make_lease(engine.lease_ttl_s)
         self.pool = _pool(engine, queues, registry)
+        clocks = dict.fromkeys(LOOPS, machine.clock)
+        clocks |= dict.fromkeys(_OF_LEASES, machine.lease_clock)
         self._runners = {
-            name: LoopRunner(name, self._on_failure, clock=clock) for name, clock in CLOCKS.items()
+            name: machine.make_runner(name, self._on_failure, clock=clock)
+            for name, clock in clocks.items()
         }
-        self._acks = AckLoop(
-            storage,
-            owner,
-            facts,
-            held_bytes=engine.max_held_bytes,
-            wake=self._runners["ack"].wake,
-        )
-        self._engine = Engine(
+        self.engine = machine.make_engine(
             self.pool,
             engine,
             registry,
             queues,
-            client_id=client_id,
+            client_id=self._client_id,
             settle=self._settle,
             on_change=self._on_change,
-            lease_left_s=lambda: self._lease.left_s(boottime()),
+            facts=facts,
+            lease_left_s=lambda: self._lease.left_s(machine.lease_clock()),
             schema=getattr(storage, "schema", None),
         )
-        self._engine.worker_set.warn = lambda text: facts.emit(telemetry.WorkersDoubted(text))
-        self._engine.worker_set.tell_unready = lambda text: facts.emit(
-            telemetry.WorkerNotReady(text)
+        self._make_loops(owner, registry, cleaner)
+
+    def _make_loops(self, owner: UUID, registry: Registry, cleaner: CleanerConfig | None) -> None:
+        storage, engine, config, facts = self._storage, self.engine, self._config, self._facts
+        machine, runners = self._machine, self._runners
+        self._acks = AckLoop(
+            storage, owner, facts, held_bytes=config.max_held_bytes, wake=runners["ack"].wake
         )
         self._claims = ClaimLoop(
             storage,
-            self._engine,
+            engine,
             self._acks,
             owner,
-            queues,
+            self._queues,
             registry.kinds,
             facts,
-            wake=self._runners["claim"].wake,
-            held_bytes=engine.max_held_bytes,
+            wake=runners["claim"].wake,
+            held_bytes=config.max_held_bytes,
+            clock=machine.clock,
         )
         self._lease_loop = LeaseLoop(
             storage,
@@ -153,6 +158,7 @@ class Supervisor:
             on_return=self._claims.reconcile_soon,
             on_newer_schema=self._on_newer_schema,
             on_lost=self._on_lease_lost,
+            clock=machine.lease_clock,
         )
         self._listener = ListenLoop(
             storage,
@@ -163,24 +169,17 @@ class Supervisor:
         )
         self._maintenance = MaintenanceLoop(
             storage,
-            self._engine,
+            engine,
             owner,
             facts,
-            stage_s=STAGE_S,
-            lease_ttl_s=engine.lease_ttl_s,
-            queues=tuple(queues),
+            lease_ttl_s=config.lease_ttl_s,
+            queues=tuple(self._queues),
             cleaner=cleaner,
             on_staged=self._claims.look_now,
+            clock=machine.lease_clock,
         )
-        self._reports = ReportLoop(storage, self._engine, self._status, facts)
-        self._lag = LagLoop(self._engine, facts, self._runners["lag"].wake)
-        link = StorageLink()
-        self._claims.share(link)
-        self._acks.share(link, self._runners["ack"].wake)
-        self._lease_loop.share(link, self._runners["lease"].wake)
-        self._listener.share(link, self._runners["listen"].wake)
-        self._maintenance.share(link, self._runners["maintain"].wake)
-        self._reports.share(link, self._runners["report"].wake)
+        self._reports = ReportLoop(storage, engine, self._status, facts, clock=machine.clock)
+        self._lag = LagLoop(engine, facts, runners["lag"].wake)
 
     # -- running and stopping ---------------------------------------------------------------------
 
@@ -192,9 +191,23 @@ class Supervisor:
             SchemaMismatch: it has no schema that this version works with.
             WorkerStartError: worker processes cannot be started.
         """
+        self.begin()
+        switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
+        try:
+            self.engine.run()
+        finally:
+            for runner, patience_s in self.end():
+                runner.join(patience_s)
+            sys.setswitchinterval(switch_s)
+        if self._problem is not None:
+            raise self._problem
+
+    def begin(self) -> None:
+        """Gets its lease, and starts the loops; raises as `run` does."""
         for doubt in self._storage.ping():
             self._facts.emit(telemetry.StorageDoubted(doubt))
-        sent_at = boottime()
+        sent_at = self._machine.lease_clock()
         self._storage.register_client(self._status, dt.timedelta(seconds=self._config.lease_ttl_s))
         self._lease.renewed(sent_at)
         self._facts.emit(
@@ -204,20 +217,17 @@ class Supervisor:
         )
         if self._doubt is not None:
             self._facts.emit(self._doubt)
-        switch_s = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_S)
+        self._facts.subscribe(self._reports.note, successes=False)
         self._start_loops()
-        try:
-            self._engine.run()
-        finally:
-            self._finish()
-            sys.setswitchinterval(switch_s)
-        if self._problem is not None:
-            raise self._problem
 
     def _start_loops(self) -> None:
-        self._facts.subscribe(self._reports.note, successes=False)
-        runners = self._runners
+        runners, link = self._runners, StorageLink()
+        self._claims.share(link)
+        self._acks.share(link, runners["ack"].wake)
+        link.join(self._lease_loop.backoff, runners["lease"].wake)
+        link.join(self._listener.backoff, runners["listen"].wake)
+        link.join(self._maintenance.backoff, runners["maintain"].wake)
+        link.join(self._reports.backoff, runners["report"].wake)
         runners["claim"].start(self._claims.step, close=self._claims.close)
         runners["ack"].start(self._acks.step)
         runners["listen"].start(self._listener.step, close=self._listener.close)
@@ -239,13 +249,13 @@ class Supervisor:
                 the second time, and none at all after that.
         """
         self._stops += 1
-        now = time.monotonic()
+        now = self._machine.clock()
         if timeout_s is None:
             timeout_s = self._time_left_s(now)
         self._drain_until = now + timeout_s
         self._facts.emit(telemetry.SupervisorDraining(timeout_s))
         self._runners["claim"].stop()
-        self._engine.post(DrainRequested(self._drain_until))
+        self.engine.post(DrainRequested(self._drain_until))
 
     def _time_left_s(self, now: float) -> float:
         given_s = (self._config.drain_timeout_s, HASTE_S, 0.0)[min(self._stops, 3) - 1]
@@ -253,26 +263,29 @@ class Supervisor:
             return given_s
         return max(0.0, min(given_s, self._drain_until - now))
 
-    def _finish(self) -> None:
-        """Stores what is left to store. The lease is renewed until that is done."""
+    def end(self) -> Iterator[tuple[LoopRunner, float]]:
+        """Stores what is left to store. The lease is renewed until that is done.
+
+        Yields whose end is to be waited for before it goes on, and for how many seconds at most.
+        """
         runners = self._runners
         for name in ("claim", "listen", "maintain", "lag"):
             runners[name].stop()
         self._listener.interrupt()
-        deadline = time.monotonic() + FLUSH_S
-        runners["claim"].join(FLUSH_S)
-        self._engine.give_back()
+        deadline = self._machine.clock() + FLUSH_S
+        yield runners["claim"], FLUSH_S
+        self.engine.give_back()
         self._tell_given_back()
         self._facts.emit(telemetry.SupervisorFlushing(self._acks.unacknowledged))
         self._acks.finish_by(deadline)
         runners["ack"].finish()
-        runners["ack"].join(max(0.0, deadline - time.monotonic()) + 1.0)
+        yield runners["ack"], max(0.0, deadline - self._machine.clock()) + 1.0
         runners["lease"].stop()
         self._facts.unsubscribe(self._reports.note)
         self._reports.finish()
         runners["report"].finish()
         for name in ("listen", "maintain", "lease", "report", "lag"):
-            runners[name].join(1.0)
+            yield runners[name], 1.0
         unstored = self._acks.unacknowledged
         if unstored:
             self._facts.emit(telemetry.OutcomesUnstored(unstored))
@@ -282,7 +295,7 @@ class Supervisor:
 
     def activity(self) -> list[SlotStatus]:
         """Returns what each slot's worker does; may be called from any thread."""
-        now = time.monotonic()
+        now = self._machine.clock()
         return [slot_status(slot, now) for slot in self.pool.slots]
 
     def _settle(self, settle: Settle) -> None:
@@ -310,9 +323,11 @@ class Supervisor:
         self._acks.is_busy = self.pool.is_crowded
         # Asked again at the latest when the loop is asked for its next sign of life.
         room = self._acks.room(self._count_at_hand)
-        demand = {name: min(n, room) for name, n in self.pool.demand().items()} if room > 0 else {}
+        rooms = self.pool.rooms()
+        wanted = self.pool.demand(rooms) if room > 0 else {}
         urgent = self.pool.urgent() if room > 0 else {}
-        self._claims.set_demand(demand, urgent, self.pool.claims, self.pool.rooms())
+        demand = {name: min(count, room) for name, count in wanted.items()}
+        self._claims.set_demand(demand, urgent, self.pool.claims, rooms)
 
     def _count_at_hand(self) -> int:
         return self.pool.backlog.count + sum(len(slot.in_flight) for slot in self.pool.slots)
@@ -330,7 +345,7 @@ class Supervisor:
         if self._beats % BEATS_A_TTL == 0:
             self._claims.reconcile_soon()
         if self.pool.fenced:
-            self._engine.post(Tick())
+            self.engine.post(Tick())
 
     def _on_newer_schema(self, version: int) -> None:
         self._problem = SchemaMismatch(
@@ -344,8 +359,8 @@ class Supervisor:
         self._facts.emit(telemetry.LeaseRevoked(reason))
         self.has_lost_its_lease = True
         self._runners["claim"].stop()
-        self._engine.post(LeaseExpired())
-        self._engine.post(DrainRequested(time.monotonic()))
+        self.engine.post(LeaseExpired())
+        self.engine.post(DrainRequested(self._machine.clock()))
 
 
 def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry) -> Pool:

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
+from synk import telemetry
 from synk.core import messages
 from synk.core.messages import KillReason, Report
 from synk.core.verdicts import NOT_ITS_DOING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from synk.config import EngineConfig
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.supervisor.selector import Selector
+    from synk.telemetry import Telemetry
 
 REAP_S: Final = 5.0
 """A worker dead for so long without word from the fork server: that is replaced too then."""
@@ -54,6 +56,7 @@ class WorkerSet:
         config: how they are made.
         setup: what each is told.
         selector: hears of them.
+        facts: told what an operator should know of how they begin.
         tell: takes what happens to them, at once or in its turn.
         is_draining: says whether no more of them are wanted.
         job_of: says which job a slot's process was given by a number.
@@ -67,6 +70,7 @@ class WorkerSet:
         config: EngineConfig,
         setup: Setup,
         selector: Selector,
+        facts: Telemetry,
         *,
         tell: Callable[[messages.Event], None],
         is_draining: Callable[[], bool],
@@ -75,6 +79,7 @@ class WorkerSet:
         self._config = config
         self._setup = setup
         self._selector = selector
+        self._facts = facts
         # Handlers that live in the main script are found in it by their name.
         self._prepare = preparation(needs_main=b"__main__" in setup.payload)
         self._tell = tell
@@ -90,10 +95,6 @@ class WorkerSet:
         self._oom = OomWatch()
         self._stderr = StderrWriter()
         self._fork_server: ForkServerProcess | None = None
-        self.warn: Callable[[str], None] = lambda _: None
-        """Called with what an operator should know of how workers begin; must not block."""
-        self.tell_unready: Callable[[str], None] = lambda _: None
-        """Called when one has ended that was never ready; must not block."""
         self.problem: str | None = None
         """Why workers cannot be made, if so."""
 
@@ -133,7 +134,7 @@ class WorkerSet:
                 process = self._requested(slot)
             except OSError as error:
                 exit_ = messages.Exit(code=None, problem=f"no worker can be asked for: {error}")
-                self.tell_unready(start_failures.failed(exit_))
+                self._tell_unready(start_failures.failed(exit_))
                 self._tell(messages.WorkerExited(slot, Report(), 0, exit_))
                 return
         self.processes[slot] = process
@@ -222,7 +223,7 @@ class WorkerSet:
         for news in fork_server.news():
             match news:
                 case ImportWarned():
-                    self.warn(news.text)
+                    self._facts.emit(telemetry.WorkersDoubted(news.text))
                 case ModulesImported():
                     self._on_imported(news)
                 case WorkerForked():
@@ -284,11 +285,14 @@ class WorkerSet:
         process.close()
         if reason is KillReason.START:
             text = start_failures.late(self._config.start_timeout_s, exit_.stack)
-            self.tell_unready(text)
+            self._tell_unready(text)
             exit_ = replace(exit_, problem=f"{text}\n{exit_.stack}".strip())
         elif reason is None and not lost and not process.channel.is_ready:
-            self.tell_unready(start_failures.failed(exit_))
+            self._tell_unready(start_failures.failed(exit_))
         self._tell(messages.WorkerExited(slot, report, taken, exit_))
+
+    def _tell_unready(self, how: str) -> None:
+        self._facts.emit(telemetry.WorkerNotReady(how))
 
     def _on_lost(self, fork_server: ForkServerProcess) -> None:
         """Its workers die with it, by no fault of their jobs; another one takes its place."""
@@ -299,7 +303,7 @@ class WorkerSet:
         linux.kill_tagged(self._setup.client_id)
         for slot in list(self._successors):
             self._drop_successor(slot)
-        self.tell_unready(problem.partition("\n")[0])
+        self._tell_unready(problem.partition("\n")[0])
         if not was_loaded:
             self.problem = problem
             self._tell(messages.DrainRequested(time.monotonic()))
