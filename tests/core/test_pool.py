@@ -405,6 +405,20 @@ def test_a_drain_kills_what_runs_past_its_end_uncharged(world: World) -> None:
     assert world.pool.is_stopped
 
 
+def test_at_the_end_of_a_drain_nothing_is_due_while_its_kills_are_under_way(world: World) -> None:
+    """Else the engine's loop would spin until the processes are gone."""
+    world.claim(job(1))
+    world.begin(0)
+    world.handle(m.DrainRequested(world.now + 5))
+
+    world.advance(5.1)
+
+    assert world.kills
+    assert not world.pool.is_stopped
+    deadline = world.pool.next_deadline()
+    assert deadline is None or deadline > world.now
+
+
 def test_jobs_claimed_too_late_for_a_drain_are_given_back(world: World) -> None:
     world.handle(m.DrainRequested(world.now))
 

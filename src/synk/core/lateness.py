@@ -32,16 +32,16 @@ def is_due_for_recycling(slot: Slot, slots: Sequence[Slot]) -> bool:
     return slot.is_used_up and not any(other.renewing for other in slots if other is not slot)
 
 
-def times_of(slot: Slot, *, is_draining: bool) -> list[float]:
+def times_of(slot: Slot, *, drain_deadline: float | None) -> list[float]:
     """Returns when to look at a slot."""
     match slot.state:
         case SlotState.VACANT:
-            return [] if is_draining else [slot.spawn_at]
+            return [slot.spawn_at] if drain_deadline is None else []
         case SlotState.SERVING:
             soft_at = None if slot.asked else slot.soft_at
             times = (
                 *(stall_at(slot), slot.glance_at, slot.deadline),
-                *(soft_at, slot.cancel_at, deaf_at(slot)),
+                *(soft_at, slot.cancel_at, deaf_at(slot), drain_deadline),
             )
             return [time for time in times if time is not None]
         case SlotState.STARTING | SlotState.LEAVING:

@@ -100,10 +100,9 @@ class Pool:
 
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
-        times = [time for slot in self.slots for time in times_of(slot, is_draining=self.draining)]
+        ends_at = self._drain_deadline
+        times = [time for slot in self.slots for time in times_of(slot, drain_deadline=ends_at)]
         times += self.backlog.stuck_times()
-        if self._drain_deadline is not None and not self.is_stopped:
-            times.append(self._drain_deadline)
         return min(times, default=None)
 
     def demand(self, rooms: Mapping[str, int]) -> dict[str, int]:
