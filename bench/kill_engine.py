@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -23,8 +24,9 @@ from synk.core import messages as m
 from synk.core.limits import QueueLimits
 from synk.registry import Registry
 from synk.runtime.ipc import linux
+from synk.runtime.supervisor.engine import Engine
 from synk.telemetry import Telemetry
-from watching import Kill, Watch, WatchedEngine, WatchedPool
+from watching import Kill, Watch, WatchedPool, WatchedWorkerSet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 class Bench:
     """A pool without a storage: a slot that is measured, and others whose jobs spin."""
 
-    def __init__(self, engine: WatchedEngine, watch: Watch, tag: str, spinning: int) -> None:
+    def __init__(self, engine: Engine, watch: Watch, tag: str, spinning: int) -> None:
         self._spinning = spinning
         self._engine = engine
         self._watch = watch
@@ -119,7 +121,7 @@ def running_bench(spinning: int) -> Generator[Bench]:
     watch, tag = Watch(), f"bench-kill-{os.getpid()}"
     processes = spinning + 1
     limits = QueueLimits(max_workers=processes, timeout_s=LONG_S)
-    engine = WatchedEngine(
+    engine = Engine(
         WatchedPool(watch, slots=processes, queues={"default": limits}),
         EngineConfig(processes=processes, preload=PRELOADED),
         Registry([Misbehaver(), clock]),
@@ -128,8 +130,8 @@ def running_bench(spinning: int) -> Generator[Bench]:
         settle=lambda _: None,
         on_change=lambda: None,
         facts=Telemetry(),
+        make_workers=functools.partial(WatchedWorkerSet, watch),
     )
-    engine.worker_set.watch = watch
     thread = threading.Thread(target=engine.run)
     thread.start()
     bench = Bench(engine, watch, tag, spinning)

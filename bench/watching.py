@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from synk.core import messages as m
 from synk.core.pool import Pool
-from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.worker_set import WorkerSet
 
 if TYPE_CHECKING:
@@ -153,7 +152,9 @@ class WatchedPool(Pool):
 class WatchedWorkerSet(WorkerSet):
     """Tells the watch also of births and deaths, of which the pool hears later or never."""
 
-    watch: Watch
+    def __init__(self, watch: Watch, *given: Any, **options: Any) -> None:
+        self.watch = watch
+        super().__init__(*given, **options)
 
     def _on_exit(self, slot: int, process: WorkerProcess) -> None:
         self.watch.died(slot)
@@ -162,8 +163,3 @@ class WatchedWorkerSet(WorkerSet):
     def _on_forked(self, news: WorkerForked) -> None:
         self.watch.forked(news.slot)
         super()._on_forked(news)
-
-
-class WatchedEngine(Engine):
-    worker_set_type = WatchedWorkerSet
-    worker_set: WatchedWorkerSet

@@ -54,6 +54,8 @@ class Line:
         wait: waits so many seconds, and until its user can go on.
     """
 
+    schema = None
+
     def __init__(
         self, schedule: Schedule, ledger: Ledger, chance: Random, wait: Callable[[float], None]
     ) -> None:
@@ -66,6 +68,8 @@ class Line:
         self.cut_until = 0.0
         self.hangs = False
         """Whether a line that is cut leaves its users waiting."""
+        self.held_until: dict[str, float] = {}
+        """Until when questions are on their way, by method."""
         self.resets = 0
         """Heard of by the heartbeat, whose connection is its own: others look at theirs."""
 
@@ -74,7 +78,11 @@ class Line:
             raise AttributeError(method)
         return functools.partial(self.ask, method)
 
+    def __repr__(self) -> str:
+        return "a line"
+
     def ask(self, method: str, *args: Any, **options: Any) -> Any:
+        self._wait(max(0.0, self.held_until.get(method, 0.0) - self._schedule.now))
         return self._call(lambda: self._ledger.call(method, *args, **options))
 
     @contextmanager

@@ -1,122 +1,160 @@
-"""A supervisor in virtual time: the real loops and the real pool, with the waiting taken out.
+"""A supervisor in virtual time: the real one, on a machine that is not.
 
-What `synk.runtime.supervisor.supervisor` does with threads is done here by actors: each does one
-step at a time, says when it wants the next, and stands still as long as its machine does. What they
-decide is decided by the code that is under test: `Pool`, `OwnLease`, `ClaimLoop`, `AckLoop`,
-`LeaseLoop` and `MaintenanceLoop`.
+What `Supervisor` has of its machine is the simulation's. The clock goes at a rate of its own;
+runners have no thread, but take their turns when these are due, and stand still as long as the
+machine does; worker processes are `Workers`. All that is decided, and in what order, is decided by
+the code that is under test.
+
+Two loops are left out: announcements make things quick, and nothing may depend on them; and the lag
+loop looks for what only a real interpreter has.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 from uuid import UUID
 
+import synk
 from simulation.line import Line
 from simulation.schedule import Schedule
-from simulation.workers import Workers
+from simulation.workers import GRACE_S, SLOTS, TIMEOUT_S, Workers
 from synk import telemetry
 from synk.claim import ClaimedJob
-from synk.config import QueueConfig
-from synk.core import messages as m
-from synk.core.ownership import BEATS_A_TTL, OwnLease
-from synk.core.pool import Pool
+from synk.config import EngineConfig, QueueConfig
+from synk.core.ownership import OwnLease
 from synk.errors import StorageError
-from synk.retry import Verdict, judge
-from synk.runtime.supervisor.ack_loop import AckLoop
-from synk.runtime.supervisor.claim_loop import ClaimLoop
-from synk.runtime.supervisor.lease_loop import LeaseLoop
-from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
-from synk.storage.statements import client_id_of
-from synk.testing.making import status_of
+from synk.registry import Registry
+from synk.runtime.supervisor.engine import Engine
+from synk.runtime.supervisor.loop_runner import LoopRunner
+from synk.runtime.supervisor.supervisor import Machine, Supervisor
+from synk.status import client_id_of
 
 TTL_S: Final = 6.0
 FETCH_S: Final = 0.5
-MAINTAIN_S: Final = 0.5
-FLUSH_S: Final = 10.0
 KIND: Final = "kind"
-ACTORS: Final = ("boot", "engine", "claim", "ack", "lease", "maintain", "end")
+TURN_S: Final = 0.0001
+"""Every turn takes some time: else a pause that is less than the last digit of it has no end."""
+
+LEFT_OUT: Final = ("listen", "lag")
+
+
+@dataclass
+class Args(synk.JobArgs, kind=KIND):
+    pass
+
+
+@synk.worker
+def handler(_job: synk.Job[Args]) -> None:
+    """Never called: what jobs do is up to `Workers`."""
+
+
+QUEUES: Final = {
+    "default": QueueConfig(
+        time_fetch=dt.timedelta(seconds=FETCH_S), job_timeout=dt.timedelta(seconds=TIMEOUT_S)
+    )
+}
+CONFIG: Final = EngineConfig(processes=SLOTS, lease_ttl_s=TTL_S, cancel_grace_s=GRACE_S)
+REGISTRY: Final = Registry([handler])
 
 
 class Crashed(BaseException):
     """The machine is gone, in the middle of something."""
 
 
-class Actor:
-    """Drives one of a supervisor's loops, as `LoopRunner` does with a thread."""
+class Actor(LoopRunner):
+    """A runner without a thread."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, name: str) -> None:
+        super().__init__(name, _fail, clock=node.clock)
         self._node = node
-        self._step: Callable[[float], float] = lambda _: math.inf
         self._due = math.inf
-        self._close: Callable[[], None] = lambda: None
-        self._is_finishing = False
-        self._is_stopping = False
         self._is_busy = False
-        self.has_ended = False
+        self.has_ended = name in LEFT_OUT
 
     def start(
-        self,
-        step: Callable[[float], float],
-        seconds: float = 0.0,
-        *,
-        close: Callable[[], None] = lambda: None,
+        self, step: Callable[[float], float], *, close: Callable[[], None] = lambda: None
     ) -> None:
-        """Has the first step come in so many seconds."""
-        self._step, self._close = step, close
-        self.wake(seconds)
+        self.step, self.close = step, close
+        self.wake_in(self._node.chance.uniform(0, 0.05))
 
-    def stop(self) -> None:
-        """Ends it after the step that is under way."""
-        self._is_stopping = True
-        self.wake()
+    def wake(self) -> None:
+        self.wake_in(0.0)
 
-    def finish(self) -> None:
-        """Ends it once it has nothing to do until it is woken."""
-        self._is_finishing = True
-        self.wake()
-
-    def wake(self, seconds: float = 0.0) -> None:
-        """Has it do a step in so many seconds at the latest."""
+    def wake_in(self, seconds: float) -> None:
+        """Has it take a turn in so many seconds at the latest."""
         due = self._node.schedule.now + seconds
-        if due < self._due:
+        if due < self._due and not self.has_ended:
             self._due = due
-            self._node.schedule.at(due, lambda: self._turn(due))
+            self._node.schedule.at(due, lambda: self._happen(due))
 
-    def _turn(self, due: float) -> None:
+    def _happen(self, due: float) -> None:
         node = self._node
         if due != self._due or node.is_gone or self.has_ended:
             return
         self._due = math.inf
         if node.stands_still_until > node.schedule.now:
-            self.wake(node.stands_still_until - node.schedule.now)
+            self.wake_in(node.stands_still_until - node.schedule.now)
         elif self._is_busy:
             # In the middle of a step that waits for something.
-            self.wake(0.01)
+            self.wake_in(0.01)
         else:
-            self._run()
+            self._take_turn()
 
-    def _run(self) -> None:
+    def _take_turn(self) -> None:
         self._is_busy = True
-        is_last = self._is_finishing
         try:
-            if self._is_stopping:
-                self._close()
+            pause_s = self.turn()
+            if pause_s is None:
+                self.close()
                 self.has_ended = True
-                return
-            pause_s = self._step(self._node.clock())
+            elif pause_s < math.inf:
+                self.wake_in(max(TURN_S, self._node.real_s(pause_s)))
         except Crashed:
             return
         finally:
             self._is_busy = False
-        if pause_s < math.inf:
-            self.wake(self._node.real_s(pause_s))
-        elif is_last:
-            self.has_ended = True
+
+
+def _fail(error: BaseException) -> None:
+    raise error
+
+
+class NodeSelector:
+    """Waits for nothing: the engine takes its steps when something has happened."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
+        self.call_ready: Callable[[], None] = lambda: None
+        """Set by the workers, which tell by it what they have done."""
+
+    def next_at(self) -> float | None:
+        return None
+
+    def call_due(self, now: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class NodeEngine(Engine):
+    """Whoever asks it something has it take a step, where others wait for one."""
+
+    wait: Callable[[], None]
+
+    def ask(self, function: Callable[[Any], Any]) -> Any:
+        self.wait()
+        answers: list[Any] = []
+        if not self.pool.is_stopped:
+            self.call(lambda processes: answers.append(function(processes)))
+            self.step(self.clock())
+        return answers[0] if answers else None
 
 
 class Node:
@@ -142,70 +180,56 @@ class Node:
         self.schedule = schedule
         self.owner = owner
         self.name = client_id_of(owner)[-2:]
-        self._chance = chance
+        self.chance = chance
         self._rate = chance.uniform(0.99, 1.01)
         self._offset = chance.uniform(0, 1000)
         self._on_end = on_end
+        self._complete = complete
         self.is_gone = False
         self.stands_still_until = 0.0
-        self.line = make_line(self._wait)
-        self._inbox: deque[m.Event] = deque()
-        self._beats = 0
-        self._flush_until: float | None = None
-        self.workers = Workers(
-            schedule,
-            chance,
-            client_id_of(owner),
+        self._engine_actor = Actor(self, "engine")
+        self._end_actor = Actor(self, "end")
+        self.line: Any = make_line(self._wait)
+        machine = Machine(
             clock=self.clock,
-            settle=self._settle,
-            wake=lambda: self._actors["engine"].wake(0.0005),
-            complete=lambda job: complete(owner, job),
+            lease_clock=self.clock,
+            make_runner=lambda name, _on_failure, *, clock: Actor(self, name),
+            make_engine=self._make_engine,
+            make_lease=make_lease,
         )
-        self._actors = {name: Actor(self) for name in ACTORS}
-        self._make_loops(facts, make_lease(TTL_S))
-        self._has_begun = False
-        """Whether it is registered: its workers may be ready before that."""
-        self._actors["boot"].start(self._boot)
-
-    def _make_loops(self, facts: telemetry.Telemetry, lease: OwnLease) -> None:
-        storage: Any = self.line
-        engine: Any = self
-        self._lease = lease
-        self._facts = facts
-        self._acks = AckLoop(storage, self.owner, facts, wake=self._actors["ack"].wake)
-        self._claims = ClaimLoop(
-            storage,
-            engine,
-            self._acks,
-            self.owner,
-            {"default": QueueConfig(time_fetch=dt.timedelta(seconds=FETCH_S))},
-            [KIND],
-            facts,
-            wake=self._actors["claim"].wake,
-            clock=self.clock,
-        )
-        self._lease_loop = LeaseLoop(
-            storage,
-            self.owner,
-            lease,
-            facts,
-            on_beat=self._on_beat,
-            on_return=self._claims.reconcile_soon,
-            on_newer_schema=lambda _: None,
-            on_lost=self._on_lost,
-            clock=self.clock,
-        )
-        self._maintenance = MaintenanceLoop(
-            storage,
-            engine,
-            self.owner,
-            facts,
-            lease_ttl_s=TTL_S,
-            queues=["default"],
+        self.supervisor = Supervisor(
+            self.line,
+            owner=owner,
+            queues=QUEUES,
+            registry=REGISTRY,
+            engine=CONFIG,
             cleaner=None,
-            on_staged=self._claims.look_now,
-            clock=self.clock,
+            facts=facts,
+            machine=machine,
         )
+        self.workers: Any = self.supervisor.engine.worker_set
+        self._ends = self.supervisor.end()
+        self._awaited: Any = None
+        self._patient_until = 0.0
+        Actor(self, "boot").start(self._boot)
+
+    def _make_engine(self, *given: Any, **options: Any) -> NodeEngine:
+        selector: Any = NodeSelector(self._wake_engine)
+        make_workers: Any = functools.partial(
+            Workers,
+            schedule=self.schedule,
+            chance=self.chance,
+            clock=self.clock,
+            complete=lambda job: self._complete(self.owner, job),
+        )
+        engine = NodeEngine(
+            *given, **options, selector=selector, clock=self.clock, make_workers=make_workers
+        )
+        engine.wait = lambda: self._wait(self.chance.uniform(0, 0.003))
+        return engine
+
+    def _wake_engine(self) -> None:
+        self._engine_actor.wake_in(self.chance.uniform(0, 0.002))
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -235,122 +259,44 @@ class Node:
         self.workers.die_all()
 
     def drain(self, seconds: float) -> None:
-        self._actors["claim"].stop()
-        self.post(m.DrainRequested(self.clock() + seconds))
+        self.supervisor.stop(seconds)
 
-    # -- the engine, as the loops see it ----------------------------------------------------------
+    # -- its main thread --------------------------------------------------------------------------
 
-    @property
-    def pool(self) -> Pool:
-        return self.workers.pool
-
-    def post(self, event: m.Event) -> None:
-        self._inbox.append(event)
-        self._actors["engine"].wake(self._chance.uniform(0, 0.002))
-
-    def ask(self, function: Callable[[Any], Any]) -> Any:
-        self._wait(self._chance.uniform(0, 0.003))
-        if self._flush_until is not None:
-            return None
-        pause_s = self._turn(self.clock())
-        if pause_s < math.inf:
-            self._actors["engine"].wake(self.real_s(pause_s))
-        return function({})
-
-    def _settle(self, settle: m.Settle) -> None:
-        self._acks.settle(settle)
-
-    def _turn(self, now: float) -> float:
-        if self._flush_until is not None or not self._has_begun:
-            return math.inf
-        is_over = self._lease.left_s(now) <= 0
-        if is_over != self.pool.fenced:
-            if is_over:
-                self._facts.emit(telemetry.LeaseRanOut())
-            self.workers.handle(m.LeaseExpired() if is_over else m.LeaseRenewed())
-        self.workers.turn()
-        while self._inbox:
-            self.workers.handle(self._inbox.popleft())
-        if self.pool.is_stopped:
-            self._flush_until = self.schedule.now + FLUSH_S
-            self._actors["claim"].stop()
-            self._actors["maintain"].stop()
-            self._actors["end"].start(self._end)
-            return math.inf
-        pool = self.pool
-        self._claims.set_demand(pool.demand(pool.rooms()), pool.urgent(), pool.claims, pool.rooms())
-        return self._seconds_to_the_next_turn()
-
-    def _seconds_to_the_next_turn(self) -> float:
-        now = self.clock()
-        times = [] if self.pool.fenced else [now + self._lease.left_s(now)]
-        deadline = self.pool.next_deadline()
-        if deadline is not None:
-            times.append(deadline)
-        return max(0.001, min(times) - now) if times else math.inf
-
-    # -- the loops, a step at a time --------------------------------------------------------------
-
-    def _boot(self, sent_at: float) -> float:
+    def _boot(self, _now: float) -> float:
         try:
-            self.line.register_client(status_of(self.owner), dt.timedelta(seconds=TTL_S))
+            self.supervisor.begin()
         except StorageError:
             # `Client.start` raises, and whoever runs it starts it again.
-            self.crash()
-            self._on_end()
-            return math.inf
-        self._lease.renewed(sent_at)
-        self._has_begun = True
-        steps = {
-            "engine": self._turn,
-            "ack": self._acks.step,
-            "lease": self._lease_loop.step,
-            "maintain": self._maintenance.step,
-        }
-        for name, step in steps.items():
-            self._actors[name].start(step, self._chance.uniform(0, 0.05))
-        self._actors["claim"].start(self._claims.step, close=self._claims.close)
+            self._leave()
+        else:
+            self.workers.start()
+            self._engine_actor.start(self._engine_step)
         return math.inf
 
-    def _on_beat(self) -> None:
-        self._beats += 1
-        if self._beats % BEATS_A_TTL == 0:
-            self._claims.reconcile_soon()
-        if self.pool.fenced:
-            self.post(m.Tick())
-
-    def _on_lost(self, reason: str) -> None:
-        self._facts.emit(telemetry.LeaseRevoked(reason))
-        self._actors["claim"].stop()
-        self.post(m.LeaseExpired())
-        self.post(m.DrainRequested(self.clock()))
-
-    # -- the end, as `Supervisor._finish` does it -------------------------------------------------
+    def _engine_step(self, now: float) -> float:
+        pause_s = self.supervisor.engine.step(now)
+        if not self.supervisor.pool.is_stopped:
+            return pause_s
+        self._engine_actor.stop()
+        self.supervisor.engine.close()
+        self._end_actor.start(self._end)
+        return math.inf
 
     def _end(self, _now: float) -> float:
-        assert self._flush_until is not None
-        is_late = self.schedule.now >= self._flush_until
-        if not self._actors["claim"].has_ended and not is_late:
-            return 0.05
-        self._give_back()
-        self._acks.finish_by(self.clock() + max(0.0, self._flush_until - self.schedule.now))
-        self._actors["ack"].finish()
-        if not self._actors["ack"].has_ended and not is_late:
-            return 0.05
-        try:
-            self.line.report_client(status_of(self.owner, stopped=True))
-        except StorageError as error:
-            self._facts.emit(telemetry.StorageFailing("stopping", str(error)))
+        """Joins one runner after the other, for as long as it is told to wait for it."""
+        while self._awaited is None or self._has_joined():
+            try:
+                self._awaited, patience_s = next(self._ends)
+            except StopIteration:
+                self._leave()
+                return math.inf
+            self._patient_until = self.clock() + patience_s
+        return 0.05
+
+    def _has_joined(self) -> bool:
+        return self._awaited.has_ended or self.clock() >= self._patient_until
+
+    def _leave(self) -> None:
         self.crash()
         self._on_end()
-        return math.inf
-
-    def _give_back(self) -> None:
-        left = self.pool.abandon()
-        ended = list(left.ended)
-        while self._inbox:
-            event = self._inbox.popleft()
-            if isinstance(event, m.Claimed):
-                ended += [judge(job, Verdict.RELEASED) for job in event.jobs]
-        if ended or left.successes:
-            self._settle(m.Settle(left.successes, ended))

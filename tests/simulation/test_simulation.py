@@ -16,15 +16,18 @@ from typing import Any
 import pytest
 
 from simulation import mutants
-from simulation.node import MAINTAIN_S, TTL_S
+from simulation.node import TTL_S
 from simulation.world import TROUBLES, World, described
 from support import broken
 from support.model import ModelStorage
 from synk.core.ownership import BEATS_A_TTL, OwnLease
+from synk.runtime.supervisor.maintenance_loop import STAGE_S
 
 VARIABLE = "SYNK_TEST_SEEDS"
 SEEDS = 300
 CRASH_S = 6.0
+STILL_AT_S = 3.0
+STILL_S = 2.5 * TTL_S
 
 RARE = (
     "rescued", "ghosts", "again", "gone", "fenced", "duplicate", "LeaseRanOut", "LeaseRevoked",
@@ -60,6 +63,13 @@ def lived(seed: int, *, plan: Callable[[World], None] = lambda _: None, **change
 
 def crash_the_first(world: World) -> None:
     world.schedule.at(CRASH_S, lambda: world.crash(0, seconds=1_000.0))
+
+
+def go_on_before_the_verdict(world: World) -> None:
+    """The first stands still past its lease, and renews it before what condemns it arrives."""
+    world.schedule.at(STILL_AT_S, lambda: world.freeze(world.nodes[0], STILL_S))
+    for node in world.nodes:
+        node.line.held_until["declare_dead"] = STILL_AT_S + STILL_S + 2 * TTL_S / BEATS_A_TTL
 
 
 def breaks(**changed: Any) -> bool:
@@ -114,7 +124,7 @@ def test_d7_what_a_fail_over_forgot_is_given_up_with_the_next_beat() -> None:
 
 
 def test_i19_jobs_of_a_dead_supervisor_are_offered_again_soon_after_its_lease() -> None:
-    looks_s = 2 * TTL_S / BEATS_A_TTL + MAINTAIN_S
+    looks_s = 2 * TTL_S / BEATS_A_TTL + STAGE_S
     rescued_at: list[float] = []
     for seed in range(10):
         rescued_at += lived(seed, troubles=(), plan=crash_the_first).rescued_at
@@ -123,11 +133,26 @@ def test_i19_jobs_of_a_dead_supervisor_are_offered_again_soon_after_its_lease() 
     assert all(TTL_S * 0.97 - 1 < at - CRASH_S < TTL_S * 1.03 + looks_s for at in rescued_at)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_storage_that_condemns_who_has_come_back_is_found_out(seed: int) -> None:
+    """By a plan: chance has a verdict and a renewal cross in one of a hundred histories."""
+    lived(seed, troubles=(), plan=go_on_before_the_verdict)
+
+    with pytest.raises(AssertionError, match="I20: it renewed its lease"):
+        lived(
+            seed,
+            make_storage=broken.DeclaresTheLivingDead,
+            troubles=(),
+            plan=go_on_before_the_verdict,
+        )
+
+
 # The claim's number is found out about by tests/invariants alone: a pool never runs again what it
 # still has, so that the number is only a second guard.
-@pytest.mark.parametrize(
-    "storage", [each for each in broken.STORAGES if each is not broken.IgnoresTheClaim]
-)
+LEFT_OUT = (broken.IgnoresTheClaim, broken.DeclaresTheLivingDead)
+
+
+@pytest.mark.parametrize("storage", [each for each in broken.STORAGES if each not in LEFT_OUT])
 def test_a_storage_that_breaks_a_promise_is_found_out(storage: type[ModelStorage]) -> None:
     assert breaks(make_storage=storage, troubles=troubles_that_show(storage.__name__))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from simulation.schedule import Schedule
 from support.checking import Execution
-from support.pool_world import FakeWorker, World
+from support.pool_world import FakeWorker
 from synk.claim import ClaimedJob
 from synk.core import messages as m
-from synk.core.limits import QueueLimits, Recycling
 from synk.failure import AttemptError, Cause
+from synk.runtime.ipc.setup import Setup
 
 TIMEOUT_S: Final = 14.0
 GRACE_S: Final = 1.0
@@ -26,101 +26,158 @@ DURATIONS_S: Final = ((0.005, 0.3), (1.0, 4.0), (6.0, 13.0))
 """Most jobs are short; some run for longer than a lease."""
 
 
-class Workers(World):
-    """The slots of one supervisor. Their processes go on whether it stands still or not.
+class Process:
+    """One worker process, and its channel, as an engine holds it."""
+
+    running: Final = 0
+    """Nothing, as far as its memory is asked for."""
+    pid: Final = 0
+
+    def __init__(self, workers: Workers, slot: int) -> None:
+        self.worker = FakeWorker()
+        self.channel = self
+        self._workers = workers
+        self._slot = slot
+
+    @property
+    def is_ready(self) -> bool:
+        return self.worker.ready
+
+    def send(self, first: int, jobs: Sequence[ClaimedJob]) -> None:
+        worker = self.worker
+        assert worker.ready
+        assert first == worker.expected_number, "batches overtook each other"
+        worker.waiting.extend(enumerate(jobs, first))
+        worker.expected_number += len(jobs)
+        self._workers.sent(self._slot)
+
+    def recall(self) -> tuple[m.Report, int]:
+        taken = self.worker.take_back()
+        return self.worker.report(), taken
+
+    def report(self) -> m.Report:
+        return self.worker.report()
+
+    def ask(self, number: int, request: m.Request) -> None:
+        self._workers.asked(self._slot)
+
+    def dismiss(self) -> None:
+        assert self.worker.running is None
+        self._workers.dismissed(self._slot)
+
+
+class Workers:
+    """The processes of one supervisor, in place of `WorkerSet`.
+
+    They go on whether the supervisor stands still or not.
 
     Args:
+        setup: what all of them are told.
+        selector: the engine's: it is woken where they have something to tell.
+        tell: takes what happened to them.
         schedule: the time of the world, by which processes run.
+        chance: decides what becomes of jobs.
         clock: the supervisor's own clock.
-        settle: takes what is over.
-        wake: has the supervisor look at its workers soon.
         complete: what a job does that completes itself; says whether it still may.
     """
 
     def __init__(
         self,
+        _config: object,
+        setup: Setup,
+        selector: Any,
+        _facts: object,
+        *,
+        tell: Callable[[m.Event], None],
         schedule: Schedule,
         chance: Random,
-        owner: str,
-        *,
         clock: Callable[[], float],
-        settle: Callable[[m.Settle], None],
-        wake: Callable[[], None],
         complete: Callable[[ClaimedJob], bool],
+        **_: object,
     ) -> None:
         self._schedule = schedule
         self._chance = chance
-        self._owner = owner
+        self._owner = setup.client_id
         self._clock = clock
-        self._hand_on = settle
-        self._wake = wake
+        self._tell = tell
+        self._wake: Callable[[], None] = selector.wake
+        selector.call_ready = self._tell_news
         self._complete = complete
+        self.processes: dict[int, Process] = {}
+        self.problem: str | None = None
+        self.is_loaded = False
         self._exits: dict[int, m.Exit] = {}
         """Of processes that are dead, which the supervisor has not noticed."""
         self._born: list[int] = []
+        self._with_news: set[int] = set()
+        """Slots whose worker has finished something since."""
         self.executions: list[Execution] = []
         self._places: dict[int, int] = {}
         """Of each slot that runs a job, the place of that in `executions`."""
-        super().__init__(
-            slots=SLOTS,
-            queues={"default": QueueLimits(max_workers=100, timeout_s=TIMEOUT_S)},
-            recycling=Recycling(cancel_grace_s=GRACE_S),
-        )
 
     # -- the supervisor's side --------------------------------------------------------------------
 
-    def turn(self) -> None:
+    def start(self) -> None:
+        self.is_loaded = True
+        self._tell(m.Tick())
+
+    def close(self) -> None:
+        self.die_all()
+        self.processes.clear()
+
+    def spawn(self, slot: int) -> None:
+        assert slot not in self.processes
+        self.processes[slot] = Process(self, slot)
+        self._after(slot, 0.02, 0.2, self._be_born)
+
+    def sent(self, slot: int) -> None:
+        self._after(slot, 0.0, 0.002, self._begin_next)
+
+    def asked(self, slot: int) -> None:
+        if self._chance.random() < 0.7:
+            self._after_job(slot, 0.0, GRACE_S / 2, self._obey)
+
+    def dismissed(self, slot: int) -> None:
+        self._after(slot, 0.001, 0.1, self._leave)
+
+    def kill(self, command: m.Kill) -> None:
+        assert not self.processes[command.slot].worker.waiting, "killed with jobs that may begin"
+        self._after(command.slot, 0.001, KILL_S, self._die_of_kill)
+
+    def _tell_news(self) -> None:
         """Tells the pool what the workers have done."""
-        self.now = self._clock()
         born, self._born = self._born, []
         for slot in born:
-            if slot in self.workers:
-                self.ready(slot)
+            if slot in self.processes:
+                self.processes[slot].worker.ready = True
+                self._tell(m.WorkerReady(slot))
+        told, self._with_news = sorted(self._with_news), set()
+        for slot in told:
+            if slot in self.processes:
+                self._tell(m.Reported(slot, self.processes[slot].report()))
         for slot in list(self._exits):
-            self.exit(slot, self._exits.pop(slot))
-        self.look()
-
-    def handle(self, event: m.Event) -> None:
-        self.now = self._clock()
-        super().handle(event)
-
-    def _settle(self, command: m.Settle) -> None:
-        self._hand_on(command)
-
-    def _perform(self, command: m.Command) -> None:
-        super()._perform(command)
-        match command:
-            case m.Spawn():
-                self._after(command.slot, 0.02, 0.2, self._be_born)
-            case m.Send():
-                self._after(command.slot, 0.0, 0.002, self._begin_next)
-            case m.Kill():
-                self._after(command.slot, 0.001, KILL_S, self._die_of_kill)
-            case m.Dismiss():
-                self._after(command.slot, 0.001, 0.1, self._leave)
-            case m.Ask() if self._chance.random() < 0.7:
-                self._after_job(command.slot, 0.0, GRACE_S / 2, self._obey)
-            case _:
-                pass
+            exit_ = self._exits.pop(slot)
+            report, taken = self.processes.pop(slot).recall()
+            self._tell(m.WorkerExited(slot, report, taken, exit_))
 
     # -- the processes ----------------------------------------------------------------------------
 
     def _after(self, slot: int, least: float, most: float, what: Callable[[int], None]) -> None:
         """Has something happen to the present process of a slot, if it is still alive then."""
-        worker = self.workers[slot]
+        process = self.processes[slot]
 
         def happen() -> None:
-            if self.workers.get(slot) is worker and slot not in self._exits:
+            if self.processes.get(slot) is process and slot not in self._exits:
                 what(slot)
 
         self._schedule.after(self._chance.uniform(least, most), happen)
 
     def _after_job(self, slot: int, least: float, most: float, what: Callable[[int], None]) -> None:
         """Has something happen to the job that a slot runs now, if it still runs then."""
-        running = self.workers[slot].running
+        running = self.processes[slot].worker.running
 
         def happen(slot: int) -> None:
-            if running is not None and self.workers[slot].running is running:
+            if running is not None and self.processes[slot].worker.running is running:
                 what(slot)
 
         self._after(slot, least, most, happen)
@@ -130,11 +187,11 @@ class Workers(World):
         self._wake()
 
     def _begin_next(self, slot: int) -> None:
-        worker = self.workers[slot]
+        worker = self.processes[slot].worker
         if worker.running is not None or not worker.waiting:
             return
-        self.now = self._clock()
-        self.begin(slot)
+        worker.running = worker.waiting.popleft()
+        worker.started_s = self._clock()
         self._note(slot, worker)
         how, seconds = self._fate()
         if how != "hang":
@@ -165,7 +222,7 @@ class Workers(World):
 
     def _end(self, slot: int) -> None:
         reply = None
-        running = self.workers[slot].running
+        running = self.processes[slot].worker.running
         if running is not None and running[1].name == OWN_END:
             if not self._complete(running[1]):
                 self._finish(slot, m.Reply(error=self._error(slot, Cause.EXCEPTION)))
@@ -184,14 +241,20 @@ class Workers(World):
         self._finish(slot, m.Reply(error=self._error(slot, Cause.CANCELLED), cancelled=True))
 
     def _error(self, slot: int, cause: Cause) -> str:
-        running = self.workers[slot].running
+        running = self.processes[slot].worker.running
         assert running is not None
         return AttemptError(attempt=running[1].attempt, error="as asked", cause=cause).to_json()
 
     def _finish(self, slot: int, reply: m.Reply | None) -> None:
-        self.now = self._clock()
         self._seal(slot, is_whole=True)
-        self.finish(slot, reply, tell=False)
+        worker = self.processes[slot].worker
+        assert worker.running is not None
+        worker.done, worker.running = worker.running[0], None
+        took_us = round((self._clock() - worker.started_s) * 1e6)
+        worker.measures.append((took_us, took_us, 0, 0))
+        if reply is not None:
+            worker.replies[worker.done] = reply
+        self._with_news.add(slot)
         self._wake()
         self._after(slot, 0.0, 0.001, self._begin_next)
 
@@ -205,14 +268,14 @@ class Workers(World):
         self.die(slot, m.Exit(code=0, pid=slot))
 
     def die(self, slot: int, exit_: m.Exit) -> None:
-        if slot in self.workers and slot not in self._exits:
+        if slot in self.processes and slot not in self._exits:
             self._seal(slot, is_whole=False)
             self._exits[slot] = exit_
             self._wake()
 
     def die_all(self) -> None:
         """Their supervisor is gone: the kernel sees to it that they are too."""
-        for slot in list(self.workers):
+        for slot in list(self.processes):
             self.die(slot, m.Exit(code=-9, signal="SIGKILL", pid=slot))
 
     def _seal(self, slot: int, *, is_whole: bool) -> None:

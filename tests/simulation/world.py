@@ -97,8 +97,6 @@ class World:
         self._troubles = troubles
         self._only_fails_over = set(troubles) <= {"fail_over"}
         self._losses = 0.0 if self._only_fails_over else 0.01
-        self._facts = telemetry.Telemetry()
-        self._facts.subscribe(self._hear)
         self.producer = self._line(self.schedule.pass_time)
         self.nodes = [self._start(place) for place in range(NODES)]
         self._plan_work()
@@ -146,11 +144,13 @@ class World:
         return line
 
     def _start(self, place: int) -> Node:
+        facts = telemetry.Telemetry()
+        facts.subscribe(self._hear)
         node = Node(
             self.schedule,
             UUID(int=len(self.all_nodes) + 1),
             self.chance,
-            self._facts,
+            facts,
             make_line=self._line,
             make_lease=self._make_lease,
             on_end=lambda: self._start_later(place, self.chance.uniform(0, 1)),

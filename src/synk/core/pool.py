@@ -157,6 +157,10 @@ class Pool:
             and all(slot.state is SlotState.VACANT for slot in self.slots)
         )
 
+    def job_of(self, slot: int, number: int) -> ClaimedJob | None:
+        """Returns the job in flight in *slot* that has this number, if there is one."""
+        return self.slots[slot].job_of(number)
+
     def memory_limit(self, slot: int) -> int | None:
         """Returns the bytes that the job in *slot* may use; None: any number."""
         return self.slots[slot].memory_limit

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import queue
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import pytest
 
@@ -31,10 +31,10 @@ from synk.runtime.supervisor.worker_process import WorkerProcess
 from synk.runtime.supervisor.worker_set import WorkerSet
 from synk.telemetry import Telemetry
 
-E = TypeVar("E", bound=Engine)
 
-
-def made(engine_type: type[E], pool_type: type[Pool] = Pool) -> tuple[E, queue.SimpleQueue[Settle]]:
+def made(
+    engine_type: Callable[..., Engine], pool_type: type[Pool] = Pool
+) -> tuple[Engine, queue.SimpleQueue[Settle]]:
     settled: queue.SimpleQueue[Settle] = queue.SimpleQueue()
     engine = engine_type(
         pool_type(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
@@ -50,7 +50,9 @@ def made(engine_type: type[E], pool_type: type[Pool] = Pool) -> tuple[E, queue.S
 
 
 @contextmanager
-def running(engine_type: type[E]) -> Iterator[tuple[E, queue.SimpleQueue[Settle]]]:
+def running(
+    engine_type: Callable[..., Engine],
+) -> Iterator[tuple[Engine, queue.SimpleQueue[Settle]]]:
     engine, settled = made(engine_type)
     thread = threading.Thread(target=engine.run)
     thread.start()
@@ -182,8 +184,8 @@ class ShortLivedSuccessor(LateBurial):
         self._go_on()
 
 
-def engine_with(worker_set_type: type[WorkerSet]) -> type[Engine]:
-    return type("EngineWithWorkerSet", (Engine,), {"worker_set_type": worker_set_type})
+def engine_with(make_workers: type[WorkerSet]) -> Callable[..., Engine]:
+    return functools.partial(Engine, make_workers=make_workers)
 
 
 def crash_and_go_on(engine: Engine, settled: queue.SimpleQueue[Settle]) -> int:

@@ -14,7 +14,7 @@ import math
 import queue
 import time
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 from synk import retry
 from synk.core import messages
@@ -60,12 +60,11 @@ class Engine:
         schema: where the jobs' table is, for `Job.complete_tx`.
         selector: what it waits for.
         clock: the clock of all its times.
+        make_workers: makes the processes.
 
     Raises:
         ConfigurationError: a worker cannot be sent to a process.
     """
-
-    worker_set_type: ClassVar[type[WorkerSet]] = WorkerSet
 
     def __init__(  # noqa: PLR0913 - the parts of an engine, the rarer ones by name
         self,
@@ -82,10 +81,11 @@ class Engine:
         schema: str | None = None,
         selector: Selector | None = None,
         clock: Callable[[], float] = time.monotonic,
+        make_workers: Callable[..., WorkerSet] = WorkerSet,
     ) -> None:
         self.pool = pool
         self._lease_left_s = lease_left_s
-        self._clock = clock
+        self.clock = clock
         self._is_over = False
         """Whether the loop has ended, so that nobody answers any more."""
         self._settle = settle
@@ -95,14 +95,14 @@ class Engine:
         self._events: deque[messages.Event] = deque()
         self._calls: deque[Callable[[Mapping[int, WorkerProcess]], None]] = deque()
         self._selector = selector or Selector()
-        self.worker_set = self.worker_set_type(
+        self.worker_set = make_workers(
             config,
             setup_of(config, registry, queues, client_id, schema),
             self._selector,
             facts,
             tell=self._handle,
             is_draining=lambda: pool.draining,
-            job_of=lambda slot, number: pool.slots[slot].job_of(number),
+            job_of=pool.job_of,
         )
         self._processes = self.worker_set.processes
 
@@ -141,7 +141,7 @@ class Engine:
             pause_s = 0.0
             while not self.pool.is_stopped:
                 self._selector.wait(pause_s)
-                pause_s = self.step(self._clock())
+                pause_s = self.step(self.clock())
         finally:
             self.close()
         if self.worker_set.problem is not None:
@@ -171,7 +171,7 @@ class Engine:
             )
             self._handle(sampled)
         deadline = self._pool_deadline()
-        if deadline is not None and deadline <= self._clock():
+        if deadline is not None and deadline <= self.clock():
             self._look_closer()
         self._on_change()
         return self._pause_s()
@@ -194,7 +194,7 @@ class Engine:
             self._pool_deadline(),
             self._memory_sampler.next_at(self._processes),
         )
-        now = self._clock()
+        now = self.clock()
         pauses_s = [_LONGEST_WAIT_S, *(due - now for due in dues if due is not None)]
         if not self.pool.fenced:
             pauses_s.append(self._lease_left_s())
@@ -217,7 +217,7 @@ class Engine:
         if len(self._events) > 1:
             return
         while self._events:
-            for command in self.pool.handle(self._events[0], self._clock()):
+            for command in self.pool.handle(self._events[0], self.clock()):
                 self._perform(command)
             self._events.popleft()
 
@@ -242,7 +242,7 @@ class Engine:
                 self._processes[command.slot].dismiss()
             case messages.GiveUp():
                 self.worker_set.problem = command.problem
-                self.post(messages.DrainRequested(self._clock()))
+                self.post(messages.DrainRequested(self.clock()))
             case _:
                 assert_never(command)
 
