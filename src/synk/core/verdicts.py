@@ -45,12 +45,17 @@ def ended_by_reply(
 
 def plain_success(job: ClaimedJob, measure: Measure, pid: int | None) -> Outcome:
     """The attempt is over, and nobody says that it did not succeed."""
+    duration_us, cpu_us, system_us, peak = measure
     return Outcome(
         job.id,
         job.attempt,
         job.claim_seq,
         JobState.COMPLETED,
-        *(measure[0], measure[1], measure[2], measure[3], pid),
+        duration_us,
+        cpu_us,
+        system_us,
+        peak,
+        pid,
     )
 
 

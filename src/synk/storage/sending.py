@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from synk.errors import InvalidJob
 from synk.row import JobState
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from synk.claim import Fence, Outcome
     from synk.insertion import InsertOptions, NewJob
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def insert_parameters(job: NewJob) -> dict[str, object]:
@@ -82,18 +86,17 @@ def once_a_key(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
     return sent, places
 
 
-def _literal(values: Iterable[int | None]) -> str:
+def _literal(values: Sequence[int | None]) -> str:
     """Returns PostgreSQL's text for an array of numbers, made without a look at each of them."""
-    return "{" + str(list(values))[1:-1].replace("None", "NULL") + "}"
+    return "{" + _encode(values)[1:-1].decode() + "}"
 
 
-def is_plain(outcome: Outcome) -> bool:
-    """Whether it is a success that left nothing but its measures."""
-    return (
-        outcome.state is JobState.COMPLETED
-        and outcome.result is None
-        and outcome.output is None
-        and outcome.progress is None
+def are_plain(outcomes: Sequence[Outcome]) -> bool:
+    """Whether all are successes that left nothing but their measures."""
+    completed = JobState.COMPLETED
+    return all(
+        o.state is completed and o.result is None and o.output is None and o.progress is None
+        for o in outcomes
     )
 
 
@@ -103,11 +106,11 @@ def ack_parameters(owner: UUID, outcomes: Sequence[Outcome]) -> dict[str, object
     parameters["owner"] = owner
     parameters["durations_us"] = _literal([o.duration_us for o in outcomes])
     parameters["cpu_us"] = _literal([o.cpu_us for o in outcomes])
-    # Too short to ask for: left out.
-    parameters["system_us"] = _literal(
-        [o.system_us if o.peak_rss_bytes else None for o in outcomes]
-    )
-    parameters["peaks"] = _literal([o.peak_rss_bytes or None for o in outcomes])
+    # Too short to ask for: left out, and where all are, so is the column.
+    peaks = [o.peak_rss_bytes or None for o in outcomes]
+    system_us = [o.system_us if o.peak_rss_bytes else None for o in outcomes] if any(peaks) else []
+    parameters["system_us"] = _literal(system_us)
+    parameters["peaks"] = _literal(peaks if system_us else [])
     parameters["pids"] = _literal([o.pid for o in outcomes])
     return parameters
 

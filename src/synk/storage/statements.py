@@ -179,7 +179,7 @@ class Statements:
 
     def ack_plain(self, owner: UUID, outcomes: Sequence[Outcome]) -> Statement[int] | None:
         """Applies successes that left nothing but their measures; None if there are others."""
-        if not all(map(sending.is_plain, outcomes)):
+        if not sending.are_plain(outcomes):
             return None
         return Statement(
             self._text("ack_plain"), sending.ack_parameters(owner, outcomes), reading.changed

@@ -13,6 +13,7 @@ import math
 import random
 from collections import deque
 from itertools import combinations
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import structs
@@ -228,9 +229,7 @@ class AckLoop:
         """Stores the first outcomes of the line; returns how long to wait before the next."""
         count, weight = self._light(self._batch.of(min(ACK_JOBS, len(self._outcomes)), now))
         # In the order of ids, so that two that write many rows take their locks the same way round.
-        batch = sorted(
-            (self._outcomes[place] for place in range(count)), key=lambda outcome: outcome.id
-        )
+        batch = sorted(map(self._outcomes.__getitem__, range(count)), key=attrgetter("id"))
         again, pause_s = self._acknowledge(batch, now)
         # They leave their place only now: what is not stored must never be missing from `pending`.
         self._outcomes.extend(again)
@@ -242,6 +241,8 @@ class AckLoop:
 
     def _light(self, count: int) -> tuple[int, int]:
         """Returns how many of the first *count* are not too heavy together, and what they weigh."""
+        if not self._unstored.weight:
+            return count, count
         weight = 0
         for place in range(count):
             more = weight_of(self._outcomes[place])
@@ -264,6 +265,8 @@ class AckLoop:
             return list(batch), self._backoff.failed(error, now)
         self._backoff.succeeded(now)
         self._remember(_accepted(batch, answers))
+        if answers.count(AckAnswer.APPLIED) == len(batch):
+            return [], 0.0
         again: list[Outcome] = []
         for outcome, answer in zip(batch, answers, strict=True):
             if answer is AckAnswer.LOCKED:
@@ -324,7 +327,7 @@ class AckLoop:
     def _remember(self, batch: Sequence[Outcome]) -> None:
         if not batch:
             return
-        weight = sum(map(weight_of, batch))
+        weight = self._unstored.weigh(batch)
         self._accepted.append((weight, batch))
         self._accepted_weight += weight
         while self._accepted_weight - self._accepted[0][0] >= ACCEPTED_WEIGHT:

@@ -63,6 +63,10 @@ class Unstored:
         """These wait from now on."""
         self._add(_kilobytes(outcomes))
 
+    def weigh(self, outcomes: Sequence[Outcome]) -> int:
+        """Returns what some of those that wait weigh together."""
+        return sum(map(weight_of, outcomes)) if self.weight else len(outcomes)
+
     def left(self, count: int, weight: int) -> None:
         """So many outcomes wait no longer, which weighed that together."""
         self._add(count - weight)
