@@ -1,6 +1,8 @@
 """The client: inserts jobs, changes them, and, with queues and workers, runs them.
 
-Making one opens, starts and reads nothing, and a client works again in a child process.
+Making one opens, starts and reads nothing, and a client works again in a child process. The
+supervisor is imported when it starts: a producer needs none, nor does a worker process, which
+imports the module that makes the client.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from synk.insertion import check_given, new_job, new_jobs
 from synk.registry import Registry
 from synk.row import check_id, check_label
 from synk.runtime.ipc import process_role
-from synk.runtime.supervisor.service import Service
-from synk.runtime.supervisor.supervisor import Supervisor
 from synk.storage.inspection import Inspection
 from synk.telemetry import Telemetry, log_to
 from synk.telemetry.log import LogThread
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from synk.config import StartMethod
     from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
+    from synk.runtime.supervisor.service import Service
+    from synk.runtime.supervisor.supervisor import Supervisor
     from synk.status import SlotStatus
     from synk.storage.base import Storage
 
@@ -374,6 +376,8 @@ class Client:
             SchemaMismatch: migrations are missing.
             WorkerStartError: worker processes cannot be started.
         """
+        from synk.runtime.supervisor.service import Service  # noqa: PLC0415 - see the module's head
+
         if not self.queues:
             raise ConfigurationError("queues", {}, "this client has none to serve, it only inserts")
         with self._lock:
@@ -388,6 +392,8 @@ class Client:
             self._log.flush(_LOG_S)
 
     def _new_supervisor(self) -> Supervisor:
+        from synk.runtime.supervisor.supervisor import Supervisor  # noqa: PLC0415 - as above
+
         if self._service is not None:
             # Not the first: the id before can never own a job again.
             self.id = ULID()

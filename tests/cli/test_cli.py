@@ -46,6 +46,34 @@ def test_help_is_given_without_a_database_driver(command: tuple[str, ...]) -> No
     assert done.stdout.splitlines()[-1] == "False"
 
 
+def test_a_list_of_jobs_loads_what_it_takes_and_no_more(dsn: str) -> None:
+    script = f"{LINE}sys.argv[1:] = ['jobs', '--json', '--storage', {dsn!r}]\n"
+    script += "try: synk.cli.main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENV, capture_output=True, text=True, check=False
+    )
+    loaded = set(done.stderr.split())
+    ours = {name for name in loaded if name.partition(".")[0] == "synk"}
+
+    assert done.stdout == "[]\n"
+    for needless in ("client", "registry", "runtime", "telemetry", "show", "cli.start", "cli.top"):
+        assert f"synk.{needless}" not in ours
+    assert ours.isdisjoint({"synk.storage.embedded", "synk.storage.migrate"})
+    assert loaded.isdisjoint({"rich", "psutil", "multiprocessing"})
+    assert len(ours) <= 50
+
+
+def test_a_producer_loads_no_supervisor() -> None:
+    script = "import sys, synk; synk.Client, synk.PostgresStorage; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENV, capture_output=True, text=True, check=False
+    )
+    loaded = set(done.stdout.split())
+
+    assert "synk.client" in loaded
+    assert loaded.isdisjoint({"synk.runtime.supervisor", "synk.core", "psutil"})
+
+
 def test_no_database_at_all_is_one_line_with_the_ways_out() -> None:
     done = run("jobs")
 

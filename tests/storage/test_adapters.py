@@ -24,7 +24,7 @@ from support.supervising import make_client, program_env
 from synk import Change, JobState
 from synk.storage import embedded, migrate
 from synk.storage.async_postgres import AsyncPostgresStorage
-from synk.storage.connecting import Connector, Pool
+from synk.storage.connecting import Connector, OneConnection, Pool
 
 
 def test_making_a_storage_opens_nothing(connection) -> None:
@@ -261,7 +261,7 @@ def test_a_pool_that_another_thread_gave_up_meanwhile_is_no_trouble(dsn: str) ->
 
         is_late = False
 
-        def _opened_pool(self) -> Pool:
+        def _opened_pool(self) -> Pool | OneConnection:
             pool = super()._opened_pool()
             if self.is_late:
                 self.is_late = False

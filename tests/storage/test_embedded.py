@@ -27,7 +27,8 @@ from support import needs
 from support.servers import new_folder
 from synk.errors import ConfigurationError, StorageUnavailable
 from synk.storage import embedded, embedded_host
-from synk.storage.embedded import EmbeddedServer, default_folder, is_embedded, server_for
+from synk.storage.embedded import EmbeddedServer, default_folder, server_for
+from synk.storage.project import is_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from typing import TYPE_CHECKING, Final
 
@@ -166,3 +167,24 @@ def test_a_closed_storage_opens_again(storage: PostgresStorage) -> None:
     storage.close()
 
     assert [row.id for row in storage.get([job_id])] == [job_id]
+
+
+def test_one_connection_without_threads_is_enough_for_one_that_asks(dsn: str) -> None:
+    storage = synk.PostgresStorage(dsn)
+    storage.connector.is_pooled = False
+    threads = threading.active_count()
+
+    first, second = _backend_of(storage), _backend_of(storage)
+    with psycopg.connect(dsn, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", (first,))
+    third = _backend_of(storage)
+    storage.close()
+
+    assert second == first != third
+    assert threading.active_count() <= threads
+
+
+def _backend_of(storage: PostgresStorage) -> int:
+    assert storage.jobs() == []
+    with storage.connector.connection() as connection:
+        return connection.info.backend_pid

@@ -1,11 +1,13 @@
 """The command line: options in, one client call, a table or a line out.
 
 Every error that synk raises is one line on standard error: status 2 for a wrong use, 1 for the
-rest.
+rest. Only the command that is meant is imported, and given to typer, which takes a while for each
+option: most commands are over in less time than it takes to load everything.
 """
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 from typing import Annotated, Any, Final
@@ -13,46 +15,25 @@ from typing import Annotated, Any, Final
 import typer
 
 from synk import __version__
-from synk.cli import (
-    cancel_retry_delete_ready,
-    demo,
-    dsn,
-    job,
-    jobs,
-    migrate,
-    stack,
-    start,
-    stats,
-    top,
-)
 from synk.cli.options import DSN_VARIABLE
 from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
 
-app = typer.Typer(
-    name="synk",
-    help="A durable job queue on PostgreSQL whose jobs run in worker processes.",
-    no_args_is_help=False,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _command in (
-    start.start,
-    migrate.migrate,
-    demo.demo,
-    dsn.dsn,
-    jobs.jobs,
-    job.job,
-    top.top,
-    stack.stack,
-    stats.stats,
-    cancel_retry_delete_ready.cancel,
-    cancel_retry_delete_ready.retry,
-    cancel_retry_delete_ready.delete,
-    cancel_retry_delete_ready.ready,
-):
-    app.command()(_command)
+_CHANGES: Final = ("cancel", "retry", "delete", "ready")
+"""They are in one module."""
 
+_COMMANDS: Final = (
+    "start",
+    "migrate",
+    "demo",
+    "dsn",
+    "jobs",
+    "job",
+    "top",
+    "stack",
+    "stats",
+    *_CHANGES,
+)
+"""In the order of the help; each of the others is in the module of its name."""
 
 # typer brings a copy of click or uses the installed one: its base class is found either way.
 _ClickException: Final[Any] = typer.BadParameter.__mro__[2]
@@ -61,7 +42,7 @@ _ClickException: Final[Any] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Runs the command line and exits; Ctrl-C is an exception here, but for ``start``."""
     try:
-        sys.exit(app(prog_name="synk", standalone_mode=False) or 0)
+        sys.exit(_app(sys.argv[1:2])(prog_name="synk", standalone_mode=False) or 0)
     except _ClickException as error:
         _complain_of_use(error)
     except (typer.Abort, KeyboardInterrupt):
@@ -79,7 +60,22 @@ def main() -> None:
         sys.exit(0)
 
 
-@app.callback(invoke_without_command=True)
+def _app(meant: list[str]) -> typer.Typer:
+    """Returns the command line with the one command that is meant, or with all if that is none."""
+    app = typer.Typer(
+        name="synk",
+        help="A durable job queue on PostgreSQL whose jobs run in worker processes.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name in set(meant).intersection(_COMMANDS) or _COMMANDS:
+        file = "cancel_retry_delete_ready" if name in _CHANGES else name
+        app.command()(getattr(importlib.import_module(f"synk.cli.{file}"), name))
+    return app
+
+
 def _root(
     context: typer.Context,
     *,

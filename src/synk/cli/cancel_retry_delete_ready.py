@@ -11,15 +11,15 @@ from synk.cli.options import (
     IdsArgument,
     SchemaOption,
     StorageOption,
-    client_of,
+    storage_of,
     tell_of_hidden,
 )
-from synk.row import Change
+from synk.row import Change, check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synk.client import Client
+    from synk.storage.postgres import PostgresStorage
 
 _DONE: Final = {
     "cancel": "cancelled",
@@ -33,44 +33,44 @@ def cancel(
     ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
 ) -> None:
     """Cancel jobs, running ones too."""
-    _change("cancel", ids, client_of(storage, schema))
+    _change("cancel", ids, storage, schema)
 
 
 def retry(
     ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
 ) -> None:
     """Make finished or scheduled jobs available at once."""
-    _change("retry", ids, client_of(storage, schema))
+    _change("retry", ids, storage, schema)
 
 
 def delete(
     ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
 ) -> None:
     """Remove jobs that are not running."""
-    _change("delete", ids, client_of(storage, schema))
+    _change("delete", ids, storage, schema)
 
 
 def ready(
     ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
 ) -> None:
     """Let jobs go that are held in pending."""
-    _change("ready", ids, client_of(storage, schema))
+    _change("ready", ids, storage, schema)
 
 
-def _change(verb: str, ids: list[int], client: Client) -> None:
-    act: Callable[[int], Change] = getattr(client, verb)
+def _change(verb: str, ids: list[int], dsn: str | None, schema: str) -> None:
     answers: list[Change] = []
-    with client:
+    with storage_of(dsn, schema) as storage:
+        act: Callable[[int], Change] = getattr(storage, verb)
         for job_id in ids:
-            answers.append(answer := act(job_id))
-            typer.echo(f"job {job_id}: {_told(client, verb, job_id, answer)}")
+            answers.append(answer := act(check_id("job_id", job_id)))
+            typer.echo(f"job {job_id}: {_told(storage, verb, job_id, answer)}")
         if Change.GONE in answers:
-            tell_of_hidden(client)
+            tell_of_hidden(storage)
     if any(answer in (Change.REFUSED, Change.BLOCKED, Change.GONE) for answer in answers):
         raise typer.Exit(1)
 
 
-def _told(client: Client, verb: str, job_id: int, answer: Change) -> str:
+def _told(storage: PostgresStorage, verb: str, job_id: int, answer: Change) -> str:
     match answer:
         case Change.APPLIED:
             return _DONE[verb]
@@ -83,5 +83,5 @@ def _told(client: Client, verb: str, job_id: int, answer: Change) -> str:
         case Change.GONE:
             return "there is no such job"
         case Change.REFUSED:
-            row = client.get(job_id)
-            return f"unchanged: it is {row.state}" if row is not None else "it is gone"
+            found = storage.get([job_id])
+            return f"unchanged: it is {found[0].state}" if found else "it is gone"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synk.cli.options import DEFAULT_SCHEMA, StorageOption, storage_of
+from synk.cli.options import StorageOption, storage_of
 
 
 def dsn(
@@ -18,15 +18,14 @@ def dsn(
     storage: StorageOption = None,
 ) -> None:
     """Print what psql connects to the database with: psql "$(synk dsn)"."""
-    database = storage_of(storage, DEFAULT_SCHEMA)
-    typer.echo(database.conninfo())
-    if not database.is_embedded:
-        return
-    if not serve:
+    with storage_of(storage) as database:
+        typer.echo(database.conninfo())
+        if not database.is_embedded:
+            return
         end = "it stops with the last process that uses it; --serve keeps it up"
-        typer.echo(f"{database.describe()}: {end}", err=True)
+        typer.echo(f"{database.describe()}: {'up until Ctrl-C' if serve else end}", err=True)
+    if not serve:
         return
-    typer.echo(f"{database.describe()}: up until Ctrl-C", err=True)
     ending = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     signal.sigwait(ending)

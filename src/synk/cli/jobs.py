@@ -47,8 +47,8 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
     schema: options.SchemaOption = options.DEFAULT_SCHEMA,
 ) -> None:
     """List jobs, the newest first."""
-    with options.client_of(storage, schema) as client:
-        rows = client.storage.jobs(
+    with options.storage_of(storage, schema) as database:
+        rows = database.jobs(
             state=state,
             queue=queue,
             kind=kind,
@@ -57,7 +57,7 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
             reason=reason,
             since=None if since is None else _time_or_age(since),
         )
-        options.tell_of_hidden(client)
+        options.tell_of_hidden(database)
     if as_json:
         print_json([as_record(row) for row in rows[:limit]])
     else:

@@ -22,10 +22,9 @@ def migrate(
 
         typer.echo(script(schema, with_roles=not no_roles), nl=False)
         return
-    database = storage_of(storage, schema)
-    for name in database.migrate(roles=not no_roles, tell=_told) or ["nothing to do"]:
-        typer.echo(f"{database.describe()}: {name}")
-    database.close()
+    with storage_of(storage, schema) as database:
+        for name in database.migrate(roles=not no_roles, tell=_told) or ["nothing to do"]:
+            typer.echo(f"{database.describe()}: {name}")
 
 
 def _told(line: str) -> None:

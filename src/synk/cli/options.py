@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -9,7 +10,8 @@ import typer
 from synk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from synk.client import Client
+    from collections.abc import Generator
+
     from synk.storage.postgres import PostgresStorage
 
 DSN_VARIABLE: Final = "SYNK_DATABASE_URL"
@@ -31,8 +33,9 @@ IdsArgument = Annotated[list[int], typer.Argument(metavar="ID...", help="Ids of 
 DEFAULT_SCHEMA: Final = "synk"
 
 
-def storage_of(dsn: str | None, schema: str) -> PostgresStorage:
-    """Returns the storage for the options.
+@contextmanager
+def storage_of(dsn: str | None, schema: str = DEFAULT_SCHEMA) -> Generator[PostgresStorage]:
+    """Gives the storage for the options, with one connection, made at the first use.
 
     Raises:
         ConfigurationError: no database is named, or it is no DSN.
@@ -46,24 +49,15 @@ def storage_of(dsn: str | None, schema: str) -> PostgresStorage:
             f"no database: give --storage DSN or set {DSN_VARIABLE} "
             "(--storage embedded for synk's own server)",
         )
-    return PostgresStorage(dsn, schema=schema)
+    storage = PostgresStorage(dsn, schema=schema)
+    storage.connector.is_pooled = False
+    try:
+        yield storage
+    finally:
+        storage.close()
 
 
-def client_of(dsn: str | None, schema: str) -> Client:
-    """Returns a client that only changes and looks.
-
-    Raises:
-        ConfigurationError: no database is named, or it is no DSN.
-    """
-    from synk.client import Client  # noqa: PLC0415 - as above
-
-    return Client(storage=storage_of(dsn, schema))
-
-
-def tell_of_hidden(client: Client) -> None:
+def tell_of_hidden(storage: PostgresStorage) -> None:
     """Says on standard error that jobs may be hidden from the role that asks, if so."""
-    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415 - as above
-
-    storage = client.storage
-    if isinstance(storage, PostgresStorage) and (hidden := storage.hidden(from_readers=True)):
+    if hidden := storage.hidden(from_readers=True):
         typer.echo(f"synk: {hidden}", err=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, client_of
+from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
 
 
 def stack(
@@ -16,8 +16,10 @@ def stack(
     schema: SchemaOption = DEFAULT_SCHEMA,
 ) -> None:
     """Show where a running job is in its code; with py-spy installed, also in C code."""
-    with client_of(storage, schema) as client:
-        text = client.stack(job_id)
+    from synk.client import Client  # noqa: PLC0415 - `--help` needs no client
+
+    with storage_of(storage, schema) as database:
+        text = Client(storage=database).stack(job_id)
     if text is None:
         typer.echo(f"synk: job {job_id} does not run", err=True)
         raise typer.Exit(1)

@@ -30,9 +30,9 @@ def stats(
     Failed are those of the cancelled ones whose attempts failed or killed their workers.
     In JSON times are seconds and memory is bytes.
     """
-    with options.client_of(storage, schema) as client:
-        options.tell_of_hidden(client)
-        seen = _stats(client.storage, queue)
+    with options.storage_of(storage, schema) as database:
+        options.tell_of_hidden(database)
+        seen = _stats(database, queue)
     if as_json:
         print_json(_as_record(seen))
     elif seen.kinds:

@@ -11,8 +11,8 @@ from synk.cli import options
 from synk.cli.keyboard import Keyboard
 
 if TYPE_CHECKING:
-    from synk.client import Client
     from synk.show.top import Overview
+    from synk.storage.postgres import PostgresStorage
 
 _SHOWN_FOR: Final = dt.timedelta(minutes=10)
 """A supervisor that has vanished is shown for this long; so are the errors of one that stopped."""
@@ -32,27 +32,25 @@ def top(
     from synk.show.top import overview  # noqa: PLC0415 - as above
 
     console = new_console()
-    with options.client_of(storage, schema) as client:
-        options.tell_of_hidden(client)
+    with options.storage_of(storage, schema) as database:
+        options.tell_of_hidden(database)
         if once or not console.is_terminal:
-            put(overview(_seen(client)), console)
+            put(overview(_seen(database)), console)
             return
         with (
             Keyboard() as keyboard,
             Live(console=console, screen=True, auto_refresh=False) as live,
         ):
-            live.update(overview(_seen(client), height=console.height), refresh=True)
+            live.update(overview(_seen(database), height=console.height), refresh=True)
             while not keyboard.ask_to_leave(every):
-                live.update(overview(_seen(client), height=console.height), refresh=True)
+                live.update(overview(_seen(database), height=console.height), refresh=True)
 
 
-def _seen(client: Client) -> Overview:
+def _seen(storage: PostgresStorage) -> Overview:
     from synk.show.top import Overview  # noqa: PLC0415 - as above
-    from synk.storage.postgres import PostgresStorage  # noqa: PLC0415 - `--help` needs no driver
 
-    storage = client.storage
     return Overview(
-        database=storage.describe() if isinstance(storage, PostgresStorage) else repr(storage),
+        database=storage.describe(),
         clients=storage.clients(_SHOWN_FOR),
         depths=storage.queue_depths(),
         unknown=storage.unknown_kinds(),

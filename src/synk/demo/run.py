@@ -27,7 +27,7 @@ from synk.show.jobs import failed_attempt
 from synk.show.stats import summary_table
 from synk.show.values import duration, state
 from synk.storage.connecting import DSN_VARIABLE
-from synk.storage.embedded import is_embedded
+from synk.storage.project import is_embedded
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg_pool
 
 from synk.errors import ConfigurationError
-from synk.storage import embedded, pool_log, project, recipes
+from synk.storage import pool_log, project, recipes
 from synk.storage.bounds import ANSWER_S, BoundedAsyncConnection, BoundedConnection, is_alive
 from synk.storage.cursors import PlainCursor
 from synk.storage.given import GivenPool
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     import psycopg
+
+    from synk.storage.embedded import EmbeddedServer
 
 DSN_VARIABLE: Final = "SYNK_DATABASE_URL"
 
@@ -72,9 +74,12 @@ class Connector:
         self._served: tuple[int | None, str] = (None, "")
         """The embedded server's process, and what leads to the project's database on it."""
         self.pooler = pooler
+        self.is_pooled = True
+        """Set it to False before the first use where one thread asks a few questions, as a command
+        does: then there is one connection, and no pool with threads of its own."""
         self._opening = threading.Lock()
         self._lock = threading.Lock()
-        self._pool: Pool | None = None
+        self._pool: Pool | OneConnection | None = None
         self._pool_pid = 0
         self._lender: GivenPool | None = None
         self._seen: str | None = None
@@ -119,10 +124,10 @@ class Connector:
             return "no database"
         if not isinstance(given, str):
             return self._seen or self._pool_described(given)
-        if not embedded.is_embedded(given):
+        if not project.is_embedded(given):
             return described(given)
-        if given == embedded.EMBEDDED and self._served[0] is not None:
-            place = embedded.server_for(given).folder
+        if given == project.EMBEDDED and self._served[0] is not None:
+            place = _server_for(given).folder
             return f"database {self._project} of the embedded server in {place}"
         return given
 
@@ -140,17 +145,17 @@ class Connector:
         target = self._target
         if not isinstance(target, str):
             raise ConfigurationError("storage", target, "is a pool, which makes its connections")
-        return self._embedded(target) if embedded.is_embedded(target) else target
+        return self._embedded(target) if project.is_embedded(target) else target
 
     @property
     def is_embedded(self) -> bool:
         """Whether it leads to a server that synk runs itself."""
-        return isinstance(self._target, str) and embedded.is_embedded(self._target)
+        return isinstance(self._target, str) and project.is_embedded(self._target)
 
     def _embedded(self, target: str) -> str:
-        server = embedded.server_for(target)
+        server = _server_for(target)
         conninfo = server.start()
-        if target != embedded.EMBEDDED:
+        if target != project.EMBEDDED:
             return conninfo
         pid, served = self._served
         if pid is None or pid != server.pid:
@@ -247,7 +252,7 @@ class Connector:
         if pool is not None and self._pool_pid == os.getpid():
             pool.close()
 
-    def _opened_pool(self) -> Pool:
+    def _opened_pool(self) -> Pool | OneConnection:
         pool = self._pool
         if pool is not None and self._pool_pid == os.getpid():
             return pool
@@ -263,10 +268,13 @@ class Connector:
         finally:
             self._opening.release()
 
-    def _open_pool(self) -> Pool:
+    def _open_pool(self) -> Pool | OneConnection:
         # A first connection by hand: the pool retries in the background, and would report a wrong
         # password or a wrong port as a time-out.
-        self._make().close()
+        first = self._make()
+        if not self.is_pooled:
+            return OneConnection(first)
+        first.close()
         conninfo = self.conninfo()
         options = connect_options(conninfo, pooler=self.pooler)
         pool: Pool = psycopg_pool.ConnectionPool(
@@ -284,6 +292,28 @@ class Connector:
         # there. Programs may end without closing their client.
         weakref.finalize(self, _close_pool, pool, os.getpid())
         return pool
+
+
+class OneConnection:
+    """What takes the place of a pool where one connection is enough."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def connection(self, **_: float) -> Generator[psycopg.Connection[Any]]:
+        """Lends it."""
+        yield self._connection
+
+    def close(self) -> None:
+        """Closes it."""
+        self._connection.close()
+
+
+def _server_for(dsn: str) -> EmbeddedServer:
+    from synk.storage.embedded import server_for  # noqa: PLC0415 - most have a server
+
+    return server_for(dsn)
 
 
 def _close_pool(pool: Pool, pid: int) -> None:

@@ -44,13 +44,14 @@ from psycopg.conninfo import make_conninfo
 from synk.errors import ConfigurationError, StorageError, StorageUnavailable
 from synk.storage import embedded_host as host
 from synk.storage.embedded_host import SERVER_USER
+from synk.storage.project import EMBEDDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synk.storage.embedded_host import User
 
-__all__ = ["SERVER_USER", "EmbeddedServer", "default_folder", "is_embedded", "server_for"]
+__all__ = ["SERVER_USER", "EmbeddedServer", "default_folder", "server_for"]
 
 _PORT: Final = 5432  # only in the socket's name; said, since PGPORT would change the default
 _LONGEST_SOCKET_BYTES: Final = 103  # Linux takes 107, others 103
@@ -60,15 +61,6 @@ ever when it is told to while it recovers from a crash."""
 _LONGEST_CRASH_S: Final = 15
 """How long an immediate stop may take. The server itself kills what is left of it after 5 s."""
 _OURS: Final = ("listen_addresses", "port", "unix_socket_directories")
-
-
-EMBEDDED: Final = "embedded"
-"""The DSN of this user's server, on which each project has a database of its own."""
-
-
-def is_embedded(dsn: str) -> bool:
-    """Tells whether *dsn* means the embedded server, well written or not."""
-    return dsn == EMBEDDED or dsn.startswith(f"{EMBEDDED}:")
 
 
 def server_for(dsn: str) -> EmbeddedServer:

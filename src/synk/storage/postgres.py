@@ -19,13 +19,12 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from synk.errors import OutcomeUnknown, SchemaMismatch
-from synk.storage import migrate, sql
+from synk.storage import sql
 from synk.storage.acknowledging import Acknowledging
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
 from synk.storage.connecting import Connector
 from synk.storage.cursors import run
 from synk.storage.faults import is_of_no_use, translated
-from synk.storage.heartbeat import PostgresHeartbeat
 from synk.storage.inserting import Inserting
 from synk.storage.statements import Statements
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from synk.claim import AckAnswer, Outcome
     from synk.insertion import NewJob
+    from synk.storage.heartbeat import PostgresHeartbeat
     from synk.storage.statements import Statement
 
 P = ParamSpec("P")
@@ -133,6 +133,8 @@ class PostgresStorage:
 
     def ping(self) -> list[str]:
         """See `Storage.ping`."""
+        from synk.storage import migrate  # noqa: PLC0415 - only supervisors need it
+
         version = self._run(self.statements.schema_version())
         migrate.check_not_newer(version, self.schema)
         hidden = self.hidden()
@@ -188,6 +190,8 @@ class PostgresStorage:
     @contextmanager
     def heartbeat(self, owner: UUID) -> Generator[PostgresHeartbeat]:
         """See `Storage.heartbeat`."""
+        from synk.storage.heartbeat import PostgresHeartbeat  # noqa: PLC0415 - as above
+
         with self._translated(), self.connector.single(answer_s=_BEAT_S) as connection:
             yield PostgresHeartbeat(connection, self.statements.heartbeat(owner), self.describe)
 
@@ -249,6 +253,8 @@ class PostgresStorage:
             StorageUnavailable: the database cannot be reached.
             StorageError: the role may not; the message has the SQL that allows it.
         """
+        from synk.storage import migrate  # noqa: PLC0415 - as above
+
         with (
             self._translated(),
             self.connector.single(answer_s=_MIGRATION_S, bounded=False) as connection,

@@ -17,12 +17,20 @@ import psycopg
 from psycopg import sql as _sql
 from psycopg.conninfo import make_conninfo
 
+EMBEDDED: Final = "embedded"
+"""The DSN of this user's server, on which each project has a database of its own."""
+
 _NAME_CHARACTERS_MAX: Final = 40
 """Of the folder's name; with the digest that is below PostgreSQL's 63 bytes."""
 
 _DIGEST_CHARACTERS: Final = 8
 
 _log = logging.getLogger("synk")
+
+
+def is_embedded(dsn: str) -> bool:
+    """Tells whether *dsn* means the embedded server, well written or not."""
+    return dsn == EMBEDDED or dsn.startswith(f"{EMBEDDED}:")
 
 
 def working_folder() -> str | None:

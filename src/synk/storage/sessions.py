@@ -10,7 +10,7 @@ from psycopg import conninfo as _conninfo
 from psycopg import pq
 
 from synk.errors import ConfigurationError
-from synk.storage import embedded
+from synk.storage.project import is_embedded
 
 CONNECT_S: Final = 10
 """How long a connection may take to be made, or to be had from the pool."""
@@ -126,7 +126,7 @@ def check_dsn(dsn: str) -> None:
     Raises:
         ConfigurationError: it cannot; the message has no part of it that may be a password.
     """
-    if embedded.is_embedded(dsn):
+    if is_embedded(dsn):
         return
     try:
         _conninfo.conninfo_to_dict(dsn)
