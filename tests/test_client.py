@@ -46,6 +46,15 @@ def test_one_bad_job_of_many_stores_none(client: synk.Client) -> None:
     assert client.storage.counts() == {}
 
 
+@pytest.mark.parametrize("name", [None, "", 7, "x" * 128])
+def test_what_can_be_no_name_is_refused_wherever_it_stands(client: synk.Client, name: Any) -> None:
+    for jobs in ([name], ["x", name], ["x", "x", name, name]):
+        with pytest.raises(synk.InvalidJob, match="name="):
+            client.insert_many([(each, handlers.Noop()) for each in jobs])
+
+    assert client.storage.counts() == {}
+
+
 def test_an_unknown_dependency_of_one_of_many_stores_none(client: synk.Client) -> None:
     with pytest.raises(synk.UnknownDependency, match="depends_on=999"):
         client.insert_many(

@@ -131,11 +131,6 @@ class _Form:
             InvalidJob: they do not; it names the field.
         """
         try:
-            if self.scalars is not None and self.types(args) == self.scalars:
-                return
-        except AttributeError:
-            pass
-        try:
             back = self.decode(text)
         except Exception as error:  # noqa: BLE001 - a type's own code can raise anything
             raise _refused(args, error) from None
@@ -194,6 +189,11 @@ def encode_args(args: object, *, in_order: bool = False) -> tuple[str, str]:
         _check_values("args", _plain(args))
     if holds_nul(text):
         _check_values("args", json.loads(text))
+    try:
+        if form.scalars is not None and form.types(args) == form.scalars:
+            return form.kind, text
+    except AttributeError:
+        pass
     form.check(args, text)
     return form.kind, text
 

@@ -110,10 +110,14 @@ def new_job(name: str, args: Any, options: InsertOptions | None) -> NewJob:
     Raises:
         InvalidJob: a value is wrong, named with its field.
     """
-    check_label("name", name)
-    if options is not None and not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+    return _named(check_label("name", name), args, options)
+
+
+def _named(name: str, args: Any, options: InsertOptions | None) -> NewJob:
+    if options is None:
+        options = _DEFAULT_OPTIONS
+    elif not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidJob("options", options, "must be InsertOptions")
-    options = options or _DEFAULT_OPTIONS
     kind, text = encode_args(args, in_order=options.idempotency_key is not None)
     return NewJob(name=name, kind=kind, args=text, options=options)
 
@@ -125,10 +129,14 @@ def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
         InvalidJob: one of them is wrong.
     """
     checked: list[NewJob] = []
+    name: Any = object()
     for index, job in enumerate(jobs):
         if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")
-        checked.append(new_job(job[0], job[1], job[2] if len(job) == 3 else None))
+        if job[0] is not name:
+            # Most have the name of the one before.
+            name = check_label("name", job[0])
+        checked.append(_named(name, job[1], job[2] if len(job) == 3 else None))
     optioned = [job.options for job in checked if job.options is not _DEFAULT_OPTIONS]
     for key, count in Counter(options.idempotency_key for options in optioned).items():
         if key is not None and count > 1:
