@@ -20,6 +20,7 @@ from synk.storage.connecting import POOL_CONNECTIONS_MAX
 from synk.storage.cursors import PlainAsyncCursor, answer_awaited, run_awaited
 from synk.storage.faults import is_of_no_use, told_if_unknown, translated
 from synk.storage.inserting import (
+    UNDER_WAY,
     chunks_of,
     insert_statement,
     may_be_repeated,
@@ -109,7 +110,7 @@ class AsyncPostgresStorage:
                 cursor = await cursors.enter_async_context(PlainAsyncCursor(connection))
                 await cursor.execute(statement.text, statement.parameters, binary=statement.binary)
                 sent.append((cursor, statement))
-                if len(sent) > 1:
+                if len(sent) == UNDER_WAY:
                     ids += await answer_awaited(*sent.popleft())
             for each in sent:
                 ids += await answer_awaited(*each)

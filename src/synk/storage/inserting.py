@@ -29,6 +29,10 @@ _INSERT_CHARACTERS: Final = 16 * 1024 * 1024
 """Rows, and characters of arguments, of one statement: beyond this a bulk insert gains nothing, and
 memory grows; the server's limit is 256 MB."""
 
+UNDER_WAY: Final = 4
+"""Statements that are sent before the answer to the first is waited for: psycopg waits for those to
+all of them, and then the server has nothing to do until the next one is made."""
+
 _REPEATS: Final = 3
 _REPEAT_S: Final = 0.1
 """The pause before the first repeat, at the most; each later one is twice as long."""
@@ -52,15 +56,18 @@ def pauses_before_repeats() -> list[float]:
 
 
 def chunks_of(jobs: Sequence[NewJob]) -> list[Sequence[NewJob]]:
-    """Cuts *jobs* where there are too many for one statement, or too many bytes."""
+    """Cuts *jobs* where there are too many for one statement, or too many characters."""
     chunks: list[Sequence[NewJob]] = []
-    start = size = 0
-    for end, job in enumerate(jobs):
-        if end - start == INSERT_JOBS or (size and size + len(job.args) > _INSERT_CHARACTERS):
-            chunks.append(jobs[start:end])
-            start, size = end, 0
-        size += len(job.args)
-    return [*chunks, jobs[start:]]
+    for start in range(0, len(jobs), INSERT_JOBS):
+        chunks += _light_parts(jobs[start : start + INSERT_JOBS])
+    return chunks
+
+
+def _light_parts(jobs: Sequence[NewJob]) -> list[Sequence[NewJob]]:
+    if sum([len(job.args) for job in jobs]) <= _INSERT_CHARACTERS or len(jobs) == 1:
+        return [jobs]
+    middle = len(jobs) // 2
+    return _light_parts(jobs[:middle]) + _light_parts(jobs[middle:])
 
 
 def insert_statement(statements: Statements, chunk: Sequence[NewJob]) -> Statement[list[int]]:
@@ -132,7 +139,7 @@ class Inserting:
     def _pipelined(
         self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]
     ) -> list[int]:
-        """While the server works on one statement, the next one is made and sent."""
+        """While the server works on statements, the next ones are made and sent."""
         ids: list[int] = []
         with connection.pipeline(), ExitStack() as cursors:
             sent: deque[tuple[PlainCursor, Statement[list[int]]]] = deque()
@@ -141,7 +148,7 @@ class Inserting:
                 cursor = cursors.enter_context(PlainCursor(connection))
                 cursor.execute(statement.text, statement.parameters, binary=statement.binary)
                 sent.append((cursor, statement))
-                if len(sent) > 1:
+                if len(sent) == UNDER_WAY:
                     ids += answer(*sent.popleft())
             for each in sent:
                 ids += answer(*each)
