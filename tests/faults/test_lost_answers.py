@@ -261,7 +261,7 @@ def test_d1_a_connection_that_was_lost_while_nobody_used_it_is_not_used(
 
     proxy.reset()
     pool = through.connector._pool
-    assert pool is not None
+    assert isinstance(pool, psycopg_pool.ConnectionPool)
     with contextlib.ExitStack() as lent:
         size = pool.get_stats()["pool_size"]
         idle = [lent.enter_context(pool.connection()) for _ in range(size)]
