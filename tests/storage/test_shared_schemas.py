@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import synk
+from support import former
 from support.jobs import handlers
 from support.servers import MIGRATIONS, Server
 from support.supervising import ended, supervised
@@ -227,6 +228,23 @@ def test_who_may_not_make_roles_migrates_and_is_told_the_sql_for_who_may(
         "SELECT relowner::regrole::text FROM pg_class WHERE oid = 'synk.job'::regclass"
     ).fetchone() or ("",)
     assert owner == "synk_owner"
+    assert runs_a_job(dsn)
+
+
+@pytest.mark.parametrize("version", [1, 14])
+def test_whose_the_tables_of_before_the_first_schema_are_may_renew_them(
+    logins: Logins, version: int
+) -> None:
+    dsn = PLAIN["the owner of a schema"](logins)
+    former.make(dsn, version)
+    other = logins.login("other", "GRANT USAGE, CREATE ON SCHEMA synk TO {role}")
+    logins.run("GRANT SELECT ON synk.migration TO PUBLIC")
+
+    with pytest.raises(synk.StorageError, match="may not change the tables of plain_"):
+        synk.PostgresStorage(other).migrate()
+    (told,) = migrated(dsn)
+
+    assert "--no-roles" in told
     assert runs_a_job(dsn)
 
 
