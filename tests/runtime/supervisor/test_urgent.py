@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 import synk
 from support.jobs import handlers
+from synk.claim import ClaimedJob
 from synk.core.dispatch import Urgent
 from synk.row import JobState, Priority
 from synk.runtime.supervisor.ack_loop import AckLoop
@@ -26,6 +28,12 @@ ABOVE_MEDIUM = {"default": Urgent(2, Priority.MEDIUM)}
 def loop(
     storage: PostgresStorage, still_engine: Engine, an_hour: dict[str, synk.QueueConfig]
 ) -> ClaimLoop:
+    return registered(storage, still_engine, an_hour)
+
+
+def registered(
+    storage: PostgresStorage, engine: Engine, queues: dict[str, synk.QueueConfig]
+) -> ClaimLoop:
     """The claim loop of a supervisor that holds its lease, and that jobs are announced to."""
     owner, facts = uuid.uuid4(), Telemetry()
     status = ClientStatus(
@@ -33,9 +41,7 @@ def loop(
     )
     storage.register_client(status, timedelta(hours=1))
     acks = AckLoop(storage, owner, facts)
-    loop = ClaimLoop(
-        storage, still_engine, acks, owner, an_hour, ["noop"], facts, wake=lambda: None
-    )
+    loop = ClaimLoop(storage, engine, acks, owner, queues, ["noop"], facts, wake=lambda: None)
     loop.rely_on_announcements(are_announced=True)
     return loop
 
@@ -98,3 +104,34 @@ def test_what_it_brings_does_not_move_the_cursors(
     claim(loop)
 
     assert len(running(storage)) == 3
+
+
+class RefusesOnce(PostgresStorage):
+    """Gives up on the first claim."""
+
+    limits: list[int]
+
+    def get_job_available(self, queue: str, limit: int, **options: Any) -> list[ClaimedJob]:
+        self.limits.append(limit)
+        if len(self.limits) == 1:
+            raise synk.StorageConflict("statement timeout")
+        return super().get_job_available(queue, limit, **options)
+
+
+def test_a_claim_of_it_that_fails_makes_no_other_claim_smaller(
+    dsn: str, still_engine: Engine, an_hour: dict[str, synk.QueueConfig]
+) -> None:
+    storage = RefusesOnce(dsn)
+    storage.limits = []
+    loop = registered(storage, still_engine, an_hour)
+    loop.set_demand({"default": 500}, dict(ABOVE_MEDIUM), 0)
+    now = time.monotonic()
+
+    pause_s = loop.step(now)
+    while len(storage.limits) < 2 or storage.limits[-1] == 2:
+        now = max(now + pause_s, time.monotonic())
+        pause_s = loop.step(now)
+
+    assert storage.limits[0] == 2
+    assert storage.limits[-1] == 500
+    storage.close()

@@ -165,7 +165,8 @@ class ClaimLoop:
             )
         except SynkError as error:
             now = self._clock()
-            if isinstance(error, StorageConflict):
+            # A claim of what is urgent is small anyway: what was too much was not its number.
+            if isinstance(error, StorageConflict) and not claim.is_urgent:
                 self._batch.was_too_much(claim.limit, now)
             self._schedule.failed(claim)
             self._reconciler.answer_lost(claim.seq)
