@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from support.pool_world import job
 from synk.claim import Outcome
-from synk.retry import BACKOFF_MAX_S, Verdict, around, backoff_s, judge
+from synk.core.verdicts import plain_success
+from synk.retry import BACKOFF_MAX_S, SPREAD, Verdict, backoff_s, judge
 from synk.row import CancelReason, JobState
+from synk.runtime.supervisor.jitter import spread
 
 LATER = dt.datetime(2026, 6, 1, tzinfo=dt.timezone.utc)
 
@@ -23,11 +25,32 @@ def test_the_back_off_grows_fourfold() -> None:
     assert [backoff_s(n) for n in (1, 2, 3, 4)] == pytest.approx([4, 16, 64, 256])
 
 
-@given(charged=st.integers(1, 10**9), jitter=st.floats(0, 1))
-def test_p9_the_back_off_is_bounded_and_jittered_by_a_tenth(charged: int, jitter: float) -> None:
-    wait_s = around(backoff_s(charged), jitter)
+@given(charged=st.integers(1, 10**9))
+def test_p9_the_back_off_is_bounded_and_jittered_by_a_tenth(charged: int) -> None:
+    wait_s = spread(backoff_s(charged), SPREAD)
 
     assert 3.6 <= wait_s <= BACKOFF_MAX_S * 1.1
+
+
+@given(measure=st.tuples(*[st.integers(0, 10**12)] * 4), pid=st.none() | st.integers(1, 10**6))
+def test_a_plain_success_is_what_the_judge_would_make_of_it(
+    measure: tuple[int, int, int, int], pid: int | None
+) -> None:
+    claimed = job(1, attempt=3, crashes=2)
+    duration_us, cpu_us, system_us, peak = measure
+    known = Outcome(
+        *(claimed.id, claimed.attempt, claimed.claim_seq),
+        duration_us=duration_us,
+        cpu_us=cpu_us,
+        system_us=system_us,
+        peak_rss_bytes=peak,
+        pid=pid,
+    )
+
+    judged = judge(claimed, Verdict.SUCCEEDED, known)
+
+    assert judged.outcome == plain_success(claimed, measure, pid)
+    assert not judged.interrupted
 
 
 def test_a_success_completes_the_job_with_its_result() -> None:

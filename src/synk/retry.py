@@ -20,8 +20,8 @@ POISON_CRASHES: Final = 3
 """Attempts that killed their worker process, or as many whose supervisor was lost, after which a
 job is not tried again."""
 
-JITTER: Final = 0.2
-"""The part of the wait that is left to chance, so that jobs that failed together come apart."""
+SPREAD: Final = 0.1
+"""By this part of it the wait is longer or shorter, by chance: jobs that failed together part."""
 
 
 def backoff_s(charged: int) -> float:
@@ -31,11 +31,6 @@ def backoff_s(charged: int) -> float:
     """
     # The exponent is bounded first: 4.0 ** 1000 does not fit a float.
     return min(BACKOFF_MAX_S, BACKOFF_BASE ** min(charged, 16))
-
-
-def around(wait_s: float, chance: float) -> float:
-    """Returns *wait_s* give or take a tenth, by a *chance* from 0 to 1."""
-    return wait_s * (1 - JITTER / 2 + JITTER * chance)
 
 
 class Verdict(Enum):
@@ -81,7 +76,8 @@ def judge(
 ) -> EndedAttempt:
     """Says what becomes of a job whose attempt ended.
 
-    A success that left nothing but its measures needs no judge: an outcome is one by default.
+    That a success completes the job is the one verdict that nothing else is asked for. Plain ones,
+    the many, are therefore made as the judge would leave them: see `core.verdicts.plain_success`.
 
     Args:
         job: the claim.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt  # noqa: TC003 - msgspec reads it
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from synk.row import Progress  # noqa: TC001 - as above
@@ -230,40 +230,22 @@ class ClientStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRow:
-    """A supervisor, as the storage knows it.
+class ClientRow(ClientStatus):
+    """A supervisor, as the storage knows it: its last report, and when that was.
 
     Attributes:
-        id: its client's id.
-        host: the machine.
-        pid: the supervisor's process.
-        version: synk's.
-        processes: how many worker processes it has.
-        queues: the names of the queues that it serves.
         started_at: when it began.
         seen_at: when it reported last.
         stopped_at: when it said that it stops; None: it did not.
         unseen: how long ago it was seen, by the storage's clock.
-        slots: what each worker process did then.
-        errors: the last attempts that had failed then; at most 5.
-        kinds: the kinds that it has workers for; None: it did not say.
     """
 
-    id: UUID
-    host: str
-    pid: int
-    version: str
-    processes: int
-    queues: list[str]
     started_at: dt.datetime
     seen_at: dt.datetime
     stopped_at: dt.datetime | None
     unseen: dt.timedelta
-    slots: list[SlotStatus] = field(default_factory=list[SlotStatus])
-    errors: list[RecentError] = field(default_factory=list[RecentError])
-    kinds: list[str] | None = None
 
     @property
     def runs(self) -> bool:
         """Whether it was seen a moment ago and has not said that it stopped."""
-        return self.stopped_at is None and self.unseen.total_seconds() < ALIVE_S
+        return not self.stopped and self.unseen.total_seconds() < ALIVE_S

@@ -408,6 +408,7 @@ class ModelStorage:
                 known,
                 seen_at=self.now,
                 stopped_at=stopped_at,
+                stopped=stopped_at is not None,
                 slots=list(status.slots),
                 errors=list(status.errors),
             )

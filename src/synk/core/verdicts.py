@@ -44,7 +44,7 @@ def ended_by_reply(
 
 
 def plain_success(job: ClaimedJob, measure: Measure, pid: int | None) -> Outcome:
-    """The attempt is over, and nobody says that it did not succeed."""
+    """The attempt is over, and nobody says that it did not succeed: as `judge` would leave it."""
     duration_us, cpu_us, system_us, peak = measure
     return Outcome(
         job.id,

@@ -108,8 +108,6 @@ FORK_RETURNED: Final = 70
 """The job forked, and this is the child that came back from it."""
 CHANNEL_LOST: Final = 71
 """The job closed the channel's descriptor."""
-REPLACE_ME: Final = 72
-"""It runs no job, and what the last one changed cannot be put back."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_batch = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode

@@ -165,6 +165,7 @@ def client_rows(rows: Records, _: int) -> list[ClientRow]:
         row["unseen"] = dt.timedelta(seconds=row["unseen"])
         row["slots"] = _records(row["slots"], list[SlotStatus])
         row["errors"] = _records(row["errors"], list[RecentError])
+        row["stopped"] = row["stopped_at"] is not None
     return [ClientRow(**row) for row in rows]
 
 

@@ -10,7 +10,6 @@ case that the server loses it in a fail-over.
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from itertools import combinations
 from operator import attrgetter
@@ -25,9 +24,10 @@ from synk.core.ownership import fence_of
 from synk.core.verdicts import plain_success
 from synk.errors import InvalidJob, SchemaMismatch, StorageError, StorageUnavailable
 from synk.failure import AttemptError
-from synk.retry import EndedAttempt, Verdict, around
+from synk.retry import SPREAD, EndedAttempt, Verdict
 from synk.row import JobState
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
+from synk.runtime.supervisor.jitter import jittered, spread
 from synk.runtime.supervisor.unstored import Unstored, weight_of
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class AckLoop:
             for ended in settle.ended:
                 outcome = ended.outcome
                 if outcome.retry_in_s is not None:
-                    outcome.retry_in_s = around(outcome.retry_in_s, random.random())  # noqa: S311 - jitter
+                    outcome.retry_in_s = spread(outcome.retry_in_s, SPREAD)
                 self._outcomes.append(outcome)
                 if outcome.error is not None:
                     self._facts.emit(telemetry.AttemptFailed(ended))
@@ -275,7 +275,7 @@ class AckLoop:
                 self._tell_unless_fits(outcome, answer)
         if len(again) < len(batch):
             return again, 0.0
-        return again, LOCKED_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311 - as above
+        return again, jittered(LOCKED_PAUSE_S, 0.5)
 
     def _acknowledge_refused(
         self, batch: Sequence[Outcome], error: InvalidJob, now: float

@@ -164,7 +164,7 @@ class JobLoop:
 
     def _replaced(self, why: str) -> int:
         packets.send(self._channel, wire.PROBLEM + why.encode())
-        return wire.REPLACE_ME
+        return 1
 
     def _tell(self) -> None:
         self._told_ns = time.monotonic_ns()
