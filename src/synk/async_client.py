@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ulid import ULID
 
 from synk.config import seconds_of
-from synk.errors import ConfigurationError, StorageUnavailable
+from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs
 from synk.row import check_id
 from synk.waits import InsertWait, StackWait, check_no_wait
@@ -95,14 +95,9 @@ class AsyncClient:
             return await self.storage.insert(jobs)
         waiting = InsertWait(jobs, wait_s)
         while True:
-            try:
-                with waiting.trying():
-                    return await self.storage.insert(jobs)
-            except StorageUnavailable as error:
-                pause_s = waiting.pause_s(error)
-                if pause_s is None:
-                    raise
-            await asyncio.sleep(pause_s)
+            with waiting:
+                return await self.storage.insert(jobs)
+            await asyncio.sleep(waiting.pause_s)
 
     async def cancel(self, job_id: int) -> Change:
         """See `Client.cancel`."""

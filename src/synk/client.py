@@ -3,6 +3,8 @@
 Making one opens, starts and reads nothing, and a client works again in a child process. The
 supervisor is imported when it starts: a producer needs none, nor does a worker process, which
 imports the module that makes the client.
+
+The file is long for what help() says of the settings and the verbs, which is half of it.
 """
 
 from __future__ import annotations
@@ -13,27 +15,26 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ulid import ULID
 
 from synk import cpus
-from synk.config import HELD_BYTES, CleanerConfig, EngineConfig, QueueConfig, seconds_of
-from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable
+from synk.config import HELD_BYTES, EngineConfig, check_cleaner, check_queues, seconds_of
+from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs
 from synk.registry import Registry
-from synk.row import check_id, check_label
+from synk.row import check_id
 from synk.runtime.ipc import process_role
 from synk.storage.inspection import Inspection
-from synk.telemetry import Telemetry, log_to
+from synk.telemetry import Telemetry
 from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from synk.config import StartMethod
+    from synk.config import CleanerConfig, QueueConfig, StartMethod
     from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
     from synk.runtime.supervisor.service import Service
@@ -132,13 +133,9 @@ class Client:
         insert_wait: dt.timedelta = dt.timedelta(0),
     ) -> None:
         self.storage = _checked_storage(storage)
-        self.queues = _checked_queues(queues or {})
         self.registry = Registry(workers)
-        if self.queues and not self.registry.kinds:
-            raise ConfigurationError("queues", list(self.queues), "have no worker: give workers=")
-        if cleaner is not None and not isinstance(cleaner, CleanerConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError("cleaner", cleaner, "must be a CleanerConfig")
-        self.cleaner = cleaner
+        self.queues = check_queues(queues or {}, self.registry.kinds)
+        self.cleaner = check_cleaner(cleaner)
         self.engine = EngineConfig(
             processes=cpus.available() if processes is None else processes,
             start_method=start_method,
@@ -158,13 +155,7 @@ class Client:
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
         self.telemetry = Telemetry()
-        log = logger or logging.getLogger("synk")
-        self._log = LogThread(
-            log_to(log),
-            tell_dropped=lambda count: log.warning(
-                "%d lines were dropped: the log is not read", count
-            ),
-        )
+        self._log = LogThread.to(logger or logging.getLogger("synk"))
         self.telemetry.subscribe(self._log, successes=False)
         self._lock = threading.Lock()
         self._service: Service | None = None
@@ -276,14 +267,9 @@ class Client:
             return self.storage.insert(jobs)
         waiting = InsertWait(jobs, wait_s)
         while True:
-            try:
-                with waiting.trying():
-                    return self.storage.insert(jobs)
-            except StorageUnavailable as error:
-                pause_s = waiting.pause_s(error)
-                if pause_s is None:
-                    raise
-            time.sleep(pause_s)
+            with waiting:
+                return self.storage.insert(jobs)
+            time.sleep(waiting.pause_s)
 
     # -- changing and looking ---------------------------------------------------------------------
 
@@ -445,20 +431,3 @@ def _checked_storage(storage: Any) -> Any:
         if not callable(getattr(storage, method, None)):
             raise ConfigurationError("storage", storage, f"is no Storage: it has no {method}()")
     return storage
-
-
-def _checked_queues(queues: Mapping[str, QueueConfig]) -> dict[str, QueueConfig]:
-    if not isinstance(queues, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(
-            "queues",
-            queues,
-            'write queues={"default": synk.QueueConfig()}: names with settings',
-        )
-    for name, queue in queues.items():
-        try:
-            check_label("queues", name)
-        except InvalidJob as error:
-            raise ConfigurationError("queues", name, str(error)) from None
-        if not isinstance(queue, QueueConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"queues[{name!r}]", queue, "must be a QueueConfig")
-    return dict(queues)

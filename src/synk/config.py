@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from synk.errors import ConfigurationError
-from synk.row import JobState
+from synk.errors import ConfigurationError, InvalidJob
+from synk.row import JobState, check_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
 StartMethod: TypeAlias = Literal["forkserver", "spawn"]
 
@@ -81,6 +82,29 @@ class QueueConfig:
         check_duration("job_timeout", self.job_timeout, most=LONGEST_TIMEOUT)
 
 
+def check_queues(
+    queues: Mapping[str, QueueConfig], kinds: Collection[str]
+) -> dict[str, QueueConfig]:
+    """Returns *queues* with their settings, for a client with workers for *kinds*.
+
+    Raises:
+        ConfigurationError: no names with settings, or queues without workers.
+    """
+    if not isinstance(queues, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        problem = 'write queues={"default": synk.QueueConfig()}: names with settings'
+        raise ConfigurationError("queues", queues, problem)
+    for name, queue in queues.items():
+        try:
+            check_label("queues", name)
+        except InvalidJob as error:
+            raise ConfigurationError("queues", name, str(error)) from None
+        if not isinstance(queue, QueueConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"queues[{name!r}]", queue, "must be a QueueConfig")
+    if queues and not kinds:
+        raise ConfigurationError("queues", list(queues), "have no worker: give workers=")
+    return dict(queues)
+
+
 def _default_retention() -> Mapping[JobState, dt.timedelta]:
     return {JobState.COMPLETED: 30 * _DAY, JobState.CANCELLED: 90 * _DAY}
 
@@ -113,6 +137,17 @@ class CleanerConfig:
                 raise ConfigurationError(f"by_status[{state}]", retention, "must be a timedelta")
             checked[JobState(state)] = retention
         object.__setattr__(self, "by_status", types.MappingProxyType(checked))
+
+
+def check_cleaner(cleaner: CleanerConfig | None) -> CleanerConfig | None:
+    """Returns *cleaner*.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if cleaner is not None and not isinstance(cleaner, CleanerConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError("cleaner", cleaner, "must be a CleanerConfig")
+    return cleaner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,9 @@ def _time(seconds: float) -> dt.datetime:
 class Job(Generic[T]):
     """What a handler gets: its arguments, what the row says of it, and ways to tell how far it is.
 
-    It is a snapshot of the claim. Nothing here talks to the database: a worker has no connection.
+    It is a snapshot of the claim, with a property for each fact of it, hence so many. Nothing here
+    talks to the database: a worker has no connection.
+
     To test a handler alone, call it with ``synk.Job(None, args, "me")``: the first attempt of a job
     with the id 1, which no table has.
 

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from synk.errors import InvalidJob
 from synk.failure import AttemptError
@@ -23,6 +23,10 @@ NAME_CHARACTERS_MAX: Final = 127
 
 KEY_CHARACTERS_MAX: Final = 255
 """The longest idempotency key; the table's own limit."""
+
+
+_HUGE: Final = 1e300
+"""No share of a whole can be computed of a number beyond."""
 
 
 class JobState(StrEnum):
@@ -125,16 +129,35 @@ class Progress:
 
     @classmethod
     def from_json(cls, text: str | None) -> Progress | None:
-        """Returns what `Job.progress` noted, of its JSON *text*; None of nothing."""
-        if text is None:
+        """Returns what `Job.progress` noted, of its JSON *text*; None of nothing.
+
+        Does not raise, whoever wrote it: what is no number is 0, or not known.
+        """
+        try:
+            given: Any = json.loads(text or "null")
+        except (ValueError, RecursionError):
             return None
-        given: Any = json.loads(text)
-        return cls(given["done"], given["total"], given["note"])
+        if not isinstance(given, dict):
+            return None
+        noted = cast("dict[str, object]", given)
+        note = noted.get("note")
+        return cls(
+            _number(noted.get("done")) or 0,
+            _number(noted.get("total")),
+            note if isinstance(note, str) else "",
+        )
 
     @property
     def share(self) -> float | None:
         """From 0 to 1; None if the total is not known."""
         return min(1.0, max(0.0, self.done / self.total)) if self.total else None
+
+
+def _number(value: object) -> int | float | None:
+    """Returns a number that can be computed with; None of anything else."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE:
+        return value
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,8 @@ from synk.insertion import cannot_be_doubled
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
+    from types import TracebackType
 
     from synk.insertion import NewJob
 
@@ -44,11 +44,14 @@ def left_s(most_s: float) -> float:
 
 
 class InsertWait:
-    """The wait of one insert.
+    """The wait of one insert. Each try is made in it; where one fails, another may follow.
 
     Args:
         jobs: what is inserted.
         wait_s: how many seconds it may wait from now on; what was sent by then is waited for.
+
+    Attributes:
+        pause_s: the seconds to pause before the next try.
     """
 
     def __init__(self, jobs: Sequence[NewJob], wait_s: float) -> None:
@@ -56,30 +59,32 @@ class InsertWait:
         self._wait_s = wait_s
         self._until = time.monotonic() + wait_s
         self._failures = 0
+        self.pause_s = 0.0
 
-    def pause_s(self, error: StorageUnavailable) -> float | None:
-        """Returns the seconds to pause before the next try, or None if *error* is the answer.
+    def __enter__(self) -> None:
+        """Has a try wait for a connection no longer than there is left."""
+        self._before = _until.set(self._until)
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> bool:
+        """Takes an error after which another try may follow.
 
         What may be stored already is tried again only if it cannot be stored twice then.
         """
+        _until.reset(self._before)
         left_s = self._until - time.monotonic()
-        if left_s <= 0 or (isinstance(error, OutcomeUnknown) and not cannot_be_doubled(self._jobs)):
-            return None
+        if not isinstance(error, StorageUnavailable) or left_s <= 0:
+            return False
+        if isinstance(error, OutcomeUnknown) and not cannot_be_doubled(self._jobs):
+            return False
         if not self._failures:
             _log.warning("an insert waits up to %g s for the database: %s", self._wait_s, error)
         pause_s = min(_PAUSE_MAX_S, _PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
         # By chance, so that not all producers come back in one instant.
-        return min(left_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-
-    @contextmanager
-    def trying(self) -> Generator[None]:
-        """Has a try wait for a connection no longer than there is left."""
-        before = _until.set(self._until)
-        try:
-            yield
-        finally:
-            _until.reset(before)
+        self.pause_s = min(left_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+        return True
 
 
 def check_no_wait(connection: object | None, wait: dt.timedelta | None) -> None:

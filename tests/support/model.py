@@ -17,11 +17,10 @@ from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
 from synk.retry import POISON_CRASHES
-from synk.row import CancelReason, Change, JobRow, JobState
+from synk.row import CancelReason, Change, JobRow, JobState, Progress
 from synk.status import Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
 from synk.storage.base import Hints
-from synk.storage.reading import progress_of
 from synk.storage.statements import client_id_of
 
 if TYPE_CHECKING:
@@ -359,7 +358,7 @@ class ModelStorage:
 
     def _take_progress(self, entry: Entry, progress: str | None, checkpoint: str | None) -> None:
         if progress is not None:
-            entry.change(progress=progress_of(json.loads(progress)))
+            entry.change(progress=Progress.from_json(progress))
         if checkpoint is not None:
             entry.change(checkpoint=json.loads(checkpoint))
 

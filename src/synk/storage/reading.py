@@ -32,9 +32,6 @@ Records: TypeAlias = list[dict[str, Any]]
 
 T = TypeVar("T")
 
-_HUGE: Final = 1e300
-"""No share of a whole can be computed of a number beyond."""
-
 
 def first_column(rows: Rows, _: int) -> list[Any]:
     """Returns what the statement answered with, in order."""
@@ -139,26 +136,6 @@ def _errors(text: str) -> list[AttemptError]:
     return [AttemptError.from_dict(record) for record in cast("list[Any]", records)]
 
 
-def progress_of(value: Any) -> Progress | None:
-    """Returns the progress that JSON holds."""
-    if not isinstance(value, dict):
-        return None
-    given = cast("dict[str, object]", value)
-    note = given.get("note")
-    return Progress(
-        _number(given.get("done")) or 0,
-        _number(given.get("total")),
-        note if isinstance(note, str) else "",
-    )
-
-
-def _number(value: object) -> int | float | None:
-    """Returns a number that can be computed with; None of anything else."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE:
-        return value
-    return None
-
-
 def client_rows(rows: Records, _: int) -> list[ClientRow]:
     """Returns the supervisors of clients.sql."""
     for row in rows:
@@ -230,7 +207,7 @@ _CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "cpu_time": _duration,
     "system_time": _duration,
     "output": lambda output: output or "",
-    "progress": lambda text: progress_of(_json(text)),
+    "progress": Progress.from_json,
     "checkpoint": _json,
 }
 """What becomes of a job's columns; all others are as they come."""

@@ -58,6 +58,15 @@ class LogThread:
         self._thread: threading.Thread | None = None
         self._ending = False
 
+    @classmethod
+    def to(cls, logger: logging.Logger) -> LogThread:
+        """Returns one that writes to *logger*."""
+
+        def tell_dropped(count: int) -> None:
+            logger.warning("%d lines were dropped: the log is not read", count)
+
+        return cls(log_to(logger), tell_dropped=tell_dropped)
+
     def __call__(self, fact: object) -> None:
         """Takes *fact*; returns at once."""
         with self._condition:

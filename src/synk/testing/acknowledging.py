@@ -53,7 +53,7 @@ A_SECOND: Final = dt.timedelta(seconds=1)
 
 
 class AcknowledgingConformance:
-    """How attempts end."""
+    """How attempts end: a test for each promise, hence so many."""
 
     def completes_itself(
         self, _storage: Storage, _owner: UUID, _job: ClaimedJob, _result: Json, /

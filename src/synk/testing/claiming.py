@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class ClaimingConformance:
-    """How jobs come in and are claimed."""
+    """How jobs come in and are claimed: a test for each promise, hence so many."""
 
     # -- inserting --------------------------------------------------------------------------------
 

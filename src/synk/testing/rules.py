@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class RulesConformance:
-    """How jobs are changed, and how they wait for each other."""
+    """How jobs are changed, and wait for each other: a test for each promise, hence so many."""
 
     # -- cancelling -------------------------------------------------------------------------------
 

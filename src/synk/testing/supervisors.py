@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SupervisorConformance:
-    """How supervisors own jobs, and lose them."""
+    """How supervisors own jobs, and lose them: a test for each promise, hence so many."""
 
     # -- leases -----------------------------------------------------------------------------------
 
