@@ -31,6 +31,8 @@ class Attempt:
     told. In a worker process its place is taken by one that the supervisor can see into.
     """
 
+    is_by_hand: bool = True
+    """Whether no supervisor runs it."""
     schema: str | None = None
     """Where the job's table is; None: it has none."""
     progress: bytes | None = None

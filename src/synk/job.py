@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from synk.attempt import Attempt, checkpoint_text, progress_text
 from synk.claim import ClaimedJob, Fence
-from synk.errors import InvalidValue, LeaseLost
+from synk.errors import ConfigurationError, InvalidValue, LeaseLost
 from synk.failure import AttemptError
 from synk.row import JobState, Priority
 
@@ -260,9 +260,10 @@ class Job(Generic[T]):
             InvalidValue: the result is not JSON, or over 64 KiB of it; nothing was stored. Where a
                 handler does not catch it, your transaction is yours to roll back, and the job has
                 failed for good: a repeat would only fail again.
-            ConfigurationError: there is no such connection, or its transaction has failed before.
+            ConfigurationError: there is no such connection, or its transaction has failed before;
+                or the job's storage is one of your own.
         """
-        completion = self._completion(result)
+        completion = self._completion(connection, result)
         if completion is not None and not completion.run(connection):
             raise self._lost()
 
@@ -274,16 +275,19 @@ class Job(Generic[T]):
                 ``AsyncConnection`` of SQLAlchemy.
             result: see `complete_tx`.
         """
-        completion = self._completion(result)
+        completion = self._completion(connection, result)
         if completion is not None and not await completion.run_awaited(connection):
             raise self._lost()
 
-    def _completion(self, result: object) -> Completion | None:
+    def _completion(self, connection: object, result: object) -> Completion | None:
         """Returns what completes this job; None if it has no row, as in a test of its handler."""
         text = None if result is None else checkpoint_text(result, "result").decode()
         schema = self._attempt.schema
         if schema is None:
-            return None
+            if self._attempt.is_by_hand:
+                return None
+            problem = "cannot complete a job of a storage that is not PostgreSQL: return instead"
+            raise ConfigurationError("connection", connection, problem)
         # Most workers have no use for them, and a handler with a connection has loaded the driver.
         from ulid import ULID  # noqa: PLC0415
 

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 import synk
 from support.jobs import handlers
-from support.jobs.own_ends import completes_itself
+from support.own_ends import OwnEnds
 from support.servers import Server
 from support.shapes import EVERYTHING, SHAPES, Subclass
 from support.supervising import ended, program_env, supervised
@@ -402,11 +402,8 @@ def odd_pool(server: Server) -> Iterator[ConnectionPool[Any]]:
         yield pool
 
 
-class TestAPoolOfEveryShapeAtOnce(StorageConformance):
+class TestAPoolOfEveryShapeAtOnce(StorageConformance, OwnEnds):
     """The contract, through the oddest pool that there is."""
-
-    def completes_itself(self, *args: Any) -> bool:
-        return completes_itself(*args)
 
     @pytest.fixture
     def storage(self, server: Server, odd_pool: ConnectionPool[Any]) -> PostgresStorage:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -12,7 +11,7 @@ import pytest
 import synk
 from support import bouncer
 from support.jobs import handlers
-from support.jobs.own_ends import completes_itself
+from support.own_ends import OwnEnds
 from support.servers import Server
 from support.supervising import ended, supervised
 from synk.storage.postgres import PostgresStorage
@@ -29,11 +28,8 @@ def through(server: Server) -> Iterator[str]:
         yield through
 
 
-class TestD5(StorageConformance):
+class TestD5(StorageConformance, OwnEnds):
     """The contract, through PgBouncer."""
-
-    def completes_itself(self, *args: Any) -> bool:
-        return completes_itself(*args)
 
     @pytest.fixture
     def storage(self, server: Server, through: str) -> Iterator[PostgresStorage]:

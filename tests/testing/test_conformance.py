@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from support.jobs.own_ends import completes_itself
+from support.own_ends import OwnEnds
 from synk.storage.postgres import PostgresStorage
 from synk.testing import StorageConformance
 
@@ -16,19 +16,13 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
 
 
-class TestStorage(StorageConformance):
-    def completes_itself(self, *args: Any) -> bool:
-        return completes_itself(*args)
-
+class TestStorage(StorageConformance, OwnEnds):
     @pytest.fixture
     def storage(self, any_storage: Storage) -> Storage:
         return any_storage
 
 
-class TestPostgres15AndTheOldestSchema(StorageConformance):
-    def completes_itself(self, *args: Any) -> bool:
-        return completes_itself(*args)
-
+class TestPostgres15AndTheOldestSchema(StorageConformance, OwnEnds):
     @pytest.fixture
     def storage(self, server15_dsn: str) -> Iterator[PostgresStorage]:
         storage = PostgresStorage(server15_dsn)

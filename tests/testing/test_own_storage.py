@@ -72,6 +72,15 @@ def test_a_supervisor_runs_jobs_of_a_storage_that_shows_nothing(tmp_path: Path) 
     assert {row.state for row in rows} == {synk.JobState.COMPLETED}
 
 
+def test_a_job_of_a_storage_of_ones_own_cannot_complete_in_its_own_transaction() -> None:
+    with supervised("", storage=ModelStorage()) as client:
+        args = handlers.Misbehave("ends_itself")
+        row = ended(client, client.insert("x", args, synk.InsertOptions(max_retries=0)))
+
+    assert row.cancel_reason is synk.CancelReason.FAILED
+    assert "cannot complete a job of a storage that is not PostgreSQL" in row.errors[0].error
+
+
 def test_a_job_of_a_storage_that_shows_nothing_is_cancelled_while_it_runs(tmp_path: Path) -> None:
     with supervised("", storage=ModelStorage()) as client:
         job_id = client.insert("x", handlers.Slow(str(tmp_path / "gate")))

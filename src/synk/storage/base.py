@@ -5,7 +5,8 @@ else; whether it keeps the contract is told by the conformance suite in `synk.te
 inserted, changed and run with it as with synk's own. What shows them to people is not part of it,
 but of `synk.storage.inspection`, and PostgreSQL's alone: without that, `Client.stack` raises
 ConfigurationError, a supervisor says nothing of kinds that nobody knows, and the commands, all but
-``synk start``, know PostgreSQL only. Nor has a job of such a storage a table for `Job.complete_tx`.
+``synk start``, know PostgreSQL only. Nor can a job of such a storage end by `Job.complete_tx`,
+which raises ConfigurationError then.
 
 Guarantees expected of every implementation:
 
@@ -190,10 +191,10 @@ class Storage(Protocol):
         applied answers ``duplicate``. ``locked`` means that another transaction holds the row, or a
         dependent of it, and the outcome must be offered again.
 
-        A job that this attempt has completed in a transaction of its own (`Job.complete_tx`), and
-        that nobody has begun anew since, stays as it is but for what its row lacks: duration, CPU
-        time, memory, pid, output and progress are added, whatever the outcome says of the end. It
-        answers ``completed``, and ``duplicate`` when it is offered again.
+        Of PostgreSQL only: a job that this attempt has completed in a transaction of its own
+        (`Job.complete_tx`), and that nobody has begun anew since, stays as it is but for what its
+        row lacks: duration, CPU time, memory, pid, output and progress are added, whatever the
+        outcome says of the end. It answers ``completed``, and ``duplicate`` when offered again.
 
         Raises:
             InvalidJob: the storage refuses a value that a job left behind; nothing was applied.

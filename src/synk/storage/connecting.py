@@ -177,7 +177,7 @@ class Connector:
 
     def _given_pool(self, pool: Pool) -> GivenPool:
         if self._lender is None:
-            self._lender = GivenPool(pool, self._make, self.note)
+            self._lender = GivenPool(pool, self.single, self.note)
         return self._lender
 
     def _lend_alive(self, lent: ExitStack) -> psycopg.Connection[Any]:
@@ -195,20 +195,15 @@ class Connector:
             # Another thread has given it up since; that is no trouble of this one.
             return lent.enter_context(self._opened_pool().connection(timeout=left_s(CONNECT_S)))
 
-    @contextmanager
     def single(
         self, *, answer_s: float = ANSWER_S, bounded: bool = True
-    ) -> Generator[psycopg.Connection[Any]]:
-        """Makes a connection that nothing else uses.
+    ) -> psycopg.Connection[Any]:
+        """Makes a connection that nothing else uses, which is the caller's to close.
 
         Args:
             answer_s: how long it waits for an answer, in seconds.
             bounded: whether the server is to give up on slow statements and locks.
         """
-        with self._make(answer_s=answer_s, bounded=bounded) as connection:
-            yield connection
-
-    def _make(self, *, answer_s: float = ANSWER_S, bounded: bool = True) -> psycopg.Connection[Any]:
         target = self._target
         if not isinstance(target, str):
             connection = recipes.made_like(target, answer_s=answer_s)
@@ -216,9 +211,8 @@ class Connector:
                 connection.prepare_threshold = None
             self.note(connection)
             return connection
-        conninfo = self.conninfo()
-        options = connect_options(conninfo, pooler=self.pooler, bounded=bounded)
-        connection = BoundedConnection.connect(conninfo, autocommit=True, **options)
+        conninfo, options = self._recipe(bounded=bounded)
+        connection = BoundedConnection.connect(conninfo, **options)
         connection.answer_s = answer_s
         # What it is told by its own execute() goes by psycopg's adapters for all connections.
         connection.cursor_factory = PlainCursor
@@ -227,10 +221,14 @@ class Connector:
     def for_asyncio(self) -> AsyncRecipe:
         """Returns how connections for asyncio are made; starts an embedded server."""
         if not isinstance(self._target, str):
-            return recipes.adopting(self._make), "", {}
+            return recipes.adopting(self.single), "", {}
+        return BoundedAsyncConnection, *self._recipe()
+
+    def _recipe(self, *, bounded: bool = True) -> tuple[str, dict[str, Any]]:
+        """Returns the conninfo of connections to what was named by a DSN, and their options."""
         conninfo = self.conninfo()
-        options = connect_options(conninfo, pooler=self.pooler)
-        return BoundedAsyncConnection, conninfo, {"autocommit": True, **options}
+        options = connect_options(conninfo, pooler=self.pooler, bounded=bounded)
+        return conninfo, {"autocommit": True, **options}
 
     def drop_pool(self, error: BaseException) -> None:
         """Gives up all connections of the pool: by *error* their server is of no use."""
@@ -239,18 +237,20 @@ class Connector:
         self._drop()
 
     def _drop(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None and self._pool_pid == os.getpid():
+        if (pool := self._given_up()) is not None:
             # Nobody waits for it: whoever has a connection will notice by itself.
             threading.Thread(target=pool.close, name="synk-drop", daemon=True).start()
 
     def close(self) -> None:
         """Gives up the pool; the next use opens another. The caller's own pool is left alone."""
+        if (pool := self._given_up()) is not None:
+            pool.close()
+
+    def _given_up(self) -> Pool | OneConnection | None:
+        """Returns the pool, which nobody uses any more; None if this process has none."""
         with self._lock:
             pool, self._pool = self._pool, None
-        if pool is not None and self._pool_pid == os.getpid():
-            pool.close()
+        return pool if self._pool_pid == os.getpid() else None
 
     def _opened_pool(self) -> Pool | OneConnection:
         pool = self._pool
@@ -271,16 +271,15 @@ class Connector:
     def _open_pool(self) -> Pool | OneConnection:
         # A first connection by hand: the pool retries in the background, and would report a wrong
         # password or a wrong port as a time-out.
-        first = self._make()
+        first = self.single()
         if not self.is_pooled:
             return OneConnection(first)
         first.close()
-        conninfo = self.conninfo()
-        options = connect_options(conninfo, pooler=self.pooler)
+        conninfo, options = self._recipe()
         pool: Pool = psycopg_pool.ConnectionPool(
             conninfo,
             connection_class=BoundedConnection,
-            kwargs={"autocommit": True, **options},
+            kwargs=options,
             min_size=1,
             max_size=POOL_CONNECTIONS_MAX,
             open=False,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
-from unittest import SkipTest
+from typing import TYPE_CHECKING
 
 from synk.claim import AckAnswer, Outcome
-from synk.failure import AttemptError
 from synk.row import CancelReason, JobState
 from synk.storage.base import Hints
 from synk.testing.making import (
@@ -33,36 +31,11 @@ from synk.testing.making import (
 )
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
-    from synk.claim import ClaimedJob
-    from synk.row import Json
     from synk.storage.base import Storage
-
-
-ACCOUNT: Final[dict[str, Any]] = {
-    "duration_us": 2_000_000,
-    "cpu_us": 1_000_000,
-    "system_us": 1_000_000,
-    "peak_rss_bytes": 5,
-    "pid": 77,
-    "output": "said",
-}
-HALF: Final = '{"done": 1, "total": 2, "note": ""}'
-A_SECOND: Final = dt.timedelta(seconds=1)
 
 
 class AcknowledgingConformance:
     """How attempts end: a test for each promise, hence so many."""
-
-    def completes_itself(
-        self, _storage: Storage, _owner: UUID, _job: ClaimedJob, _result: Json, /
-    ) -> bool:
-        """Has a job complete in a transaction of its own; returns whether it still may.
-
-        A subclass says how its storage's jobs do what `Job.complete_tx` does.
-        """
-        raise SkipTest("nothing says how jobs of this storage complete in their own transaction")
 
     # -- acknowledging ----------------------------------------------------------------------------
 
@@ -201,92 +174,6 @@ class AcknowledgingConformance:
 
         assert [error.attempt for error in row.errors] == list(range(4, 24))
         assert row.attempt == 23
-
-    # -- jobs that complete themselves ------------------------------------------------------------
-
-    def test_what_a_job_took_that_completed_itself_is_added(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
-
-        assert self.completes_itself(storage, OWNER, job, {"paid": True})
-        before = get(storage, job.id)
-        answer = acknowledge(storage, job, result='"of the handler"', progress=HALF, **ACCOUNT)
-
-        row = get(storage, job.id)
-        assert (before.state, before.duration, before.pid) == (JobState.COMPLETED, None, None)
-        assert answer == AckAnswer.COMPLETED
-        assert (row.result, row.finalized_at) == ({"paid": True}, before.finalized_at)
-        assert (row.duration, row.cpu_time, row.system_time) == (2 * A_SECOND, A_SECOND, A_SECOND)
-        assert (row.peak_rss_bytes, row.pid, row.output) == (5, 77, "said")
-        assert row.progress is not None
-        assert row.progress.done == 1
-        assert acknowledge(storage, job, pid=78) == AckAnswer.DUPLICATE
-        assert get(storage, job.id) == row
-
-    def test_a_job_that_failed_after_it_completed_itself_stays_completed(
-        self, storage: Storage
-    ) -> None:
-        insert(storage)
-        job = claim(storage)[0]
-        error = AttemptError(attempt=1, error="killed", output="its last words").to_json()
-        ended: dict[str, Any] = {**ACCOUNT, "output": None, "crashed": True, "checkpoint": "1"}
-
-        self.completes_itself(storage, OWNER, job, None)
-        answer = acknowledge(storage, job, state=JobState.SCHEDULED, error=error, **ended)
-
-        row = get(storage, job.id)
-        assert (answer, row.state, row.errors) == (AckAnswer.COMPLETED, JobState.COMPLETED, [])
-        assert (row.crashes, row.checkpoint, row.result) == (0, None, None)
-        assert (row.duration, row.pid, row.output) == (2 * A_SECOND, 77, "its last words")
-
-    def test_what_an_earlier_attempt_took_does_not_stand_for_one_that_completed_itself(
-        self, storage: Storage
-    ) -> None:
-        insert(storage)
-        acknowledge(storage, claim(storage)[0], state=JobState.AVAILABLE, **ACCOUNT)
-        job = claim(storage, seq=2)[0]
-
-        self.completes_itself(storage, OWNER, job, None)
-        row = get(storage, job.id)
-        acknowledge(storage, job, duration_us=7)
-
-        assert (row.duration, row.cpu_time, row.system_time) == (None, None, None)
-        assert (row.peak_rss_bytes, row.pid, row.output) == (None, None, "")
-        row = get(storage, job.id)
-        assert (row.duration, row.pid) == (dt.timedelta(microseconds=7), None)
-
-    def test_nothing_is_added_to_what_was_begun_anew_or_deleted(self, storage: Storage) -> None:
-        ids = [insert(storage) for _ in range(4)]
-        jobs = claim(storage)
-        for job in jobs:
-            self.completes_itself(storage, OWNER, job, None)
-        retried, cancelled, again, deleted = ids
-        storage.delete(deleted)
-        for job_id in (again, retried, cancelled):
-            storage.retry(job_id)
-            if job_id == again:
-                self.completes_itself(storage, OTHER, claim(storage, owner=OTHER)[0], None)
-        storage.cancel(cancelled)
-        before = storage.get(ids)
-
-        answers = storage.update_job_state(OWNER, [outcome_of(job, **ACCOUNT) for job in jobs])
-
-        assert AckAnswer.COMPLETED not in answers
-        assert answers[2:] == [AckAnswer.FENCED, AckAnswer.GONE]
-        assert storage.get(ids) == before
-
-    def test_only_the_attempt_that_completed_itself_adds_to_its_row(self, storage: Storage) -> None:
-        insert(storage)
-        stale = claim(storage, owner=OTHER, seq=1)[0]
-        release(storage, stale, owner=OTHER)
-        job = claim(storage, seq=2)[0]
-        assert not self.completes_itself(storage, OTHER, stale, None)
-        assert self.completes_itself(storage, OWNER, job, None)
-        before = get(storage, job.id)
-
-        for owner, each in [(OTHER, stale), (OWNER, stale), (OTHER, job)]:
-            assert acknowledge(storage, each, owner=owner, **ACCOUNT) == AckAnswer.FENCED
-        assert get(storage, job.id) == before
 
     # -- maintenance ------------------------------------------------------------------------------
 

@@ -144,6 +144,9 @@ class Misbehaver(synk.Worker[Misbehave]):
     def os_exit(self, job: synk.Job[Misbehave]) -> None:
         os._exit(0)
 
+    def ends_itself(self, job: synk.Job[Misbehave]) -> None:
+        job.complete_tx(None)
+
     def huge_result(self, job: synk.Job[Misbehave]) -> object:
         return "x" * 1_000_000
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class SharedAttempt(Attempt):
     """The attempt that runs, in memory that outlives a kill. One serves all jobs in turn."""
 
+    is_by_hand = False
+
     def __init__(self, memory: mmap.mmap, words: memoryview) -> None:
         self._words = words
         self._progress = ProgressCell(memory, wire.PROGRESS_AT, wire.PROGRESS_BYTES_MAX)
