@@ -1,13 +1,31 @@
 """synk: a durable job queue on PostgreSQL whose jobs run in worker processes that can be killed.
 
-The public names, and nothing else. They load when they are used: a worker process imports this
-package too, and must not load a database driver with it.
+The public names, and nothing else. All but the errors load when they are used: a worker process
+imports this package too, and must not load a database driver with it.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from synk import errors
+from synk.errors import ConfigurationError as ConfigurationError
+from synk.errors import InvalidJob as InvalidJob
+from synk.errors import InvalidValue as InvalidValue
+from synk.errors import JobCancelled as JobCancelled
+from synk.errors import KeyReused as KeyReused
+from synk.errors import LeaseLost as LeaseLost
+from synk.errors import OutcomeUnknown as OutcomeUnknown
+from synk.errors import RemoteError as RemoteError
+from synk.errors import SchemaMismatch as SchemaMismatch
+from synk.errors import SoftTimeout as SoftTimeout
+from synk.errors import StorageConflict as StorageConflict
+from synk.errors import StorageError as StorageError
+from synk.errors import StorageUnavailable as StorageUnavailable
+from synk.errors import SynkError as SynkError
+from synk.errors import UnknownDependency as UnknownDependency
+from synk.errors import WorkerStartError as WorkerStartError
 
 if TYPE_CHECKING:
     from synk import telemetry as telemetry
@@ -16,22 +34,6 @@ if TYPE_CHECKING:
     from synk.client import Client as Client
     from synk.config import CleanerConfig as CleanerConfig
     from synk.config import QueueConfig as QueueConfig
-    from synk.errors import ConfigurationError as ConfigurationError
-    from synk.errors import InvalidJob as InvalidJob
-    from synk.errors import InvalidValue as InvalidValue
-    from synk.errors import JobCancelled as JobCancelled
-    from synk.errors import KeyReused as KeyReused
-    from synk.errors import LeaseLost as LeaseLost
-    from synk.errors import OutcomeUnknown as OutcomeUnknown
-    from synk.errors import RemoteError as RemoteError
-    from synk.errors import SchemaMismatch as SchemaMismatch
-    from synk.errors import SoftTimeout as SoftTimeout
-    from synk.errors import StorageConflict as StorageConflict
-    from synk.errors import StorageError as StorageError
-    from synk.errors import StorageUnavailable as StorageUnavailable
-    from synk.errors import SynkError as SynkError
-    from synk.errors import UnknownDependency as UnknownDependency
-    from synk.errors import WorkerStartError as WorkerStartError
     from synk.failure import AttemptError as AttemptError
     from synk.failure import Cause as Cause
     from synk.insertion import InsertOptions as InsertOptions
@@ -55,38 +57,23 @@ _HOME = {
     "Change": "row",
     "CleanerConfig": "config",
     "Client": "client",
-    "ConfigurationError": "errors",
     "InsertOptions": "insertion",
-    "InvalidJob": "errors",
-    "InvalidValue": "errors",
     "Job": "job",
     "JobArgs": "arguments",
-    "JobCancelled": "errors",
     "JobRow": "row",
     "JobState": "row",
-    "KeyReused": "errors",
-    "LeaseLost": "errors",
-    "OutcomeUnknown": "errors",
     "PostgresStorage": "storage.postgres",
     "Priority": "row",
     "Progress": "row",
     "QueueConfig": "config",
-    "RemoteError": "errors",
-    "SchemaMismatch": "errors",
-    "SoftTimeout": "errors",
     "Storage": "storage.base",
-    "StorageConflict": "errors",
-    "StorageError": "errors",
-    "StorageUnavailable": "errors",
-    "SynkError": "errors",
-    "UnknownDependency": "errors",
     "Worker": "registry",
-    "WorkerStartError": "errors",
     "worker": "registry",
 }
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604 - all of them strings
+    *errors.__all__,
     *_HOME,  # pyright: ignore[reportUnsupportedDunderAll] - the names imported for it above
     "telemetry",
     "__version__",
