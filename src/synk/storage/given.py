@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg_pool
@@ -27,6 +28,7 @@ _BROKEN_S: Final = 0.1
 """How long it is waited for after its connections were found dead."""
 
 
+@dataclass(slots=True)
 class GivenPool:
     """Lends connections of a pool of the caller's, which stays theirs to open and close.
 
@@ -36,16 +38,10 @@ class GivenPool:
         note: is told of each connection that the pool lends.
     """
 
-    def __init__(
-        self,
-        pool: psycopg_pool.ConnectionPool[Any],
-        make: Callable[[], psycopg.Connection[Any]],
-        note: Callable[[psycopg.Connection[Any]], None],
-    ) -> None:
-        self._pool = pool
-        self._make = make
-        self._note = note
-        self._is_broken = False
+    pool: psycopg_pool.ConnectionPool[Any]
+    make: Callable[[], psycopg.Connection[Any]]
+    note: Callable[[psycopg.Connection[Any]], None]
+    _is_broken: bool = field(default=False, init=False)
 
     def is_of_no_use(self, error: BaseException) -> None:
         """One of its connections was found dead, or none could be made."""
@@ -63,12 +59,12 @@ class GivenPool:
                 lent.close()
                 self._is_broken = True
                 if time.monotonic() > deadline:
-                    raise psycopg_pool.PoolTimeout(f"{self._pool.name!r} has only dead connections")
+                    raise psycopg_pool.PoolTimeout(f"{self.pool.name!r} has only dead connections")
                 connection = self._lend(lent)
             if connection is None:
-                yield lent.enter_context(self._make())
+                yield lent.enter_context(self.make())
             else:
-                self._note(connection)
+                self.note(connection)
                 lent.enter_context(in_utf8(connection, of_pool=True))
                 yield connection
                 self._is_broken = False
@@ -77,7 +73,7 @@ class GivenPool:
         """Lends a connection of the pool; None if it has none because they were dead."""
         timeout_s = left_s(_BROKEN_S if self._is_broken else CONNECT_S)
         try:
-            return lent.enter_context(self._pool.connection(timeout=timeout_s))
+            return lent.enter_context(self.pool.connection(timeout=timeout_s))
         except psycopg_pool.PoolTimeout:
             if self._is_broken:
                 return None

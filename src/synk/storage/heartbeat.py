@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synk.storage import migrate
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from synk.storage.statements import Statement
 
 
+@dataclass(frozen=True, slots=True)
 class PostgresHeartbeat:
     """Renews a lease, on a connection of its own.
 
@@ -28,17 +30,11 @@ class PostgresHeartbeat:
 
     schema_version = migrate.LATEST
 
-    def __init__(
-        self,
-        connection: psycopg.Connection[Any],
-        renewal: Statement[Beat | None],
-        describe: Callable[[], str],
-    ) -> None:
-        self._connection = connection
-        self._renewal = renewal
-        self._describe = describe
+    connection: psycopg.Connection[Any]
+    renewal: Statement[Beat | None]
+    describe: Callable[[], str]
 
     def beat(self) -> Beat | None:
         """See `Heartbeat.beat`."""
-        with translated(self._describe):
-            return run(self._connection, self._renewal)
+        with translated(self.describe):
+            return run(self.connection, self.renewal)

@@ -6,6 +6,7 @@ import random
 import time
 from collections import deque
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from synk.errors import OutcomeUnknown, StorageConflict
@@ -75,6 +76,7 @@ def insert_statement(statements: Statements, chunk: Sequence[NewJob]) -> Stateme
     return statements.insert(chunk[0]) if len(chunk) == 1 else statements.insert_many(chunk)
 
 
+@dataclass(frozen=True, slots=True)
 class Inserting:
     """Inserts jobs in transactions of its own, and in others'.
 
@@ -84,15 +86,9 @@ class Inserting:
         translated: translates errors.
     """
 
-    def __init__(
-        self,
-        connector: Connector,
-        statements: Statements,
-        translated: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._connector = connector
-        self._statements = statements
-        self._translated = translated
+    connector: Connector
+    statements: Statements
+    translated: Callable[[], AbstractContextManager[None]]
 
     def in_transaction_of(self, connection: object, jobs: Sequence[NewJob]) -> list[int]:
         """Inserts on a connection of the caller's, which is left as it was."""
@@ -118,22 +114,22 @@ class Inserting:
     def _once(self, jobs: Sequence[NewJob]) -> list[int]:
         chunks = chunks_of(jobs)
         with (
-            self._translated(),
-            self._connector.connection() as own,
-            told_if_unknown(self._connector.describe),
+            self.translated(),
+            self.connector.connection() as own,
+            told_if_unknown(self.connector.describe),
         ):
             if len(chunks) == 1 and own.autocommit:
                 # One statement is a transaction by itself.
                 return self._on(own, chunks)
             with own.transaction():
-                if self._connector.is_pipelined:
+                if self.connector.is_pipelined:
                     return self._pipelined(own, chunks)
                 return self._on(own, chunks)
 
     def _on(self, connection: psycopg.Connection[Any], chunks: list[Sequence[NewJob]]) -> list[int]:
         ids: list[int] = []
         for chunk in chunks:
-            ids += run(connection, insert_statement(self._statements, chunk))
+            ids += run(connection, insert_statement(self.statements, chunk))
         return ids
 
     def _pipelined(
@@ -144,7 +140,7 @@ class Inserting:
         with connection.pipeline(), ExitStack() as cursors:
             sent: deque[tuple[PlainCursor, Statement[list[int]]]] = deque()
             for chunk in chunks:
-                statement = insert_statement(self._statements, chunk)
+                statement = insert_statement(self.statements, chunk)
                 cursor = cursors.enter_context(PlainCursor(connection))
                 cursor.execute(statement.text, statement.parameters, binary=statement.binary)
                 sent.append((cursor, statement))
