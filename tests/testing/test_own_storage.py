@@ -36,7 +36,7 @@ def test_every_statement_is_found_by_the_name_of_its_method_or_in_the_table_of_t
     contract = base.__doc__ or ""
     tabled = set(re.findall(r"(\w+)\.sql", contract))
     parts = {"claimed_columns", "job_columns", "job_filters", "listed_columns"}
-    upgrades = {"adopt", "adopt_ties", "upgrade_19"}
+    upgrades = {"adopt", "check_rows", "renew"}
     named = methods(Storage) | methods(Inspection)
 
     assert tabled <= files
