@@ -24,7 +24,7 @@ _STACK: Final = "SIGUSR2"
 """What a worker that is killed dies of where it could write its stack before."""
 
 _ALARM: Final = "SIGALRM"
-"""A worker's own timer ends it so when its supervisor does not: see `worker.job_loop`."""
+"""A worker's own timer ends it so when its supervisor does not: see `worker.dead_mans_timer`."""
 
 
 def ended_by_reply(

@@ -105,7 +105,7 @@ def apply(
             done = _checked_version(connection, schema, up_to)
         adopts = done == _NOTHING and is_of_go(connection, schema)
         if adopts or done == _FORMER:
-            how = "adopt" if adopts else "renew"
+            how = "adopt" if adopts else "upgrade_former"
             applied += patient.run(partial(_apply_all, connection, schema, how, done))
         elif done == _NOTHING:
             patient.run(lambda: connection.execute(base[2].encode()))
@@ -147,7 +147,7 @@ def all_from(schema: str, how: str) -> str:
     Args:
         schema: the schema's name.
         how: the statement that makes of them what 001_jobs.sql begins with: ``adopt`` of the Go
-            package's table, ``renew`` of the tables that synk had before its first schema.
+            package's table, ``upgrade_former`` of the tables that synk had before its first schema.
     """
     _, first, *others = sql.migrations(schema)
     _, mark, rest = first[2].partition(_AFTER_THE_TABLE)

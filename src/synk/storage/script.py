@@ -94,8 +94,10 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
         _BASE.format(text=base[2].rstrip()),
     ]
     is_former = sql.in_schema(sql.IS_FORMER, schema)
-    former = "renew, for tables that synk had before its first schema"
-    parts.append(_step(schema, former, f"NOT ({is_former})", migrate.all_from(schema, "renew")))
+    former = "upgrade, for tables that synk had before its first schema"
+    parts.append(
+        _step(schema, former, f"NOT ({is_former})", migrate.all_from(schema, "upgrade_former"))
+    )
     for version, name, text in numbered:
         whole = migrate.whole(schema, version, name, text)
         parts.append(_step(schema, f"{version:03} {name}", f"max(m.version) >= {version}", whole))

@@ -16,7 +16,7 @@ from synk.runtime.forkserver import imports
 from synk.runtime.forkserver.fork_server import IMPORTED, WARNED, ForkServer
 from synk.runtime.ipc import linux, packets, process_role
 from synk.runtime.worker.forks import Forks
-from synk.runtime.worker.restore import end_with_stack, let_stack_go
+from synk.runtime.worker.stack import end_with_stack, let_stack_go
 
 
 def main(control_fd: int) -> None:

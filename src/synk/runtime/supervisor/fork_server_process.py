@@ -27,7 +27,7 @@ from synk.runtime.ipc import linux, packets
 from synk.runtime.supervisor import start_failures
 from synk.runtime.worker import handler_modules
 from synk.runtime.worker import main as worker_main
-from synk.runtime.worker.restore import STACK_SIGNAL
+from synk.runtime.worker.stack import STACK_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

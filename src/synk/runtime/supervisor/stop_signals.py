@@ -3,6 +3,8 @@
 What a signal handler calls runs in the main thread between any two of its instructions, within its
 locks and its half-written lines, and not at all while that thread is in C code. So the handlers
 here do nothing: the kernel's news goes through a pipe to a thread, which acts like any other.
+
+What is called is `Service.stop`; what follows is `Supervisor.stop` and `Supervisor.end`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import SchemaMismatch
 from synk.retry import Verdict
-from synk.runtime.supervisor import grace_period, preconditions
+from synk.runtime.supervisor import platform_grace, preconditions
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.backoff import StorageLink
 from synk.runtime.supervisor.claim_loop import ClaimLoop
@@ -91,7 +91,7 @@ class Supervisor:
     ) -> None:
         preconditions.check_place()
         preconditions.check_machine(queues, engine)
-        self._doubt = grace_period.doubt(engine.drain_timeout_s, os.environ, os.getpid())
+        self._doubt = platform_grace.doubt(engine.drain_timeout_s, os.environ, os.getpid())
         self._storage = storage
         self._config = engine
         self._facts = facts

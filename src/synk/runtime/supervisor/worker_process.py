@@ -17,8 +17,7 @@ from synk.runtime.supervisor.fork_server_process import signal_name
 from synk.runtime.supervisor.job_channel import JobChannel
 from synk.runtime.supervisor.job_output import Outputs
 from synk.runtime.supervisor.status_page import StatusPage
-from synk.runtime.worker.job_loop import ASK_SIGNAL
-from synk.runtime.worker.restore import STACK_SIGNAL
+from synk.runtime.worker.stack import ASK_SIGNAL, STACK_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

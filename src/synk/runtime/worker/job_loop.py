@@ -21,13 +21,15 @@ from synk.core.messages import Reply, Request
 from synk.errors import JobCancelled, SoftTimeout
 from synk.job import Job
 from synk.runtime.ipc import packets
-from synk.runtime.worker import own_frames, result
+from synk.runtime.worker import result
+from synk.runtime.worker.dead_mans_timer import DeadMansTimer
 from synk.runtime.worker.failing import Failures, NotDecoded
 from synk.runtime.worker.forks import end_as_script, leave_to_parent
 from synk.runtime.worker.garbage import Garbage
 from synk.runtime.worker.progress import SharedAttempt
-from synk.runtime.worker.restore import DeadMansTimer, ProcessState, let_stack_go
+from synk.runtime.worker.restore import ProcessState
 from synk.runtime.worker.result import text_of_result
+from synk.runtime.worker.stack import ASK_SIGNAL, let_stack_go, stack_of_handler
 from synk.runtime.worker.usage_meter import UsageMeter
 
 if TYPE_CHECKING:
@@ -42,9 +44,6 @@ if TYPE_CHECKING:
     from synk.registry import Handler
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.worker.output import OutputPipe
-
-ASK_SIGNAL: Final = signal.SIGRTMIN + 5
-"""Tells the worker to look at what it is asked: of the signals that hardly anything else uses."""
 
 _POKE_NS: Final = 2_000_000
 """The supervisor is told of finished jobs at least this often, in nanoseconds."""
@@ -290,7 +289,7 @@ class JobLoop:
             return
         if self._status_page[wire.STACK_WANTED] == self._running:
             self._status_page[wire.STACK_WANTED] = 0
-            text = own_frames.stack_of_handler(frame, _OWN_FILES).encode(errors="replace")
+            text = stack_of_handler(frame, _OWN_FILES).encode(errors="replace")
             packets.send(self._channel, wire.STACK + text[-_STACK_BYTES_MAX:])
         asked = self._status_page[wire.ASKED]
         if asked >> 1 == self._running and asked != self._obeyed:

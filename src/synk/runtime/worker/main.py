@@ -32,7 +32,7 @@ from synk.runtime.worker import handler_modules, reseeding
 from synk.runtime.worker.forks import Forks, exit_functions, leave_to_parent
 from synk.runtime.worker.job_loop import JobLoop
 from synk.runtime.worker.output import OutputPipe
-from synk.runtime.worker.restore import end_with_stack, let_stack_go
+from synk.runtime.worker.stack import end_with_stack, let_stack_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable

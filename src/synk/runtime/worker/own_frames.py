@@ -1,16 +1,12 @@
-"""Which frames of a stack are the handler's, and which are ours around it."""
+"""Which frames of a traceback are the handler's, and which are ours around it."""
 
 from __future__ import annotations
 
-import itertools
-import traceback
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import types
     from collections.abc import Container
-
-_STACK_FRAMES_MAX: Final = 200
 
 _TRACEBACK: Final = BaseException.__dict__["__traceback__"]
 """What an exception holds by it; its own attribute can be anything."""
@@ -35,10 +31,3 @@ def count(error: BaseException, own_files: Container[str]) -> int:
         trace = trace.tb_next
     # An error that is all ours, such as a result that is not JSON, keeps its last frame.
     return count if trace is not None else max(0, count - 1)
-
-
-def stack_of_handler(frame: types.FrameType, own_files: Container[str]) -> str:
-    """Returns the handler's frames, the most recent call last."""
-    frames = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=_STACK_FRAMES_MAX)
-    handlers = itertools.takewhile(lambda each: each.filename not in own_files, frames)
-    return "".join(traceback.format_list(list(handlers)[::-1]))

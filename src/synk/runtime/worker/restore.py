@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from synk.runtime.ipc import linux
+from synk.runtime.worker.stack import STACK_SIGNAL, end_with_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,18 +32,6 @@ CHILDREN_MAX: Final = 16
 
 _LEAKS_EVERY_S: Final = 0.25
 """Counting takes a hundred microseconds."""
-
-STACK_SIGNAL: Final = signal.SIGUSR2
-"""Writes all threads' stacks to the status page's file, then ends the process."""
-
-DEAD_MAN_GRACE_S: Final = 5.0
-"""After its timeout a worker ends by itself if its supervisor, stopped perhaps, did not end it."""
-
-_DEAD_MAN_SLACK_S: Final = 1.0
-"""A timer that is set once serves many short jobs."""
-
-_DEAD_MAN_TOLERANCE_S: Final = 0.1
-"""A timer that is off by more than this is not the one that was set."""
 
 _LIMITS: Final = (
     resource.RLIMIT_AS,
@@ -59,20 +48,6 @@ _LIMITS: Final = (
 _handler_of: Final[Callable[[int], Any]] = importlib.import_module("_signal").getsignal
 """What `signal.getsignal` returns before it makes members of an enum of it, which takes ten times
 as long: sixty are asked for after each job."""
-
-
-def end_with_stack(fd: int) -> None:
-    """Has `STACK_SIGNAL` write all threads' stacks to *fd*, and end the process."""
-    # Anew, whatever others have made of the signal since.
-    faulthandler.unregister(STACK_SIGNAL)
-    # chain: after the dump the signal's default action ends the process, so that one signal
-    # gives the stack and the death, and the death says that the stack is complete.
-    faulthandler.register(STACK_SIGNAL, file=fd, all_threads=True, chain=True)
-
-
-def let_stack_go() -> None:
-    """Has the signal be an ordinary one again."""
-    faulthandler.unregister(STACK_SIGNAL)
 
 
 class ProcessState:
@@ -214,36 +189,3 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-class DeadMansTimer:
-    """Ends the process by SIGALRM when a job is far over its time, without any Python code.
-
-    The supervisor kills long before; this is for one that is stopped or starved. A job that uses
-    SIGALRM or ITIMER_REAL itself disarms it until it is over.
-    """
-
-    def __init__(self) -> None:
-        self._expires_s: float | None = None
-
-    def arm(self, now_s: float, timeout_s: float) -> None:
-        """Sets it for a job that began at *now_s* and may take *timeout_s* seconds."""
-        needed = now_s + timeout_s + DEAD_MAN_GRACE_S
-        expires = self._expires_s
-        if expires is None or not needed <= expires <= needed + _DEAD_MAN_SLACK_S:
-            self._expires_s = needed + _DEAD_MAN_SLACK_S / 2
-            signal.setitimer(signal.ITIMER_REAL, self._expires_s - now_s)
-
-    def restore(self) -> None:
-        """Takes off what a job has set in its place, so that it does not end one that follows."""
-        left_s, again_s = signal.getitimer(signal.ITIMER_REAL)
-        expected_s = 0.0 if self._expires_s is None else self._expires_s - time.monotonic()
-        if again_s or abs(left_s - expected_s) > _DEAD_MAN_TOLERANCE_S:
-            self._expires_s = None
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-
-    def rest(self) -> None:
-        """Takes it off while there is no job."""
-        if self._expires_s is not None:
-            self._expires_s = None
-            signal.setitimer(signal.ITIMER_REAL, 0.0)

@@ -77,7 +77,7 @@ CREATE TABLE synk.job (
 );
 
 -- From here on the same where there was a table: the Go package's (adopt.sql), or one of synk's from
--- before this schema (renew.sql).
+-- before this schema (upgrade_former.sql).
 --
 -- One index a question. Each is partial, so that a row is in one or two of them at a time and the
 -- millions of rows in other states cost the question nothing. That of the owner is 6 % of a job's log;

@@ -99,7 +99,7 @@ def old(dsn: str, version: int) -> str:
     return dsn
 
 
-def renew(dsn: str) -> None:
+def upgrade(dsn: str) -> None:
     storage = synk.PostgresStorage(dsn)
     assert storage.migrate(tell=pytest.fail) == MIGRATIONS
     assert storage.migrate(tell=pytest.fail) == []
@@ -129,7 +129,7 @@ def test_migrate_makes_the_first_schema_of_it_and_keeps_its_rows(
         storage.ping()
     before = column(empty_dsn, STATES)
 
-    renew(empty_dsn)
+    upgrade(empty_dsn)
 
     assert catalog(empty_dsn) == catalog(dsn)
     assert owners(empty_dsn) == owners(dsn)
@@ -153,7 +153,7 @@ def test_migrate_makes_the_first_schema_of_it_and_keeps_its_rows(
 
 @pytest.mark.parametrize("version", [1, 2, 3, 7, 14, 19])
 def test_what_it_held_runs_and_ids_go_on(empty_dsn: str, version: int) -> None:
-    renew(old(empty_dsn, version))
+    upgrade(old(empty_dsn, version))
 
     with supervised(empty_dsn, processes=1) as client:
         client.retry(23)
@@ -193,7 +193,7 @@ def test_rights_views_keys_and_triggers_of_others_stay(empty_dsn: str, version: 
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         connection.execute(OTHERS.encode())
 
-        renew(empty_dsn)
+        upgrade(empty_dsn)
 
         connection.execute("INSERT INTO synk.job (kind, name) VALUES ('k', 'invoiced')")
     assert column(empty_dsn, "SELECT count(*) FROM public.names") == [14]
@@ -237,7 +237,7 @@ def test_no_name_that_is_taken_anew_is_forgotten(empty_dsn: str) -> None:
     new = column(empty_dsn, query.format(", ".join(relations), "class"))
     new += column(empty_dsn, query.format(", ".join(functions), "procedure"))
 
-    text = Path(files.__file__).with_name("renew.sql").read_text()
+    text = Path(files.__file__).with_name("upgrade_former.sql").read_text()
     assert [name for name in new if f"'{name}'" not in text] == []
 
 
@@ -311,7 +311,7 @@ def test_jobs_wait_for_what_has_not_completed_whatever_was_removed(
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         connection.execute(MANY.encode())
 
-    renew(empty_dsn)
+    upgrade(empty_dsn)
 
     assert column(empty_dsn, "SELECT (c.*)::text FROM synk.completed AS c") == ["(1,9000)"]
     states = (

@@ -6,7 +6,7 @@ import pytest
 
 import synk
 from support.supervising import make_client, supervised, wait_until
-from synk.runtime.supervisor.grace_period import doubt
+from synk.runtime.supervisor.platform_grace import doubt
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 UNIT = {"SYSTEMD_EXEC_PID": "77"}
