@@ -108,6 +108,9 @@ class Client:
             one kind.
     """
 
+    _service: Service | None = None
+    """What runs; None: nothing does."""
+
     def __init__(  # noqa: PLR0913 - the settings of a client, all by name
         self,
         *,
@@ -158,7 +161,6 @@ class Client:
         self._log = LogThread.to(logger or logging.getLogger("synk"))
         self.telemetry.subscribe(self._log, successes=False)
         self._lock = threading.Lock()
-        self._service: Service | None = None
 
     def __repr__(self) -> str:
         return f"<synk.Client {self.id} on {self.storage!r}>"

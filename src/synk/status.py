@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt  # noqa: TC003 - msgspec reads it
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ ALIVE_S: Final = 15.0
 """A supervisor that was not seen for longer than this is not taken to run."""
 
 
+@functools.lru_cache  # asked at each claim
 def client_id_of(owner: UUID) -> str:
     """Returns the id of a client, a ULID in its usual spelling, of an owner in the storage."""
     from ulid import ULID  # noqa: PLC0415 - loads only where a database is used
