@@ -62,7 +62,12 @@ def begun(log: Path, do: str) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    return linux.is_zombie(pid)
+    """Whether a process has ended; perhaps its parent has not noticed yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 def fork_server_of(client_id: object) -> int:

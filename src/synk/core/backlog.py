@@ -151,7 +151,7 @@ class Backlog:
         """Returns the queues that have jobs, that first whose turn it is."""
         waiting = [each for each in self.queues.items() if each[1].count]
         if len(waiting) > 1:
-            waiting.sort(key=_used_by)
+            waiting.sort(key=lambda named: named[1].used_s)
         return waiting
 
     def charge(self, name: str, expected_s: float, count: int) -> None:
@@ -187,10 +187,6 @@ class Backlog:
         """Returns when there will be such jobs."""
         since = (queue.stuck_since for queue in self.queues.values())
         return [each + HELD_S for each in since if each is not None]
-
-
-def _used_by(named: tuple[str, QueueBacklog]) -> float:
-    return named[1].used_s
 
 
 def _share_of(expected_s: float) -> float:

@@ -18,8 +18,6 @@ _OVERHEAD_S: Final = 10e-6
 class Estimates:
     """Expected wall times in seconds."""
 
-    __slots__ = ("_by_name", "_by_queue")
-
     def __init__(self) -> None:
         self._by_name: dict[str, float] = {}
         self._by_queue: dict[str, float] = {}

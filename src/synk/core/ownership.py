@@ -44,8 +44,6 @@ class OwnLease:
         ttl_s: how long the storage grants it for, from each renewal on.
     """
 
-    __slots__ = ("_stop_at", "_usable_s", "beat_s")
-
     def __init__(self, ttl_s: float) -> None:
         self._usable_s = ttl_s * (1 - _MARGIN) - min(_KILL_S, ttl_s / 12)
         self.beat_s = ttl_s / BEATS_A_TTL

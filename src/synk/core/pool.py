@@ -161,15 +161,6 @@ class Pool:
         """Returns the job in flight in *slot* that has this number, if there is one."""
         return self.slots[slot].job_of(number)
 
-    def memory_limit(self, slot: int) -> int | None:
-        """Returns the bytes that the job in *slot* may use; None: any number."""
-        return self.slots[slot].memory_limit
-
-    @property
-    def recycled_above_bytes(self) -> int | None:
-        """The memory above which a worker is replaced; None: it never is."""
-        return self._limits.recycling.rss_max
-
     # -- events -------------------------------------------------------------------------------
 
     def _on_claimed(self, event: messages.Claimed, _now: float) -> None:

@@ -110,7 +110,6 @@ CHANNEL_LOST: Final = 71
 """The job closed the channel's descriptor."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_batch = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
 _decode_reply = msgspec.msgpack.Decoder(
     tuple[int, str | None, str | None, dt.datetime | None, bool, str | None, str | None, bool]
 ).decode
@@ -180,10 +179,8 @@ def _measures(words: memoryview, after: int, done: int) -> list[Measure]:
     return list(zip(each, each, each, each, strict=True))
 
 
-def decode_batch(packet: bytes) -> tuple[int, list[msgspec.Raw]]:
-    """Returns the first number and the jobs, each still encoded."""
-    return _decode_batch(packet)
-
+decode_batch = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
+"""Returns the first number and the jobs, each still encoded."""
 
 decode_job = msgspec.msgpack.Decoder(ClaimedJob).decode
 """Returns one job of a batch."""

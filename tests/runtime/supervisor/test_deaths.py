@@ -208,7 +208,7 @@ def test_w24_deaths_leave_no_zombie_and_steal_no_status_of_others(client: synk.C
 
     codes = [error_of(row).exit_code for row in sorted(client.storage.get(ids), key=lambda r: r.id)]
     assert codes == [n % 5 for n in range(60)]
-    dead = [pid for pid in linux.children(fork_server) if linux.is_zombie(pid)]
+    dead = [pid for pid in linux.children(fork_server) if is_gone(pid)]
     wait_until(lambda: not [pid for pid in dead if Path(f"/proc/{pid}").exists()])
 
 

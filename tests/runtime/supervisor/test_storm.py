@@ -15,7 +15,7 @@ import psutil
 import psycopg
 
 import synk
-from support.acting import fork_server_of, workers_of
+from support.acting import fork_server_of, is_gone, workers_of
 from support.jobs import handlers
 from support.supervising import SupervisorProcess, left_in_shared_memory, make_client, wait_until
 from synk import CancelReason, Cause, JobState
@@ -92,7 +92,7 @@ def test_w1_a_storm_of_kills_loses_and_doubles_nothing_and_leaves_nothing_behind
             wait_until(lambda: all_over(client, connection), seconds=60, what="the end of all")
         rows = client.storage.get(ids)
 
-        zombies = [p for p in linux.descendants(process.pid) if linux.is_zombie(p)]
+        zombies = [p for p in linux.descendants(process.pid) if is_gone(p)]
         wait_until(lambda: not [p for p in zombies if Path(f"/proc/{p}").exists()])
         wait_until(lambda: process.num_fds() <= descriptors + 3)
         wait_until(lambda: left_in_shared_memory() <= shared)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import functools
 import gc
+import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def load(settings: dict[str, Any]) -> Imported:
         return Imported()
     left = ForkSafety()
     loads = {"__main__": lambda: handler_modules.import_main(settings["prepare"])}
-    loads |= {name: functools.partial(handler_modules.import_module, name) for name in modules}
+    loads |= {name: functools.partial(importlib.import_module, name) for name in modules}
     for name, load in loads.items():
         problem = handler_modules.problem_of(load, withheld)
         # A fork would wait for ever for the thread of this, which it does not have.

@@ -32,7 +32,6 @@ HIGH_DESCRIPTORS: Final = 900
 """Where a worker keeps its own: what closes "all" descriptors often stops at 256, and a new file
 never gets such a number, so that no stack is ever written into a user's file."""
 
-_STATE: Final = 0
 _PARENT: Final = 1
 _USER_TICKS: Final = 11
 _SYSTEM_TICKS: Final = 12
@@ -175,12 +174,6 @@ def memory_maps() -> list[str]:
     """Returns the lines of this process's memory map, see proc(5)."""
     with open("/proc/self/maps") as file:  # noqa: PTH123 - as above
         return file.readlines()
-
-
-def is_zombie(pid: int) -> bool:
-    """Whether *pid* has ended and waits for its parent to notice; also true if it is gone."""
-    fields = _stat(str(pid))
-    return not fields or fields[_STATE] in ("Z", "X")
 
 
 def catches(pid: int, signal_number: int) -> bool:

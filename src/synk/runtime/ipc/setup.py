@@ -78,7 +78,7 @@ def setup_of(
         modules=tuple(name for name in (*config.preload, *registry.modules) if name != "__main__"),
         payload=_payload(registry, config.on_worker_start),
         withheld=_withheld(config.worker_env),
-        queues=_queue_setups(queues),
+        queues={name: _queue_setup(queue) for name, queue in queues.items()},
         schema=schema,
         no_new_privileges=config.no_new_privileges,
         rlimits=dict(config.rlimits),
@@ -106,12 +106,6 @@ def _pickled(field: str, value: object) -> bytes:
         raise ConfigurationError(field, value, problem) from None
 
 
-def _queue_setups(queues: Mapping[str, QueueConfig]) -> dict[str, QueueSetup]:
-    return {
-        name: QueueSetup(
-            timeout_s=queue.job_timeout.total_seconds(),
-            nice=queue.nice,
-            cpus=tuple(sorted(queue.cpus or ())),
-        )
-        for name, queue in queues.items()
-    }
+def _queue_setup(queue: QueueConfig) -> QueueSetup:
+    cpus = tuple(sorted(queue.cpus or ()))
+    return QueueSetup(timeout_s=queue.job_timeout.total_seconds(), nice=queue.nice, cpus=cpus)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from synk.core.pool import Pool
+    from synk.core.slot import Slot
     from synk.runtime.supervisor.worker_process import WorkerProcess
 
 SAMPLE_S: Final = 0.2
@@ -47,38 +48,31 @@ class MemorySampler:
         if now < self._due:
             return
         self._due = now + SAMPLE_S
-        parents: dict[int, int] | None = None
-        for slot, process in list(processes.items()):
-            number = process.running
-            of_job, of_worker = pool.memory_limit(slot), pool.recycled_above_bytes
-            if not number:
+        parents: dict[int, int] = {}
+        for number, process in list(processes.items()):
+            slot, running = pool.slots[number], process.running
+            if not running:
                 continue
-            if of_job is not None and parents is None:
-                parents = linux.parents()
-            sample = self._sample(slot, process.pid, parents or {}, of_job, of_worker)
-            if process.running == number and sample is not None:
-                yield Sampled(slot, number, *sample)
+            if slot.memory_limit is not None:
+                parents = parents or linux.parents()
+            sample = self._sample(slot, process.pid, parents)
+            if process.running == running and sample is not None:
+                yield Sampled(number, running, *sample)
 
-    def _sample(
-        self,
-        slot: int,
-        pid: int,
-        parents: dict[int, int],
-        of_job: int | None,
-        of_worker: int | None,
-    ) -> tuple[int, int] | None:
+    def _sample(self, slot: Slot, pid: int, parents: dict[int, int]) -> tuple[int, int] | None:
         """Returns the memory of a worker, and of it and all that it started; None: not now."""
+        of_job, of_worker = slot.memory_limit, slot.limits.recycling.rss_max
         below = [] if of_job is None else linux.descendants(pid, parents)
         own = process_memory.most_bytes(pid)
         tree = own + sum(map(process_memory.most_bytes, below))
         if tree <= (of_job or tree) and own <= (of_worker or own):
             return own, tree
         began = time.monotonic()
-        if began < self._rests.get(slot, 0.0):
+        if began < self._rests.get(slot.number, 0.0):
             return None
         sample = _looked_at(pid, below, parents.get(pid, 0))
         took_s = time.monotonic() - began
-        self._rests[slot] = began + LOOK_PAUSES * took_s
+        self._rests[slot.number] = began + LOOK_PAUSES * took_s
         return sample
 
 

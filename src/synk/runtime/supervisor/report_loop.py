@@ -121,15 +121,14 @@ class ReportLoop:
 
     def _report(self) -> None:
         """Stores progress and status."""
-        snapshot = self._engine.ask(
-            lambda processes: self._watch.look(processes, self._engine.pool)
-        )
-        if snapshot is None:
+        seen = self._engine.ask(lambda processes: self._watch.look(processes, self._engine.pool))
+        if seen is None:
             return
-        if snapshot.progress:
-            self._storage.save_progress(self._status.id, snapshot.progress)
+        slots, progress = seen
+        if progress:
+            self._storage.save_progress(self._status.id, progress)
         self._storage.report_client(
-            dataclasses.replace(self._status, slots=snapshot.slots, errors=self._recent_errors())
+            dataclasses.replace(self._status, slots=slots, errors=self._recent_errors())
         )
 
     def _say_stopped(self, now: float) -> None:

@@ -118,7 +118,7 @@ class StackQuestions:
 
 
 def _stack_told(pid: int, processes: Mapping[int, WorkerProcess]) -> str | None:
-    stacks = (process.stack for process in processes.values() if process.pid == pid)
+    stacks = (process.channel.stack for process in processes.values() if process.pid == pid)
     return next(stacks, None) or None
 
 

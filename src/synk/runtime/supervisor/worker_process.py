@@ -130,13 +130,8 @@ class WorkerProcess:
         self._words[wire.ASKED] = number << 1 | request
         self._ask()
 
-    @property
-    def stack(self) -> str | None:
-        """Where its job was when that was last asked, once it has answered."""
-        return self.channel.stack
-
     def ask_stack(self) -> None:
-        """Has the running job's place in its code sent to `stack`, between two instructions."""
+        """Has the running job tell its place, to `channel.stack`, between two instructions."""
         self.channel.stack = None
         self._words[wire.STACK_WANTED] = self.running
         self._ask()

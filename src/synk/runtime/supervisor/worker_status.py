@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from synk.runtime.supervisor.worker_process import WorkerProcess
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What runs at one moment."""
-
-    slots: list[SlotStatus]
-    progress: list[JobProgress]
-    """Only what is new since the last snapshot."""
-
-
 class Watch:
     """Looks at the workers; all in the engine's loop."""
 
@@ -41,7 +32,9 @@ class Watch:
         """Of each process at the last look: when it was, and the CPU seconds used until then."""
         self._noted: dict[Fence, tuple[str | None, str | None]] = {}
 
-    def look(self, processes: Mapping[int, WorkerProcess], pool: Pool) -> Snapshot:
+    def look(
+        self, processes: Mapping[int, WorkerProcess], pool: Pool
+    ) -> tuple[list[SlotStatus], list[JobProgress]]:
         """Returns what the workers do, and what their jobs have noted since the last call."""
         slots: list[SlotStatus] = []
         found: list[JobProgress] = []
@@ -60,7 +53,7 @@ class Watch:
                     found += self._news(fence, progress, checkpoint)
             slots.append(status)
         self._cpu, self._noted = cpu, noted
-        return Snapshot(slots, found)
+        return slots, found
 
     def _with_usage(
         self, status: SlotStatus, pid: int, cpu: dict[int, tuple[float, float]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import re
 import runpy
@@ -183,8 +182,3 @@ def rival_of(name: str) -> str | None:
 
 def _is_ours(path: str) -> bool:
     return os.path.dirname(path) == _PACKAGE  # noqa: PTH120 - as above
-
-
-def import_module(name: str) -> None:
-    """Imports a module of handlers."""
-    importlib.import_module(name)

@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import faulthandler
 import gc
+import importlib
 import mmap
 import os
 import resource
@@ -208,7 +209,7 @@ def _load(setup: Setup) -> LoadedHandlers:
             handler_modules.import_main(setup.prepare)
         for name in setup.modules:
             # Nothing to do where the fork server did it.
-            handler_modules.import_module(name)
+            importlib.import_module(name)
         pickler: Any = reduction.ForkingPickler
         workers, on_start = pickler.loads(setup.payload)
         handlers = dict(Registry(workers).handlers)
