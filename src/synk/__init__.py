@@ -10,22 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from synk import errors
-from synk.errors import ConfigurationError as ConfigurationError
-from synk.errors import InvalidJob as InvalidJob
-from synk.errors import InvalidValue as InvalidValue
-from synk.errors import JobCancelled as JobCancelled
-from synk.errors import KeyReused as KeyReused
-from synk.errors import LeaseLost as LeaseLost
-from synk.errors import OutcomeUnknown as OutcomeUnknown
-from synk.errors import RemoteError as RemoteError
-from synk.errors import SchemaMismatch as SchemaMismatch
-from synk.errors import SoftTimeout as SoftTimeout
-from synk.errors import StorageConflict as StorageConflict
-from synk.errors import StorageError as StorageError
-from synk.errors import StorageUnavailable as StorageUnavailable
-from synk.errors import SynkError as SynkError
-from synk.errors import UnknownDependency as UnknownDependency
-from synk.errors import WorkerStartError as WorkerStartError
+from synk.errors import *  # noqa: F403 - all that it lists is public
 
 if TYPE_CHECKING:
     from synk import telemetry as telemetry

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeAlias, cast
 
 from msgspec import inspect as shapes
 
+from synk.ordered import field_names
+
 Found: TypeAlias = "tuple[str, object, object]"
 """A field's path, what it held, and what it holds when it is back."""
 
@@ -122,12 +124,9 @@ def _items(
 def _names(value: Any) -> list[str]:
     """Returns the fields of a pydantic model, or of what one holds."""
     kind = cast("Any", type(value))
-    extra = list(getattr(value, "__pydantic_extra__", None) or ())
-    if hasattr(kind, "model_fields"):
-        return [*kind.model_fields, *extra]
-    names = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__struct_fields__", None)
-    if names:
-        return list(names)
+    names = [*field_names(kind), *(getattr(value, "__pydantic_extra__", None) or ())]
+    if names or hasattr(kind, "model_fields"):
+        return names
     # Without an idea of its own of what is equal, its attributes are all that it is.
     return list(getattr(value, "__dict__", ())) if kind.__eq__ is object.__eq__ else []
 
