@@ -179,7 +179,7 @@ def checks(dsn: str, scale: int) -> list[Check]:
         ),
         Check(
             "latency",
-            "a bare notification",
+            "two commits and a notification",
             lambda: 1 / short_latency(ring, SYNK, latencies),
             lambda: 1 / short_latency(ring, FLOOR, latencies),
         ),

@@ -3,7 +3,8 @@
     python bench/latency.py [--full] [--peers] [--jobs N] [--rounds N] [--json FILE]
 
 * insert to start: jobs inserted one by one on an idle system, from the call of `insert` to the
-  handler's first line. The floor is a bare row and a notification that another process listens to.
+  handler's first line. The floor is two commits that wait for the disk, an insert's and a claim's,
+  and a notification between them; beside it, a row and a notification without a claim.
 * one worker stuck: one of the worker processes blocks, while short jobs arrive in bursts, the first
   of them in one insert with the job that blocks, before and behind it.
 * a critical job in a drain: inserted while as many jobs as given, no-op or of 20 ms of CPU, wait.
@@ -27,7 +28,7 @@ from figures import FLOOR, SYNK, Results, interleaved, spread_of
 from jobs import Block, Burn, Noop, Stamp
 from machine import CPUS
 from options import Size, parse, parser_of
-from peers.contest import Contest, Run, installed_versions
+from peers.contest import NOTIFICATION, Contest, Run, installed_versions
 from peers.handlers import TIMES_VARIABLE
 from peers.settings import PEERS
 from peers.times import STAMPS, Times
@@ -61,7 +62,7 @@ def main() -> None:
     with embedded_server() as dsn:
         results.facts["server"] = server_facts(dsn)
         ring = Contest(dsn)
-        names = [SYNK, FLOOR]
+        names = [SYNK, FLOOR, NOTIFICATION]
         if options.peers:
             results.facts["peers"] = installed_versions()
             names[1:1] = ring.available(options.only or list(PEERS))

@@ -40,11 +40,18 @@ PATIENCE_S: Final = 180.0
 
 FLOORS: Final = {
     "burn": Setup(script="on_bare", package="", broker=Broker.NONE),
-    "stamp": Setup(script="on_notify", package="", broker=Broker.POSTGRES),
+    "stamp": Setup("on_notify", package="", broker=Broker.POSTGRES, settings={"claims": True}),
 }
 """By task."""
 
-ITSELF: Final = Setup(script="on_synk", package="synk", broker=Broker.POSTGRES)
+NOTIFICATION: Final = "a notification"
+"""The part of the floor of "stamp" that keeps nothing from being done twice, or never."""
+
+OURS: Final = {
+    SYNK: Setup(script="on_synk", package="synk", broker=Broker.POSTGRES),
+    NOTIFICATION: Setup(script="on_notify", package="", broker=Broker.POSTGRES),
+}
+"""By name; like the floors they run in this environment."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Contest:
     def measure(self, name: str, run: Run) -> dict[str, Any] | None:
         """One run of one contestant; None: it has failed, and is noted as missing."""
         setup = setup_of(name, run.task)
-        python = sys.executable if name in (SYNK, FLOOR) else str(CACHE / "bin" / "python")
+        python = str(CACHE / "bin" / "python") if name in PEERS else sys.executable
         with tempfile.TemporaryDirectory(prefix="synk-bench-") as folder, self._store(setup) as url:
             command = [python, "-m", f"peers.{setup.script}"]
             command += _arguments(setup, run, url, folder)
@@ -146,7 +153,7 @@ def _said(command: list[str], url: str, seconds: float) -> tuple[int, str, str]:
 def setup_of(name: str, task: str) -> Setup:
     if name == FLOOR:
         return FLOORS[task]
-    return ITSELF if name == SYNK else PEERS[name]
+    return OURS.get(name) or PEERS[name]
 
 
 def _arguments(setup: Setup, run: Run, url: str, folder: str) -> list[str]:

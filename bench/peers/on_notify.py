@@ -1,10 +1,22 @@
-"""The floor of latency: a row, a notification, and one process that listens for it."""
+"""The floors of latency: a row and a notification, for one process that listens.
+
+Bare, that is all. With the setting ``claims`` the process claims the row before it begins, as a
+queue must that runs no job twice and loses none: two commits that wait for the disk.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 import psycopg
 
 from peers import contract
+
+INSERT: Final = """
+    WITH inserted AS (INSERT INTO bare (number) VALUES (%s) RETURNING id, number)
+    SELECT pg_notify('bare', id || ' ' || number) FROM inserted
+"""
+CLAIM: Final = "UPDATE bare SET claimed_at = now() WHERE id = %s AND claimed_at IS NULL"
 
 
 class Notify(contract.WorkingPeer):
@@ -12,18 +24,23 @@ class Notify(contract.WorkingPeer):
 
     def prepare(self) -> None:
         self.connection = psycopg.connect(self.url, autocommit=True)
-        self.connection.execute("CREATE TABLE bare (id bigserial PRIMARY KEY, number integer)")
+        self.connection.execute(
+            "CREATE TABLE bare (id bigserial PRIMARY KEY, number integer, claimed_at timestamptz)"
+        )
 
     def insert_one(self, task: str, argument: float) -> None:  # noqa: ARG002 - it is a stamp
-        with self.connection.transaction():
-            self.connection.execute("INSERT INTO bare (number) VALUES (%s)", (int(argument),))
-            self.connection.execute("SELECT pg_notify('bare', %s)", (str(int(argument)),))
+        self.connection.execute(INSERT, (int(argument),))
 
     def work(self) -> None:
+        claims = self.settings.get("claims", False)
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("LISTEN bare")
-            for notification in connection.notifies():
-                contract.perform("stamp", float(notification.payload))
+            while True:
+                # All that are there: the connection is free for a claim then.
+                for notification in list(connection.notifies(stop_after=1)):
+                    row, number = notification.payload.split()
+                    if not claims or connection.execute(CLAIM, (row,)).rowcount == 1:
+                        contract.perform("stamp", float(number))
 
 
 if __name__ == "__main__":
