@@ -55,12 +55,12 @@ def test_a_queue_whose_jobs_have_become_short_is_claimed_far_ahead_again() -> No
     assert world.pool.demand(world.pool.rooms())["default"] > 100
 
 
-def with_jobs_at_hand(*jobs: ClaimedJob, seconds: float = LONG_S) -> World:
-    """Two workers with two jobs each, and *jobs* behind them."""
+def with_jobs_at_hand(*jobs: ClaimedJob, seconds: float = LONG_S, priority: int = 3) -> World:
+    """Two workers with all the jobs of *priority* that they take, and then *jobs*."""
     world = World(slots=2)
     world.all_ready()
     run(world, 1, 30, kind="kind", seconds=seconds)
-    world.claim(*(job(number) for number in range(31, 35)))
+    world.claim(*(job(number, priority=priority) for number in range(31, 39)))
     world.claim(*jobs)
     return world
 
@@ -76,13 +76,14 @@ def test_what_would_overtake_the_jobs_at_hand_is_wanted_for_each_worker() -> Non
 
 
 def test_no_more_is_wanted_while_enough_that_is_urgent_waits() -> None:
-    world = with_jobs_at_hand(job(40), job(41, priority=1), job(42, priority=2))
+    jobs = (job(40), job(41, priority=1), job(42, priority=2))
+    world = with_jobs_at_hand(*jobs, priority=1)
 
     assert world.pool.urgent() == {}
 
 
 def test_nothing_overtakes_what_is_critical_and_nothing_is_wanted_by_the_way() -> None:
-    assert with_jobs_at_hand(job(40, priority=1)).pool.urgent() == {}
+    assert with_jobs_at_hand(job(40, priority=1), priority=1).pool.urgent() == {}
     assert with_jobs_at_hand().pool.urgent() == {}
 
 

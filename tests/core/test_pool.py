@@ -8,7 +8,7 @@ import pytest
 from support.pool_world import World, fence, job
 from synk.core import messages as m
 from synk.core.dispatch import BACKLOG_JOBS, WINDOW_JOBS
-from synk.core.lateness import DISPATCH_S
+from synk.core.lateness import DISPATCH_S, STALL_S
 from synk.core.limits import QueueLimits, Recycling
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
@@ -93,12 +93,94 @@ def test_a_window_is_never_larger_than_the_ring_can_hold(world: World) -> None:
     assert all(len(slot.in_flight) <= WINDOW_JOBS for slot in world.pool.slots)
 
 
-def test_one_job_is_prefetched_behind_a_job_of_twenty_milliseconds(world: World) -> None:
+@pytest.mark.parametrize(("seconds", "held"), [(0.02, 4), (0.04, 2), (0.09, 2), (0.12, 1)])
+def test_a_worker_holds_a_tenth_of_a_second_of_work_and_one_job_behind_another(
+    world: World, seconds: float, held: int
+) -> None:
+    known_short(world, seconds=seconds)
+
+    world.claim(*(job(n) for n in range(1, 11)))
+
+    assert [len(slot.in_flight) for slot in world.pool.slots] == [held, held]
+
+
+def test_no_job_is_sent_alone_to_a_worker_that_has_nearly_all_it_takes(world: World) -> None:
+    known_short(world, seconds=0.001)
+    world.claim(*(job(n) for n in range(1, 301)))
+    held = len(world.pool.slots[0].in_flight)
+
+    for _ in range(20):
+        world.run_one(0)
+        assert len(world.pool.slots[0].in_flight) < held
+        held -= 1
+    for _ in range(20):
+        world.run_one(0)
+
+    assert len(world.pool.slots[0].in_flight) > held
+
+
+def test_an_urgent_job_goes_before_what_waits_at_a_worker(world: World) -> None:
     known_short(world, seconds=0.02)
-
     world.claim(*(job(n) for n in range(1, 9)))
+    running = {world.begin(0), world.begin(1)}
 
-    assert [len(slot.in_flight) for slot in world.pool.slots] == [2, 2]
+    world.claim(job(20, priority=1))
+
+    behind = [slot.in_flight[1].job.id for slot in world.pool.slots]
+    assert 20 in behind
+    assert {slot.in_flight[0].job.id for slot in world.pool.slots} == running
+    world.check()
+
+
+def test_a_job_as_urgent_as_what_waits_at_the_workers_takes_nothing_back(world: World) -> None:
+    known_short(world, seconds=0.02)
+    world.claim(*(job(n) for n in range(1, 9)))
+    waiting = [[held.job.id for held in slot.in_flight] for slot in world.pool.slots]
+
+    world.claim(job(20))
+
+    assert [[held.job.id for held in slot.in_flight] for slot in world.pool.slots] == waiting
+
+
+def test_what_waits_at_the_workers_for_a_moment_is_not_taken_back_for_an_urgent_job(
+    world: World,
+) -> None:
+    known_short(world, seconds=0.00001)
+    world.claim(*(job(n) for n in range(1, 101)))
+
+    world.claim(job(200, priority=1))
+
+    assert [slot.in_flight[-1].job.id for slot in world.pool.slots].count(200) == 1
+
+
+def test_a_job_of_another_queue_waits_for_the_running_jobs_alone() -> None:
+    queues = {name: QueueLimits(max_workers=9, timeout_s=10) for name in ("busy", "quiet")}
+    world = World(queues=queues)
+    world.all_ready()
+    known_short(world, seconds=0.02)
+    world.claim(*(job(n, queue="busy") for n in range(1, 9)))
+    world.begin(0)
+    world.begin(1)
+
+    world.claim(job(20, queue="quiet"))
+
+    behind = [slot.in_flight[1].job.id for slot in world.pool.slots]
+    assert 20 in behind
+    world.check()
+
+
+def test_what_a_worker_has_done_and_not_told_is_looked_at_in_time(world: World) -> None:
+    known_short(world, seconds=0.02)
+    world.claim(*(job(n) for n in range(1, 9)))
+    world.begin(0)
+    world.now += 0.02
+    done = world.finish(0, tell=False)
+    world.begin(0)
+
+    world.advance(STALL_S)
+
+    assert done in world.successes
+    assert world.kills == []
 
 
 def test_nothing_is_prefetched_behind_a_job_of_ten_seconds(world: World) -> None:

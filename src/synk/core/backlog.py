@@ -123,6 +123,11 @@ class Backlog:
         """How many jobs wait."""
         return sum(queue.count for queue in self.queues.values())
 
+    @property
+    def is_of_several(self) -> bool:
+        """Whether jobs of more than one queue wait."""
+        return self._is_shared and sum(queue.count > 0 for queue in self.queues.values()) > 1
+
     def __iter__(self) -> Iterator[ClaimedJob]:
         for queue in self.queues.values():
             yield from queue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from synk.core.estimates import UNKNOWN_S
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from synk.core.limits import QueueLimits
     from synk.core.slot import Slot
 
-WINDOW_S: Final = 0.005
-"""Work that may be queued at one worker beyond its running job. Enough to outlast the supervisor's
-turn-around (well under a millisecond), short enough that jobs are not stuck behind others."""
+WINDOW_S: Final = 0.1
+"""Work that may be at one worker: twice what it does before it says so. What waits there is taken
+back for an idle worker, and for jobs that go before it."""
+
+SHARED_WINDOW_S: Final = 0.005
+"""The same while jobs of several queues wait: they take turns by what was given to workers."""
 
 WINDOW_JOBS: Final = 512
 """Jobs at one worker at most; the ring on its status page holds twice as many."""
+
+_REFILL: Final = 0.25
+"""Of a window is free before more is sent, so that it is not sent job by job."""
 
 PREFETCH_S: Final = 0.1
 """Up to this duration one job may wait at the worker behind the running one. For longer jobs the
@@ -48,6 +55,9 @@ _CLAIM_JOBS_MIN: Final = BACKLOG_JOBS // 4
 STEAL_S: Final = 0.002
 """What waits at a busy worker is taken back for an idle one if it is at least this much work."""
 
+OVERTAKE_S: Final = 0.01
+"""And for a job that goes before it, if it is this much."""
+
 
 @dataclass(frozen=True, slots=True)
 class Urgent:
@@ -58,13 +68,35 @@ class Urgent:
     """Only jobs that are more urgent than this priority."""
 
 
-def room_for(slot: Slot, expected_s: float) -> int:
+def room_for(slot: Slot, expected_s: float, window_s: float) -> int:
     """Returns how many more jobs of *expected_s* each may wait at this worker, if it has places."""
     held = len(slot.in_flight)
-    in_time = int((WINDOW_S - slot.backlog_s) / expected_s)
+    in_time = int((window_s - slot.backlog_s) / expected_s)
     if held == 0 or (held == 1 and slot.in_flight[0].expected_s <= PREFETCH_S):
-        in_time = max(1, in_time)
-    return min(in_time, WINDOW_JOBS - held)
+        return max(1, min(in_time, WINDOW_JOBS - held))
+    return 0 if is_full(slot, window_s) else min(in_time, WINDOW_JOBS - held)
+
+
+def is_full(slot: Slot, window_s: float) -> bool:
+    """Whether a worker has nearly all that may be there, and will be sent more at one time."""
+    held = len(slot.in_flight)
+    return held > 1 and (
+        slot.backlog_s > window_s * (1 - _REFILL) or held > WINDOW_JOBS * (1 - _REFILL)
+    )
+
+
+def _waiting_s(slot: Slot) -> float:
+    """Returns how much work waits at a worker behind its first job."""
+    return slot.backlog_s - slot.in_flight[0].expected_s if len(slot.in_flight) > 1 else 0.0
+
+
+def _has_behind(slot: Slot, most_urgent: Mapping[str, int]) -> bool:
+    """Whether a job waits behind its first one before which others go, by queue and priority."""
+    is_of_one = len(most_urgent) == 1
+    return any(
+        not is_of_one or held.job.priority > most_urgent.get(held.job.queue, 0)
+        for held in islice(slot.in_flight, 1, None)
+    )
 
 
 def moves(slot: Slot) -> bool:
@@ -91,11 +123,16 @@ class Dispatch:
         self._queues = queues
         self._backlog = backlog
         self._estimates = estimates
+        self._window_s = WINDOW_S
 
     def fill(self, serving: list[Slot], now: float) -> list[Send]:
         """Fills up the workers of *serving*, those with least to do first."""
+        self._window_s = SHARED_WINDOW_S
+        if not self._backlog.is_of_several:
+            self._window_s = WINDOW_S
+            serving = [slot for slot in serving if not is_full(slot, WINDOW_S)]
         serving.sort(key=lambda slot: (len(slot.in_flight), slot.backlog_s))
-        share = -(-self._backlog.count // len(serving))
+        share = -(-self._backlog.count // max(1, len(serving)))
         kept = Counter[str]()
         sends = (self._fill(slot, share, now, kept) for slot in serving)
         return [send for send in sends if send is not None]
@@ -114,7 +151,7 @@ class Dispatch:
                 continue
             while len(jobs) < most and (job := queue.peek()) is not None:
                 expected_s = self._estimates.expected_s(job.kind)
-                room = min(most - len(jobs), room_for(slot, expected_s))
+                room = min(most - len(jobs), room_for(slot, expected_s, self._window_s))
                 if room <= 0:
                     break
                 alike = queue.pop_alike(room)
@@ -135,10 +172,23 @@ class Dispatch:
 
     def overfull(self, serving: Iterable[Slot]) -> list[Slot]:
         """Returns the workers at which enough waits to be worth taking back for idle ones."""
+        return [slot for slot in serving if _waiting_s(slot) >= STEAL_S]
+
+    def overtaken(self, jobs: Sequence[ClaimedJob]) -> list[Slot]:
+        """Returns the workers at which much waits that *jobs*, which are new, should go before.
+
+        That is what is less urgent in their queue, and all of other queues: it is given out anew
+        then, by whose turn it is.
+        """
+        if not jobs:
+            return []
+        most_urgent: dict[str, int] = {}
+        for job in jobs:
+            most_urgent[job.queue] = min(job.priority, most_urgent.get(job.queue, job.priority))
         return [
             slot
-            for slot in serving
-            if len(slot.in_flight) > 1 and slot.backlog_s - slot.in_flight[0].expected_s >= STEAL_S
+            for slot in self._slots
+            if _waiting_s(slot) >= OVERTAKE_S and _has_behind(slot, most_urgent)
         ]
 
     # -- how many are wanted ---------------------------------------------------------------------

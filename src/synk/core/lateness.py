@@ -19,9 +19,10 @@ DISPATCH_S: Final = 5.0
 """A worker that is given a job and has nothing else to do has this long to begin it. One that does
 not, because it is stopped for example, is replaced, and the job begins elsewhere."""
 
-STALL_S: Final = 0.02
+STALL_S: Final = 0.1
 """A worker without progress for this long, and for three times what its job was expected to take,
-gets no more jobs, and what waits at it is taken back."""
+gets no more jobs, and what waits at it is taken back. Longer than a worker is silent that has more
+to do: before anybody is late, its page is looked at."""
 
 
 def is_due_for_recycling(slot: Slot, slots: Sequence[Slot]) -> bool:

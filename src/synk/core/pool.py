@@ -177,6 +177,8 @@ class Pool:
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
             self._held.take(jobs)
+        for slot in self._dispatch.overtaken(jobs):
+            self._recall(slot)
         self.backlog.extend(jobs)
 
     def _release_new(self, jobs: Iterable[ClaimedJob]) -> None:

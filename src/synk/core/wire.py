@@ -11,6 +11,10 @@ Three things tie a worker process to its supervisor, and no other process has th
   took, and what the job notes of its progress. It says the truth also after a SIGKILL. The
   supervisor writes three words of it, the worker all others.
 
+A worker that has more to do wakes its supervisor only when it has done half of what may be at hand,
+by time or by number. What is done and not told is on the page: it is read whenever the supervisor
+looks, and at the latest when the worker seems to be stuck, is recalled or is gone.
+
 Bytes of arguments pass through as they came from the database. What comes up is JSON and numbers.
 """
 

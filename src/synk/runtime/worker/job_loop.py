@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synk import registry
 from synk.arguments import from_null
 from synk.core import wire
+from synk.core.dispatch import WINDOW_JOBS
 from synk.core.messages import Reply, Request
 from synk.errors import JobCancelled, SoftTimeout
 from synk.job import Job
@@ -45,12 +46,15 @@ if TYPE_CHECKING:
     from synk.runtime.ipc.setup import Setup
     from synk.runtime.worker.output import OutputPipe
 
-_POKE_NS: Final = 2_000_000
-"""The supervisor is told of finished jobs at least this often, in nanoseconds."""
+_HOLD_NS: Final = 50_000_000
+_HOLD_JOBS: Final = WINDOW_JOBS // 2
+"""What is done is told after so many nanoseconds at the latest, if the next job takes as long as
+the last one, and after so many jobs. Each is half of what may be at hand: more comes in time."""
 
 _TRIFLE_NS: Final = 50_000
-"""A job shorter than this, with others behind it in its batch, is taken to have left the process as
-it was until the next poke: looking takes some microseconds."""
+_TRUST_NS: Final = 2_000_000
+"""A job shorter than the first, with others behind it in its batch, is taken to have left the
+process as it was, for as long as the second: looking takes some microseconds."""
 
 _INTERRUPTED: Final = "a job was interrupted, perhaps in the middle of an import or with a lock"
 """Nobody can tell what such an exception has left half done: the process runs no other job."""
@@ -87,7 +91,10 @@ class JobLoop:
         self._timer = DeadMansTimer()
         self._attempt = SharedAttempt(status_page, self._status_page)
         self._attempt.schema = setup.schema
-        self._told_ns = 0
+        self._untold = 0
+        """Jobs that are done and were not told of."""
+        self._untold_ns = self._restored_ns = 0
+        """When the first of them ended, and when the process was last put back in order."""
         self._named = False
         """Whether the status page has limits that the last job's worker named."""
         self._running = 0
@@ -128,15 +135,25 @@ class JobLoop:
             return wire.CHANNEL_LOST
 
     def _serve(self) -> int:
-        while packet := packets.receive(self._channel):
+        while packet := self._next_packet():
             # Nothing of a batch is kept while the next one is waited for.
             status = self._serve_batch(*wire.decode_batch(packet))
             del packet
             if status is not None:
                 return status
             self._garbage.collect_if_owed()
-            self._timer.rest()
         return 0
+
+    def _next_packet(self) -> bytes:
+        """Returns the next batch; if that is not there yet, all that is done is told before."""
+        try:
+            return packets.receive(self._channel, packets.DONT_WAIT)
+        except BlockingIOError:
+            pass
+        if self._untold:
+            self._tell()
+        self._timer.rest()
+        return packets.receive(self._channel)
 
     def _serve_batch(self, first: int, jobs: list[msgspec.Raw]) -> int | None:
         """Runs the jobs of a batch; returns the exit status if there can be no more."""
@@ -144,20 +161,28 @@ class JobLoop:
         for number, job in enumerate(jobs, first):
             permit = os.read(self._permits, 1)
             if permit == wire.VOID:
-                self._tell()
                 break
             if not permit:
                 return 0
             wall_ns = self._run_job(number, job)
-            poke = time.monotonic_ns() - self._told_ns > _POKE_NS
+            now_ns = time.monotonic_ns()
             if self._interrupted:
                 return self._replaced(_INTERRUPTED)
-            if wall_ns > _TRIFLE_NS or poke or number == last or self._state.is_moved:
+            if (
+                wall_ns > _TRIFLE_NS
+                or number == last
+                or now_ns - self._restored_ns > _TRUST_NS
+                or self._state.is_moved
+            ):
+                self._restored_ns = now_ns
                 problem = self._state.restore() or self._output.restore()
                 self._timer.restore()
                 if problem is not None:
                     return self._replaced(problem)
-            if poke or number == last:
+            if not self._untold:
+                self._untold_ns = now_ns
+            self._untold += 1
+            if now_ns - self._untold_ns + wall_ns > _HOLD_NS or self._untold >= _HOLD_JOBS:
                 self._tell()
         return None
 
@@ -166,7 +191,7 @@ class JobLoop:
         return 1
 
     def _tell(self) -> None:
-        self._told_ns = time.monotonic_ns()
+        self._untold = 0
         self._channel.send(wire.NEWS)
 
     # -- one job ----------------------------------------------------------------------------------
