@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from synk.core.messages import KillReason, Settle
 from synk.core.verdicts import (
-    cancelled_early,
     ended_by_death,
     ended_by_reply,
+    ended_unseen,
     memory_limit,
     time_limit,
 )
+from synk.failure import Cause
 from synk.retry import Verdict, judge
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Ledger:
 
     def cancel(self, jobs: Iterable[ClaimedJob]) -> None:
         """These are cancelled before they began."""
-        self._ended += map(cancelled_early, jobs)
+        text = "cancelled before it began"
+        self._ended += [ended_unseen(job, Cause.CANCELLED, text) for job in jobs]
 
     def take_report(self, slot: Slot, report: Report, now: float) -> None:
         """Brings the slot up to what its worker reports."""

@@ -135,12 +135,11 @@ def _why(reason: KillReason | None, exit_: Exit, ran_s: float, limit: str) -> tu
     return death(exit_, "its worker process", f" after {ran_s:.1f} s")
 
 
-def cancelled_early(job: ClaimedJob) -> EndedAttempt:
-    """It was cancelled before it began."""
-    text = "cancelled before it began"
-    error = AttemptError(attempt=job.attempt, error=text, cause=Cause.CANCELLED).to_json()
+def ended_unseen(job: ClaimedJob, cause: Cause, text: str) -> EndedAttempt:
+    """No worker here ran it: it was cancelled before that, or nobody knows what became of it."""
+    error = AttemptError(attempt=job.attempt, error=text, cause=cause).to_json()
     outcome = Outcome(job.id, job.attempt, job.claim_seq, error=error)
-    return judge(job, Verdict.CANCELLED, outcome)
+    return judge(job, Verdict.CANCELLED if cause is Cause.CANCELLED else Verdict.FAILED, outcome)
 
 
 def time_limit(job: ClaimedJob, own_s: float | None, queue_s: float) -> str:

@@ -217,7 +217,7 @@ def test_d16_outcomes_do_not_wait_for_the_end_of_a_long_pause(
     link.join(lease, lambda: None)
     lease.failed(StorageUnavailable("down"), NOW)
     with acknowledging_loop(storage, OWNER, told) as (acks, runner):
-        acks.share(link, runner.wake)
+        link.join(acks.backoff, runner.wake)
         acks.offer([Outcome(1, 1, 1)])
         assert failed.wait(DEADLINE_S)
 

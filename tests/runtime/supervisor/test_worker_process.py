@@ -60,7 +60,7 @@ def selector() -> Iterator[Selector]:
 def fork_server(setup: Setup, selector: Selector) -> Iterator[ForkServerProcess]:
     prepare = preparation(needs_main=False)
     fork_server = ForkServerProcess(EngineConfig(processes=1), setup, prepare, selector)
-    assert next_news(fork_server, ModulesImported) == ModulesImported({})
+    assert next_news(fork_server, ModulesImported) == ModulesImported({}, [])
     yield fork_server
     fork_server.close()
 

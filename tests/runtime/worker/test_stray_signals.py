@@ -144,7 +144,7 @@ def test_w21_a_fork_server_survives_signals_while_it_starts(delay_s: float) -> N
         for number in ENDING:
             os.kill(fork_server.pid, number)
 
-        assert next_news(fork_server, ModulesImported) == ModulesImported({})
+        assert next_news(fork_server, ModulesImported) == ModulesImported({}, [])
     finally:
         fork_server.close()
 

@@ -34,12 +34,11 @@ if TYPE_CHECKING:
     from synk.runtime.forkserver.imports import Imported
     from synk.runtime.worker.forks import Forks
 
-WARNED: Final = b"W"
 IMPORTED: Final = b"I"
 STARTED: Final = b"S"
 ENDED: Final = b"E"
-"""The first byte of what the fork server says: an import may be trouble, imports are done (or not),
-a worker began, one ended."""
+"""The first byte of what the fork server says: imports are done (or not), and what of them may be
+trouble; a worker began; one ended."""
 
 SPARE_PAUSE_S: Final = 0.02
 """After so long without anything to do the next spare is made: not at once, since the last one is

@@ -13,7 +13,7 @@ import socket
 from typing import Any
 
 from synk.runtime.forkserver import imports
-from synk.runtime.forkserver.fork_server import IMPORTED, WARNED, ForkServer
+from synk.runtime.forkserver.fork_server import IMPORTED, ForkServer
 from synk.runtime.ipc import linux, packets, process_role
 from synk.runtime.worker.forks import Forks
 from synk.runtime.worker.stack import end_with_stack, let_stack_go
@@ -41,9 +41,9 @@ def main(control_fd: int) -> None:
     let_stack_go()
     os.close(stacks)
     with contextlib.suppress(ConnectionError):
-        for warning in imported.warnings:
-            packets.send(control, WARNED + json.dumps(warning).encode())
-        packets.send(control, IMPORTED + json.dumps(imported.problems).encode())
+        packets.send(
+            control, IMPORTED + json.dumps([imported.problems, imported.warnings]).encode()
+        )
     server = ForkServer(control, setup, settings["command"], forks, imported)
     signal.signal(signal.SIGUSR1, server.supervisor_died)
     linux.die_with_parent(signal.SIGUSR1)

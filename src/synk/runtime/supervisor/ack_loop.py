@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from synk.claim import Fence
     from synk.core.messages import Settle
-    from synk.runtime.supervisor.backoff import StorageLink
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -93,7 +92,7 @@ class AckLoop:
         self._storage = storage
         self._owner = owner
         self._facts = facts
-        self._backoff = Backoff("acknowledging", facts)
+        self.backoff = Backoff("acknowledging", facts)
         self._batch = BatchLimit()
         self._settled: deque[Settle] = deque()
         self._outcomes: deque[Outcome] = deque()
@@ -127,10 +126,6 @@ class AckLoop:
         return self._unstored.room(waiting, at_hand() if self._unstored.expects_texts else 0)
 
     # -- for other threads ------------------------------------------------------------------------
-
-    def share(self, link: StorageLink, wake: Callable[[], None]) -> None:
-        """Has other loops hear when this one gets through to the storage, and the reverse."""
-        link.join(self._backoff, wake)
 
     def settle(self, settle: Settle) -> None:
         """Takes what is over; returns at once."""
@@ -262,8 +257,8 @@ class AckLoop:
                 # It took too long, or one of them is to blame and the storage cannot tell which.
                 self._batch.was_too_much(len(batch), now)
             # Perhaps it was applied; to offer it again is safe.
-            return list(batch), self._backoff.failed(error, now)
-        self._backoff.succeeded(now)
+            return list(batch), self.backoff.failed(error, now)
+        self.backoff.succeeded(now)
         self._remember(_accepted(batch, answers))
         if answers.count(AckAnswer.APPLIED) == len(batch):
             return [], 0.0
@@ -302,10 +297,10 @@ class AckLoop:
             except InvalidJob:
                 continue
             except StorageError as other:
-                return [outcome], self._backoff.failed(other, now)
+                return [outcome], self.backoff.failed(other, now)
             if answer is AckAnswer.LOCKED:
                 return [outcome], LOCKED_PAUSE_S
-            self._backoff.succeeded(now)
+            self.backoff.succeeded(now)
             self._remember(_accepted([bare], [answer]))
             if answer in (AckAnswer.APPLIED, AckAnswer.DUPLICATE, AckAnswer.COMPLETED):
                 self._facts.emit(
@@ -315,7 +310,7 @@ class AckLoop:
                 self._tell_unless_fits(outcome, answer)
             return [], 0.0
         # Nothing more can be left out: later, perhaps.
-        return [outcome], self._backoff.failed(error, now)
+        return [outcome], self.backoff.failed(error, now)
 
     def _tell_unless_fits(self, outcome: Outcome, answer: AckAnswer) -> None:
         """Tells of an outcome that did not count; a job that completed itself may end as well."""

@@ -55,13 +55,8 @@ class ModulesImported:
 
     problems: dict[str, str]
     """Module -> why it cannot be used; then no worker is ever made."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportWarned:
-    """An import has left what may be trouble in workers."""
-
-    text: str
+    warnings: list[str]
+    """What imports have left that may be trouble in workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,7 @@ class ForkServerLost:
     """The fork server itself is gone."""
 
 
-News: TypeAlias = ImportWarned | ModulesImported | WorkerForked | WorkerEnded | ForkServerLost
+News: TypeAlias = ModulesImported | WorkerForked | WorkerEnded | ForkServerLost
 
 
 class ForkServerProcess:
@@ -166,11 +161,9 @@ class ForkServerProcess:
                 return
             told: Any = json.loads(packet[1:])
             match packet[:1]:
-                case fork_server.WARNED:
-                    yield ImportWarned(told)
                 case fork_server.IMPORTED:
                     self.is_loaded = True
-                    yield ModulesImported(told)
+                    yield ModulesImported(*told)
                 case fork_server.STARTED:
                     yield WorkerForked(told[0], told[1], fds[0] if fds else -1, told[2])
                 case _:

@@ -12,11 +12,11 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
-from synk.claim import Outcome
 from synk.core.messages import Disowned, Settle
 from synk.core.ownership import Reconciliation, fence_of, reconcile
+from synk.core.verdicts import ended_unseen
 from synk.errors import SynkError
-from synk.failure import AttemptError, Cause
+from synk.failure import Cause
 from synk.retry import Verdict, judge
 from synk.runtime.supervisor.backoff import Backoff
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from synk.claim import ClaimedJob, Fence
+    from synk.claim import Fence
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _GONE_PAUSE_S: Final = 0.01
 """Between two looks whether what is to be given up here has ended."""
+
+
+_STRAY: Final = "its supervisor does not know of it: the claim or its outcome was lost on the way"
 
 
 class Reconciler:
@@ -126,7 +129,7 @@ class Reconciler:
         )
         self._acks.offer(found.again)
         ended = [judge(job, Verdict.RELEASED) for job in found.ghosts]
-        ended += [judge(job, Verdict.FAILED, _stray(job)) for job in found.strays]
+        ended += [ended_unseen(job, Cause.LOST, _STRAY) for job in found.strays]
         self._acks.settle(Settle(ended=ended))
         if found.gone:
             self._engine.post(Disowned(found.gone))
@@ -135,9 +138,3 @@ class Reconciler:
     def _held(self) -> set[Fence] | None:
         held = self._engine.ask(lambda _: self._engine.pool.held())
         return None if held is None else set(held)
-
-
-def _stray(job: ClaimedJob) -> Outcome:
-    text = "its supervisor does not know of it: the claim or its outcome was lost on the way"
-    error = AttemptError(attempt=job.attempt, cause=Cause.LOST, error=text).to_json()
-    return Outcome(job.id, job.attempt, job.claim_seq, error=error)

@@ -223,7 +223,7 @@ class Supervisor:
     def _start_loops(self) -> None:
         runners, link = self._runners, StorageLink()
         self._claims.share(link)
-        self._acks.share(link, runners["ack"].wake)
+        link.join(self._acks.backoff, runners["ack"].wake)
         link.join(self._lease_loop.backoff, runners["lease"].wake)
         link.join(self._listener.backoff, runners["listen"].wake)
         link.join(self._maintenance.backoff, runners["maintain"].wake)

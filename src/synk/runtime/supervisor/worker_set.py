@@ -23,7 +23,6 @@ from synk.runtime.supervisor.fork_server_process import (
     STACK_WAIT_S,
     ForkServerLost,
     ForkServerProcess,
-    ImportWarned,
     ModulesImported,
     WorkerEnded,
     WorkerForked,
@@ -222,8 +221,6 @@ class WorkerSet:
             return
         for news in fork_server.news():
             match news:
-                case ImportWarned():
-                    self._facts.emit(telemetry.WorkersDoubted(news.text))
                 case ModulesImported():
                     self._on_imported(news)
                 case WorkerForked():
@@ -236,6 +233,8 @@ class WorkerSet:
                     assert_never(news)
 
     def _on_imported(self, news: ModulesImported) -> None:
+        for warning in news.warnings:
+            self._facts.emit(telemetry.WorkersDoubted(warning))
         for name, problem in news.problems.items():
             self.problem = f"{name}: {problem}"
         if self.problem is not None:

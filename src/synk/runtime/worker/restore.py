@@ -33,15 +33,9 @@ CHILDREN_MAX: Final = 16
 _LEAKS_EVERY_S: Final = 0.25
 """Counting takes a hundred microseconds."""
 
-_LIMITS: Final = (
-    resource.RLIMIT_AS,
-    resource.RLIMIT_CORE,
-    resource.RLIMIT_CPU,
-    resource.RLIMIT_DATA,
-    resource.RLIMIT_FSIZE,
-    resource.RLIMIT_NOFILE,
-    resource.RLIMIT_NPROC,
-    resource.RLIMIT_STACK,
+_LIMITS: Final = tuple(
+    getattr(resource, f"RLIMIT_{name}")
+    for name in ("AS", "CORE", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
 )
 
 
