@@ -7,7 +7,7 @@ import pytest
 
 from support.upgrades import BEFORE, later_code
 from synk.storage import migrate
-from synk.storage.made import made
+from synk.storage.made import made, named
 
 DIRECTLY = """
 SELECT CASE WHEN d.classid = 'pg_proc'::regclass
@@ -52,9 +52,7 @@ def test_all_that_migrations_make_is_known_by_name(empty_dsn: str, version: int)
         assert connection.execute(TRIGGERS).fetchall() == []
 
         known = made("synk", version)
-    lists = {"table": known.tables, "type": known.types, "index": known.indexes}
-    lists["function"] = known.functions
-    assert found == {f"{kind} {name}" for kind, names in lists.items() for name in names}
+    assert found == {f"{kind.lower()} {name}" for kind, name in known}
 
 
 def test_whatever_else_is_in_the_schema_is_nobodys_business_of_synks(empty_dsn: str) -> None:
@@ -67,6 +65,6 @@ def test_whatever_else_is_in_the_schema_is_nobodys_business_of_synks(empty_dsn: 
 
         after = {row[0] for row in connection.execute(DIRECTLY)}
         connection.execute("INSERT INTO synk.job (kind, name) VALUES ('k', 'n')")
-    names = made("synk", migrate.LATEST)
+    things = made("synk", migrate.LATEST)
     assert before <= after
-    assert len(after - before) == len(names.tables) + len(names.types) + len(names.functions)
+    assert len(after - before) == len(named(things, "TABLE", "TYPE", "FUNCTION"))

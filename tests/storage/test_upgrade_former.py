@@ -23,7 +23,7 @@ from synk import CancelReason, JobState
 from synk.storage import migrate, script
 from synk.storage import sql as files
 from synk.storage.embedded import EmbeddedServer
-from synk.storage.made import made
+from synk.storage.made import made, named
 
 OWNER: Final = "00000000-0000-0000-0000-000000000001"
 
@@ -230,9 +230,9 @@ def test_what_is_somebody_elses_is_refused_and_left_as_it_was(
 
 def test_no_name_that_is_taken_anew_is_forgotten(empty_dsn: str) -> None:
     former.make(empty_dsn, 1)
-    names = made("synk", migrate.LATEST)
-    relations = [f"'synk.{name}'" for name in (*names.tables, *names.indexes)]
-    functions = [f"'synk.{name}'" for name in names.functions]
+    things = made("synk", migrate.LATEST)
+    relations = [f"'synk.{name}'" for name in named(things, "TABLE", "INDEX")]
+    functions = [f"'synk.{name}'" for name in named(things, "FUNCTION")]
     query = "SELECT n FROM unnest(ARRAY[{}]) AS n WHERE to_reg{}(n) IS NULL"
     new = column(empty_dsn, query.format(", ".join(relations), "class"))
     new += column(empty_dsn, query.format(", ".join(functions), "procedure"))

@@ -7,13 +7,12 @@ schema is somebody else's, and is left alone.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from synk.storage import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _CHANGE: Final = re.compile(
     r"^\s*(CREATE|DROP)(?: OR REPLACE)?(?: UNLOGGED| UNIQUE)? (TABLE|TYPE|FUNCTION|INDEX)"
@@ -22,65 +21,40 @@ _CHANGE: Final = re.compile(
 )
 
 
-@dataclass(slots=True)
-class Made:
-    """Names without the schema; functions with their arguments' types. In order of making."""
-
-    tables: list[str] = field(default_factory=list[str])
-    types: list[str] = field(default_factory=list[str])
-    functions: list[str] = field(default_factory=list[str])
-    indexes: list[str] = field(default_factory=list[str])
-
-    def without(self, other: Made) -> Made:
-        """Returns what is not in *other*."""
-        return Made(
-            *(
-                [name for name in own if name not in others]
-                for own, others in zip(self._lists(), other._lists(), strict=True)
-            )
-        )
-
-    def _lists(self) -> tuple[list[str], ...]:
-        return self.tables, self.types, self.functions, self.indexes
+Thing: TypeAlias = "tuple[str, str]"
+"""TABLE, TYPE, FUNCTION or INDEX, and a name without the schema; a function's with its types."""
 
 
-def made(schema: str, up_to: int) -> Made:
-    """Returns what there is once the migrations up to that version have run."""
-    found = Made()
-    for change, names, name in _changes(schema, found, 0, up_to):
-        if change == "DROP" and name in names:
-            names.remove(name)
-        elif change == "CREATE" and name not in names:
-            names.append(name)
+def made(schema: str, up_to: int) -> list[Thing]:
+    """Returns what there is once the migrations up to that version have run, in order of making."""
+    found: list[Thing] = []
+    for change, thing in _changes(schema, 0, up_to):
+        if change == "DROP" and thing in found:
+            found.remove(thing)
+        elif change == "CREATE" and thing not in found:
+            found.append(thing)
     return found
 
 
-def made_on_the_way(schema: str, after: int, up_to: int) -> Made:
+def made_on_the_way(schema: str, after: int, up_to: int) -> list[Thing]:
     """Returns what the migrations after one version make, up to another; kept or not."""
-    found = Made()
-    for change, names, name in _changes(schema, found, after + 1, up_to):
-        if change == "CREATE" and name not in names:
-            names.append(name)
-    return found.without(made(schema, after))
+    before = made(schema, after)
+    changes = dict.fromkeys(_changes(schema, after + 1, up_to))
+    return [thing for change, thing in changes if change == "CREATE" and thing not in before]
 
 
-def _changes(
-    schema: str, found: Made, first: int, last: int
-) -> Iterator[tuple[str, list[str], str]]:
-    """Gives each change in those versions, the list of *found* that it belongs to, and its name."""
-    kinds = {
-        "TABLE": found.tables,
-        "TYPE": found.types,
-        "FUNCTION": found.functions,
-        "INDEX": found.indexes,
-    }
+def named(things: Iterable[Thing], *kinds: str) -> list[str]:
+    """Returns the names of the things of these kinds."""
+    return [name for kind, name in things if kind in kinds]
+
+
+def _changes(schema: str, first: int, last: int) -> Iterator[tuple[str, Thing]]:
+    """Gives each change in those versions, CREATE or DROP, and what it is of."""
     for version, _, text in sql.migrations(schema):
         for match in _CHANGE.finditer(text if first <= version <= last else ""):
             change, kind, name, arguments = match.groups(default="")
             bare = name.rpartition(".")[2]
-            if kind == "FUNCTION":
-                bare += f"({_types(arguments)})"
-            yield change, kinds[kind], bare
+            yield change, (kind, f"{bare}({_types(arguments)})" if kind == "FUNCTION" else bare)
 
 
 def _types(arguments: str) -> str:

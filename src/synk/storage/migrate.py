@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synk.errors import ConfigurationError, SchemaMismatch, StorageError
 from synk.storage import sql
-from synk.storage.made import Made, made_on_the_way
+from synk.storage.made import Thing, made_on_the_way, named
 from synk.storage.patience import PATIENCE_S, Patient, rows
 from synk.storage.rights import belong, give_rights
 
@@ -190,8 +190,7 @@ def _checked_version(connection: psycopg.Connection[Any], schema: str, up_to: in
     elif version < up_to:
         adopts = version == _NOTHING and is_of_go(connection, schema)
         _check_rights(connection, schema, changes=adopts or version > 0)
-        names = made_on_the_way(schema, version, up_to)
-        others = _others(connection, schema, names)
+        others = _others(connection, schema, made_on_the_way(schema, version, up_to))
         if adopts:
             others = [name for name in others if name not in ("table job", "type job_state")]
         if others:
@@ -254,11 +253,9 @@ def is_of_go(connection: psycopg.Connection[Any], schema: str) -> bool:
     return found == (sorted(_GO_COLUMNS), _GO_STATES)
 
 
-def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> list[str]:
+def _others(connection: psycopg.Connection[Any], schema: str, things: list[Thing]) -> list[str]:
     """Returns what is there under names that synk is about to take."""
-    relations = [*names.tables, *names.types, *names.indexes]
-    types = [*names.types, *names.tables]
-    functions = [f'"{schema}".{name}' for name in names.functions if '"' not in name]
+    functions = [f'"{schema}".{name}' for name in named(things, "FUNCTION") if '"' not in name]
     found = rows(
         connection,
         "SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'"
@@ -274,8 +271,8 @@ def _others(connection: psycopg.Connection[Any], schema: str, names: Made) -> li
         " ORDER BY 1",
         {
             "schema": f'"{schema}"',
-            "relations": relations,
-            "types": types,
+            "relations": named(things, "TABLE", "TYPE", "INDEX"),
+            "types": named(things, "TYPE", "TABLE"),
             "functions": functions,
         },
     )

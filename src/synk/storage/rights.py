@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from synk.storage import roles, sql
-from synk.storage.made import made
+from synk.storage.made import made_on_the_way
 from synk.storage.patience import rows
 
 if TYPE_CHECKING:
@@ -22,11 +22,8 @@ def belong(schema: str, version: int) -> str:
     the table's triggers, for nobody to call.
     """
     # With the first comes what was made before it.
-    new = made(schema, version).without(made(schema, version - 1 if version > 1 else -1))
-    names = [("TABLE", f'"{schema}".{name}') for name in new.tables]
-    names += [("FUNCTION", f'"{schema}".{name}') for name in new.functions]
-    names += [("TYPE", f'"{schema}".{name}') for name in new.types]
-    listed = ", ".join(f"('{kind}', '{name}')" for kind, name in names) or "(NULL, NULL)"
+    new = made_on_the_way(schema, version - 1 if version > 1 else -1, version)
+    listed = ", ".join(f"""('{kind}', '"{schema}".{name}')""" for kind, name in new)
     return f"""
 DO $belong$
 DECLARE
@@ -36,7 +33,7 @@ DECLARE
 BEGIN
     FOR each IN
         SELECT n.kind, n.name, p.prosecdef
-        FROM (VALUES {listed}) AS n (kind, name)
+        FROM (VALUES {listed or "(NULL, NULL)"}) AS n (kind, name)
         LEFT JOIN pg_class AS c
             ON c.oid = CASE n.kind WHEN 'TABLE' THEN to_regclass(n.name) END
         LEFT JOIN pg_type AS t ON t.oid = CASE n.kind WHEN 'TYPE' THEN to_regtype(n.name) END

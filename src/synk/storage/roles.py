@@ -187,7 +187,6 @@ def _give(installed: Installation) -> Step:
     as PostgreSQL asks for that.
     """
     owner, schema = installed.role("owner"), f'"{installed.schema}"'
-    things = made(installed.schema, installed.version)
     lines = [
         "SET LOCAL client_min_messages = warning",  # they may be a member already
         f"GRANT {owner} TO {installed.previous}",
@@ -198,11 +197,11 @@ def _give(installed: Installation) -> Step:
         if installed.is_own_schema
         else f"GRANT CREATE ON SCHEMA {schema} TO {owner}"
     )
-    lines += [f"ALTER TABLE {installed.object(name)} OWNER TO {owner}" for name in things.tables]
     lines += [
-        f"ALTER FUNCTION {installed.object(name)} OWNER TO {owner}" for name in things.functions
+        f"ALTER {kind} {installed.object(name)} OWNER TO {owner}"
+        for kind, name in made(installed.schema, installed.version)
+        if kind != "INDEX"  # it is its table's
     ]
-    lines += [f"ALTER TYPE {installed.object(name)} OWNER TO {owner}" for name in things.types]
     if not installed.is_own_schema:
         lines.append(f"REVOKE CREATE ON SCHEMA {schema} FROM {owner}")
     # Of a script nobody knows who will run it: it gives away only what is theirs.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from synk.storage import migrate, roles, sql
-from synk.storage.made import made_on_the_way
+from synk.storage.made import made_on_the_way, named
 from synk.storage.patience import LOCK_ID
 
 _HEAD: Final = """\
@@ -82,14 +82,14 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
     """Returns the script."""
     quoted = f'"{schema}"'
     base, *numbered = sql.migrations(schema)
-    names = made_on_the_way(schema, -1, migrate.LATEST)
+    things = made_on_the_way(schema, -1, migrate.LATEST)
     parts = [
         _HEAD.format(
             schema=schema,
             quoted=quoted,
             latest=migrate.LATEST,
-            relations=_texts([*names.tables, *names.types, *names.indexes]),
-            types=_texts([*names.types, *names.tables]),
+            relations=_texts(named(things, "TABLE", "TYPE", "INDEX")),
+            types=_texts(named(things, "TYPE", "TABLE")),
         ),
         _BASE.format(text=base[2].rstrip()),
     ]

@@ -27,7 +27,7 @@ from synk.status import (
     client_id_of,
 )
 from synk.storage import reading, sending, sql
-from synk.storage.made import made
+from synk.storage.made import made, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +103,7 @@ class Statements:
         return self._asking(
             "hidden",
             reading.hidden_from_readers if from_readers else reading.hidden,
-            tables=["job"] if from_readers else made(self.schema, _ALL_VERSIONS).tables,
+            tables=["job"] if from_readers else named(made(self.schema, _ALL_VERSIONS), "TABLE"),
             commands="{r}" if from_readers else "{r,w,d}",
             triggers=not from_readers,
         )
