@@ -19,6 +19,7 @@ from synk.testing.making import (
     OWNER,
     WAITING,
     acknowledge,
+    begun,
     claim,
     fail,
     get,
@@ -40,8 +41,7 @@ class AcknowledgingConformance:
     # -- acknowledging ----------------------------------------------------------------------------
 
     def test_a_completed_outcome_ends_the_job(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
+        job = begun(storage)
 
         answer = acknowledge(
             storage, job, result='{"pages": 3}', duration_us=2_000_000, cpu_us=1_000_000
@@ -58,8 +58,7 @@ class AcknowledgingConformance:
         assert row.finalized_at is not None
 
     def test_an_outcome_outside_its_fence_changes_nothing(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage, seq=5)[0]
+        job = begun(storage, seq=5)
         before = storage.get([job.id])
 
         for owner, attempt, seq in [(OTHER, 1, 5), (OWNER, 0, 5), (OWNER, 2, 5), (OWNER, 1, 6)]:
@@ -69,8 +68,7 @@ class AcknowledgingConformance:
         assert acknowledge(storage, job) == AckAnswer.APPLIED
 
     def test_an_outcome_of_an_earlier_attempt_is_fenced(self, storage: Storage) -> None:
-        insert(storage)
-        stale = claim(storage, seq=1)[0]
+        stale = begun(storage, seq=1)
         release(storage, stale)
         job = claim(storage, owner=OTHER, seq=2)[0]
         release(storage, job, owner=OTHER)
@@ -81,8 +79,7 @@ class AcknowledgingConformance:
         assert storage.get([job.id]) == before
 
     def test_a_repeated_outcome_is_a_duplicate_and_changes_nothing(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
+        job = begun(storage)
         acknowledge(storage, job, result="1")
         before = storage.get([job.id])
 
@@ -111,8 +108,7 @@ class AcknowledgingConformance:
         assert state_of(storage, first.id) == JobState.RUNNING
 
     def test_two_attempts_of_one_job_are_answered_each(self, storage: Storage) -> None:
-        insert(storage)
-        stale = claim(storage, owner=OTHER, seq=1)[0]
+        stale = begun(storage, owner=OTHER, seq=1)
         release(storage, stale, owner=OTHER)
         job = claim(storage, seq=2)[0]
 
@@ -123,8 +119,7 @@ class AcknowledgingConformance:
             assert answers[outcomes.index(stale)] == AckAnswer.FENCED
 
     def test_a_failed_attempt_waits_for_its_retry(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
+        job = begun(storage)
 
         assert fail(storage, job, retry_in_s=3600) == AckAnswer.APPLIED
 
@@ -137,16 +132,14 @@ class AcknowledgingConformance:
         assert (storage.stage(10), claim(storage)) == (0, [])
 
     def test_a_time_for_the_retry_wins_over_a_wait(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
+        job = begun(storage)
 
         fail(storage, job, retry_at=FUTURE, retry_in_s=0)
 
         assert get(storage, job.id).scheduled_at == FUTURE
 
     def test_a_released_attempt_is_not_charged(self, storage: Storage) -> None:
-        insert(storage, max_retries=0)
-        job = claim(storage)[0]
+        job = begun(storage, max_retries=0)
 
         acknowledge(storage, job, state=JobState.AVAILABLE, uncharged=True)
 
@@ -154,8 +147,7 @@ class AcknowledgingConformance:
         assert (again.id, again.attempt, again.uncounted, again.charged) == (job.id, 2, 1, 1)
 
     def test_the_last_failure_ends_the_job(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
+        job = begun(storage)
 
         fail(storage, job, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
 

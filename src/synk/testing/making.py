@@ -108,6 +108,14 @@ def claim(
     )
 
 
+def begun(
+    storage: Storage, *, owner: uuid.UUID = OWNER, seq: int = 1, **changed: Any
+) -> ClaimedJob:
+    """Inserts a job, with the options in *changed*, and claims it: nothing else must wait."""
+    insert(storage, **changed)
+    return claim(storage, owner=owner, seq=seq)[0]
+
+
 def outcome_of(job: ClaimedJob, state: JobState = JobState.COMPLETED, **changed: Any) -> Outcome:
     """Returns an outcome for *job*."""
     return Outcome(job.id, job.attempt, job.claim_seq, state=state, **changed)

@@ -18,6 +18,7 @@ from synk.testing.making import (
     OWNER,
     WAITING,
     acknowledge,
+    begun,
     claim,
     fail,
     get,
@@ -81,16 +82,14 @@ class RulesConformance:
             lambda job: release(storage, job),
         ]
         for end in ends:
-            insert(storage)
-            job = claim(storage)[0]
+            job = begun(storage)
             storage.cancel(job.id)
             end(job)
             row = get(storage, job.id)
             assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
 
     def test_a_cancel_comes_too_late_for_an_attempt_that_completes(self, storage: Storage) -> None:
-        insert(storage)
-        job = claim(storage)[0]
+        job = begun(storage)
         storage.cancel(job.id)
 
         assert acknowledge(storage, job) == AckAnswer.APPLIED
@@ -122,8 +121,7 @@ class RulesConformance:
         assert storage.retry(NO_JOB) == Change.GONE
 
     def test_a_retry_adds_one_attempt_to_a_job_that_has_none_left(self, storage: Storage) -> None:
-        insert(storage, max_retries=0)
-        stale = claim(storage, seq=1)[0]
+        stale = begun(storage, max_retries=0, seq=1)
         fail(storage, stale, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
 
         storage.retry(stale.id)
@@ -215,8 +213,7 @@ class RulesConformance:
             assert {row.state for row in storage.get(children)} == {state}
 
     def test_a_held_dependent_waits_for_both(self, storage: Storage) -> None:
-        insert(storage)
-        parent = claim(storage)[0]
+        parent = begun(storage)
         first = insert(storage, depends_on=(parent.id,), pending=True)
         second = insert(storage, depends_on=(parent.id,), pending=True)
 
@@ -230,48 +227,38 @@ class RulesConformance:
         assert state_of(storage, second) == JobState.AVAILABLE
 
     def test_a_failed_attempt_of_a_dependency_decides_nothing(self, storage: Storage) -> None:
-        insert(storage)
-        parent = claim(storage)[0]
+        parent = begun(storage)
         child = insert(storage, depends_on=(parent.id,))
 
         fail(storage, parent, retry_in_s=0)
 
         assert state_of(storage, child) == JobState.PENDING
 
-    def test_a_cancelled_dependency_cancels_all_the_way_down(self, storage: Storage) -> None:
-        first = insert(storage)
-        held = insert(storage, depends_on=(first,), pending=True)
-        chain = [first]
-        for _ in range(CHAIN_LENGTH):
-            chain.append(insert(storage, depends_on=(chain[-1],)))
-
-        storage.cancel(first)
-
-        rows = storage.get([held, *chain[1:]])
-        assert {row.cancel_reason for row in rows} == {CancelReason.DEPENDENCY}
-        assert all(row.finalized_at is not None and not row.waiting_on for row in rows)
-        assert state_of(storage, first) is JobState.CANCELLED
-
-    def test_a_dependency_that_fails_for_good_cancels_its_dependents(
+    def test_a_dependency_that_never_completes_cancels_all_the_way_down(
         self, storage: Storage
     ) -> None:
-        insert(storage)
-        parent = claim(storage)[0]
-        child = insert(storage, depends_on=(parent.id,))
+        """One that is cancelled, one that is deleted, and one that has failed for good."""
 
-        fail(storage, parent, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
+        def fail_for_good(_: int) -> None:
+            (job,) = claim(storage)
+            fail(storage, job, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
 
-        assert get(storage, child).cancel_reason == CancelReason.DEPENDENCY
+        for end, length in (
+            (storage.cancel, CHAIN_LENGTH),
+            (storage.delete, 2),
+            (fail_for_good, 2),
+        ):
+            first = insert(storage)
+            held = insert(storage, depends_on=(first,), pending=True)
+            chain = [first]
+            for _ in range(length):
+                chain.append(insert(storage, depends_on=(chain[-1],)))
 
-    def test_a_deleted_dependency_cancels_its_dependents(self, storage: Storage) -> None:
-        parent = insert(storage, scheduled_at=FUTURE)
-        child = insert(storage, depends_on=(parent,))
-        grandchild = insert(storage, depends_on=(child,))
+            end(first)
 
-        storage.delete(parent)
-
-        assert get(storage, child).cancel_reason == CancelReason.DEPENDENCY
-        assert get(storage, grandchild).cancel_reason == CancelReason.DEPENDENCY
+            rows = storage.get([held, *chain[1:]])
+            assert {row.cancel_reason for row in rows} == {CancelReason.DEPENDENCY}
+            assert all(row.finalized_at is not None and not row.waiting_on for row in rows)
 
     def test_a_completed_or_cleaned_dependency_is_met(self, storage: Storage) -> None:
         parent = job_in(storage, JobState.COMPLETED)

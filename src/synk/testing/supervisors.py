@@ -16,6 +16,7 @@ from synk.testing.making import (
     OWNER,
     PAST,
     acknowledge,
+    begun,
     claim,
     fail,
     get,
@@ -140,35 +141,27 @@ class SupervisorConformance:
         assert [len(storage.rescue([OWNER], 2)) for _ in range(4)] == [2, 2, 1, 0]
 
     def test_the_outcome_of_a_rescued_attempt_is_fenced(self, storage: Storage) -> None:
-        job_id = insert(storage)
-        (stale,) = claim(storage)
+        stale = begun(storage)
         storage.rescue([OWNER], 10)
         (job,) = claim(storage, owner=OTHER)
-        before = get(storage, job_id)
+        before = get(storage, stale.id)
 
         assert acknowledge(storage, stale) is AckAnswer.FENCED
-        assert get(storage, job_id) == before
+        assert get(storage, stale.id) == before
         assert acknowledge(storage, job, owner=OTHER) is AckAnswer.APPLIED
 
-    def test_a_lost_job_without_attempts_left_has_failed(self, storage: Storage) -> None:
-        job_id = insert(storage, max_retries=0)
+    def test_a_lost_job_that_is_not_to_run_again_is_over(self, storage: Storage) -> None:
+        """One that has no attempts left, and one that was to be cancelled."""
+        ids = insert(storage, max_retries=0), insert(storage)
         claim(storage)
+        storage.cancel(ids[1])
 
         storage.rescue([OWNER], 10)
 
-        row = get(storage, job_id)
-        assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.FAILED)
-        assert row.finalized_at is not None
-
-    def test_a_lost_job_that_was_to_be_cancelled_is(self, storage: Storage) -> None:
-        job_id = insert(storage)
-        claim(storage)
-        storage.cancel(job_id)
-
-        storage.rescue([OWNER], 10)
-
-        row = get(storage, job_id)
-        assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
+        rows = storage.get(ids)
+        assert {row.state for row in rows} == {JobState.CANCELLED}
+        assert [row.cancel_reason for row in rows] == [CancelReason.FAILED, CancelReason.REQUESTED]
+        assert all(row.finalized_at is not None for row in rows)
 
     def test_a_job_that_loses_three_supervisors_is_poison(self, storage: Storage) -> None:
         job_id = insert(storage, max_retries=50)
@@ -225,15 +218,14 @@ class SupervisorConformance:
     def test_progress_of_a_running_job_is_kept_and_the_checkpoint_is_handed_on(
         self, storage: Storage
     ) -> None:
-        job_id = insert(storage)
-        (job,) = claim(storage)
+        job = begun(storage)
         fence = Fence(job.id, job.attempt, job.claim_seq)
         progress = '{"done": 1.0, "total": 4.0, "note": "n"}'
 
         assert storage.save_progress(OWNER, [JobProgress(fence, progress, '{"page": 7}')]) == 1
         assert storage.save_progress(OWNER, [JobProgress(fence, None, None)]) == 1
 
-        row = get(storage, job_id)
+        row = get(storage, job.id)
         assert row.progress is not None
         assert (row.progress.done, row.progress.share, row.progress.note) == (1, 0.25, "n")
         assert row.checkpoint == {"page": 7}
@@ -242,12 +234,11 @@ class SupervisorConformance:
         (again,) = claim(storage, seq=2)
         assert again.history is not None
         assert json.loads(again.history)["checkpoint"] == {"page": 7}
-        assert get(storage, job_id).progress is None
+        assert get(storage, job.id).progress is None
 
     def test_notes_outside_their_fence_change_nothing(self, storage: Storage) -> None:
-        job_id = insert(storage)
-        (job,) = claim(storage)
-        before = get(storage, job_id)
+        job = begun(storage)
+        before = get(storage, job.id)
         notes = [
             JobProgress(Fence(job.id, 1, 9), '{"done": 1}', "1"),
             JobProgress(Fence(99, 1, 1), "1", "1"),
@@ -255,4 +246,4 @@ class SupervisorConformance:
 
         assert storage.save_progress(OWNER, notes) == 0
         assert storage.save_progress(OTHER, [JobProgress(Fence(job.id, 1, 1), "1", "1")]) == 0
-        assert get(storage, job_id) == before
+        assert get(storage, job.id) == before
