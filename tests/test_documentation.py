@@ -53,8 +53,8 @@ def classes() -> list[type]:
 def functions() -> Iterator[tuple[str, Any, type | None]]:
     """The public functions and methods, each with its class."""
     yield "worker", synk.worker, None
-    for name in telemetry.__all__:
-        if isinstance(each := getattr(telemetry, name), FunctionType):
+    for name, each in vars(telemetry).items():
+        if isinstance(each, FunctionType):
             yield name, each, None
     for cls in classes():
         for name, each in vars(cls).items():

@@ -33,11 +33,11 @@ from synk.errors import RemoteError
 from synk.failure import (
     AttemptError,
     Cause,
-    capture,
-    clean_text,
-    format_exception,
     from_exception,
 )
+from synk.remote_traceback.capturing import capture
+from synk.remote_traceback.formatting import format_exception
+from synk.remote_traceback.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

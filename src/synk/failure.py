@@ -16,34 +16,21 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from synk.errors import RemoteError
-from synk.remote_traceback import (
+from synk.remote_traceback.capturing import capture
+from synk.remote_traceback.checking import check_record
+from synk.remote_traceback.formatting import TRACE_CHARACTERS_MAX, format_exception
+from synk.remote_traceback.rebuilding import rebuild
+from synk.remote_traceback.record import (
     MESSAGE_CHARACTERS_MAX,
-    TRACE_CHARACTERS_MAX,
     ExceptionRecord,
     RecordLimits,
-    capture,
-    check_record,
-    clean_text,
-    format_exception,
-    one_line,
-    rebuild,
     type_name,
 )
+from synk.remote_traceback.text import clean_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Unpack
-
-__all__ = [
-    "AttemptError",
-    "Cause",
-    "ExceptionRecord",
-    "capture",
-    "clean_text",
-    "format_exception",
-    "from_exception",
-    "with_output",
-]
 
 RECORD_BYTES_MAX: Final = 64 * 1024
 """A stored attempt error, as UTF-8."""

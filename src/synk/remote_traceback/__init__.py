@@ -10,33 +10,3 @@ opened as a file, and `check_record` holds it to the same limits as `capture` do
 
 Assumes that the exception is captured where it was caught, so that the stack is shallow again.
 """
-
-from __future__ import annotations
-
-from synk.remote_traceback.capturing import capture
-from synk.remote_traceback.checking import check_record
-from synk.remote_traceback.formatting import TRACE_CHARACTERS_MAX, format_exception
-from synk.remote_traceback.rebuilding import rebuild
-from synk.remote_traceback.record import (
-    MESSAGE_CHARACTERS_MAX,
-    ExceptionRecord,
-    FrameRecord,
-    RecordLimits,
-    type_name,
-)
-from synk.remote_traceback.text import clean_text, one_line
-
-__all__ = [
-    "MESSAGE_CHARACTERS_MAX",
-    "TRACE_CHARACTERS_MAX",
-    "ExceptionRecord",
-    "FrameRecord",
-    "RecordLimits",
-    "capture",
-    "check_record",
-    "clean_text",
-    "format_exception",
-    "one_line",
-    "rebuild",
-    "type_name",
-]

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from synk import failure
 from synk.core import stack_text
 from synk.errors import ConfigurationError
+from synk.remote_traceback.text import clean_text
 from synk.runtime.forkserver import fork_server, imports
 from synk.runtime.ipc import linux, packets
 from synk.runtime.supervisor import start_failures
@@ -186,7 +186,7 @@ class ForkServerProcess:
     def reap(self) -> str:
         """Waits for the end of one that is lost; returns what there is to say of it."""
         self._stacks.seek(max(0, self._stacks.seek(0, os.SEEK_END) - _STACKS_BYTES_MAX))
-        text = failure.clean_text(self._stacks.read(), _STACKS_BYTES_MAX)
+        text = clean_text(self._stacks.read(), _STACKS_BYTES_MAX)
         self.close()
         stack = stack_text.of_user(text, (imports.__file__, handler_modules.__file__))
         if self._is_late and not self.is_loaded:

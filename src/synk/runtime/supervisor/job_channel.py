@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from synk import failure
 from synk.core import wire
 from synk.core.messages import Report
+from synk.remote_traceback.text import clean_text
 from synk.runtime.ipc import packets
 from synk.runtime.supervisor.permits import Permits
 from synk.runtime.supervisor.selector import READABLE, WRITABLE
@@ -201,7 +201,7 @@ class JobChannel:
             case wire.PROBLEM:
                 self.problem = packet[1:].decode(errors="replace")
             case wire.STACK:
-                self.stack = failure.clean_text(packet[1:], STACK_BYTES_MAX)
+                self.stack = clean_text(packet[1:], STACK_BYTES_MAX)
             case wire.NEWS:
                 pass
             case _:

@@ -15,8 +15,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from synk import failure
 from synk.core import wire
+from synk.remote_traceback.text import clean_text
 from synk.runtime.ipc.job_log import MARK
 from synk.runtime.supervisor.output_lines import Label, PipeLines
 from synk.runtime.supervisor.terminal_text import as_shown, written_over
@@ -96,7 +96,7 @@ class Pipe:
             text = as_shown(text)
         while text and text[0] & 0xC0 == 0x80:
             text = text[1:]
-        return failure.clean_text(text.decode(errors="replace"), TAIL_BYTES)
+        return clean_text(text.decode(errors="replace"), TAIL_BYTES)
 
     def close(self) -> None:
         """Gives back the descriptor."""

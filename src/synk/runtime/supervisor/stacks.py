@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from synk import failure, registry
+from synk import registry
+from synk.remote_traceback.text import clean_text
 from synk.runtime.supervisor.worker_status import progress_of
 from synk.runtime.worker import job_loop
 
@@ -183,7 +184,7 @@ def _text(threads: list[_Thread]) -> str | None:
             job = text
         else:
             others.append(f"Thread {thread.thread_name or '?'}:\n{text}")
-    return failure.clean_text("".join([job, *others]).encode(), _BYTES_MAX) if job else None
+    return clean_text("".join([job, *others]).encode(), _BYTES_MAX) if job else None
 
 
 def _is_not_ours(frame: _Frame) -> bool:

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from synk import failure
 from synk.core import stack_text, wire
 from synk.core.progress_cell import ProgressCell
+from synk.remote_traceback.text import clean_text
 from synk.runtime.worker import handler_modules, job_loop
 from synk.runtime.worker import main as worker_main
 
@@ -46,7 +46,7 @@ class StatusPage:
         begin = os.fstat(self.fd).st_size - _STACKS_BYTES_MAX
         part = os.pread(self.fd, _STACKS_BYTES_MAX, max(wire.STATUS_PAGE_BYTES, begin))
         text = stack_text.of_user(part.decode(errors="replace"), _MACHINERY)
-        return failure.clean_text(text, STACK_BYTES_MAX)
+        return clean_text(text, STACK_BYTES_MAX)
 
     def close(self) -> None:
         """Gives back the memory and the descriptor."""

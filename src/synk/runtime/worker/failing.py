@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from synk import failure
 from synk.core.messages import Reply
 from synk.errors import InvalidValue, SoftTimeout
+from synk.remote_traceback.text import clean_text
 from synk.runtime.worker import handler_modules, own_frames
 from synk.runtime.worker.result import NotStored
 
@@ -119,8 +120,8 @@ def _asked(next_retry: Callable[[Job[Any]], object], job: Job[Any]) -> dt.dateti
             return None
         if isinstance(when, dt.datetime) and when.utcoffset() is not None:
             return when
-        problem = f"returned {failure.clean_text(when, 200)}, not an aware datetime"
+        problem = f"returned {clean_text(when, 200)}, not an aware datetime"
     except BaseException as error:  # noqa: BLE001 - the job's own failure must still be reported
-        problem = f"raised {failure.clean_text(error, 200)}"
+        problem = f"raised {clean_text(error, 200)}"
     print(f"synk: next_retry of job {job.id} {problem}; using the default", file=sys.stderr)  # noqa: T201
     return None

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from synk import failure
 from synk.core import wire
 from synk.registry import Registry
+from synk.remote_traceback.text import clean_text
 from synk.runtime.ipc import job_log, linux, packets, process_role
 from synk.runtime.ipc.setup import Setup
 from synk.runtime.worker import handler_modules, reseeding
@@ -235,7 +235,7 @@ def _start(loaded: LoadedHandlers, setup: Setup) -> str:
 
 
 def _problem(error: BaseException, setup: Setup) -> str:
-    return failure.clean_text(handler_modules.told(error, setup.withheld), 16_000)
+    return clean_text(handler_modules.told(error, setup.withheld), 16_000)
 
 
 def _freeze() -> None:
