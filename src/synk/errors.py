@@ -22,6 +22,25 @@ Messages say what was tried and what to do. A handler's own exceptions are never
 
 from __future__ import annotations
 
+__all__ = [
+    "ConfigurationError",
+    "InvalidJob",
+    "InvalidValue",
+    "JobCancelled",
+    "KeyReused",
+    "LeaseLost",
+    "OutcomeUnknown",
+    "RemoteError",
+    "SchemaMismatch",
+    "SoftTimeout",
+    "StorageConflict",
+    "StorageError",
+    "StorageUnavailable",
+    "SynkError",
+    "UnknownDependency",
+    "WorkerStartError",
+]
+
 _SHOWN_CHARACTERS = 200
 
 
