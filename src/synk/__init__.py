@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from synk import errors
-from synk.errors import *  # noqa: F403 - all that it lists is public
+from synk.errors import *  # noqa: F403 - all of them are public
 
 if TYPE_CHECKING:
     from synk import telemetry as telemetry
@@ -58,7 +58,7 @@ _HOME = {
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604 - all of them strings
-    *errors.__all__,
+    *(name for name, value in vars(errors).items() if isinstance(value, type)),
     *_HOME,  # pyright: ignore[reportUnsupportedDunderAll] - the names imported for it above
     "telemetry",
     "__version__",
