@@ -121,9 +121,10 @@ def running_bench(spinning: int) -> Generator[Bench]:
     watch, tag = Watch(), f"bench-kill-{os.getpid()}"
     processes = spinning + 1
     limits = QueueLimits(max_workers=processes, timeout_s=LONG_S)
+    config = EngineConfig(processes=processes, preload=PRELOADED)
     engine = Engine(
-        WatchedPool(watch, slots=processes, queues={"default": limits}),
-        EngineConfig(processes=processes, preload=PRELOADED),
+        WatchedPool(watch, config, {"default": limits}),
+        config,
         Registry([Misbehaver(), clock]),
         {"default": synk.QueueConfig(job_timeout=timedelta(seconds=LONG_S))},
         client_id=tag,

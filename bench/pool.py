@@ -141,7 +141,7 @@ class Seen:
 def engine_of(processes: int, settle: Callable[[Settle], None]) -> Generator[Engine]:
     limits = QueueLimits(max_workers=processes, timeout_s=TIMEOUT_S)
     engine = Engine(
-        Pool(slots=processes, queues={"default": limits}),
+        Pool(EngineConfig(processes=processes), {"default": limits}),
         EngineConfig(processes=processes),
         Registry([jobs.noop]),
         {"default": synk.QueueConfig()},

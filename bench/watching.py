@@ -139,8 +139,8 @@ class Watch:
 class WatchedPool(Pool):
     """Tells the watch of each event, once it is handled."""
 
-    def __init__(self, watch: Watch, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, watch: Watch, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
         self._watch = watch
 
     def handle(self, event: m.Event, now: float) -> list[m.Command]:

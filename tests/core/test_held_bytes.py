@@ -97,7 +97,7 @@ def test_a_job_that_is_claimed_twice_weighs_once_and_leaves_nothing() -> None:
 
 
 def test_how_much_may_wait_is_a_setting() -> None:
-    world = World(slots=2, held_bytes=20 * MIB)
+    world = World(slots=2, max_held_bytes=20 * MIB)
     world.all_ready()
     world.claim(*(large(number) for number in range(1, 23)))
     assert world.pool.rooms() == {"default": 0}, "of 22, one is first at each worker"

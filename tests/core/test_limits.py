@@ -8,7 +8,7 @@ import pytest
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
-from synk.core.limits import QueueLimits, Recycling
+from synk.core.limits import QueueLimits
 from synk.core.slot import SlotState
 from synk.failure import AttemptError, Cause
 from synk.retry import Verdict
@@ -26,7 +26,7 @@ def world() -> World:
 
 
 def recycling(**options) -> World:
-    world = World(slots=3, recycling=Recycling(**options))
+    world = World(slots=3, **options)
     world.all_ready()
     return world
 
@@ -153,7 +153,7 @@ def test_a_sample_of_the_job_before_kills_nobody(world: World) -> None:
 
 
 def test_a_worker_is_replaced_after_its_share_of_jobs() -> None:
-    world = World(slots=1, recycling=Recycling(jobs_max=2))
+    world = World(slots=1, max_jobs=2)
     world.all_ready()
     world.claim(job(1), job(2), job(3))
 
@@ -169,7 +169,7 @@ def test_a_worker_is_replaced_after_its_share_of_jobs() -> None:
 
 
 def test_workers_are_replaced_one_at_a_time() -> None:
-    world = recycling(jobs_max=1)
+    world = recycling(max_jobs=1)
     world.claim(job(1), job(2), job(3))
     for slot in range(3):
         world.run_one(slot)
@@ -185,7 +185,7 @@ def test_workers_are_replaced_one_at_a_time() -> None:
 
 
 def test_a_worker_that_holds_too_much_memory_is_replaced_between_jobs() -> None:
-    world = recycling(rss_max=100 * MIB)
+    world = recycling(max_worker_rss=100 * MIB)
     world.claim(job(1))
     world.begin(0)
     world.tell(0)

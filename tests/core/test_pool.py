@@ -9,7 +9,7 @@ from support.pool_world import World, fence, job
 from synk.core import messages as m
 from synk.core.dispatch import BACKLOG_JOBS, WINDOW_JOBS
 from synk.core.lateness import DISPATCH_S, STALL_S
-from synk.core.limits import QueueLimits, Recycling
+from synk.core.limits import QueueLimits
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
 from synk.core.starts import START_FAILURES_MAX
@@ -562,7 +562,7 @@ def test_jobs_that_nobody_can_run_are_given_back_when_workers_keep_failing_to_st
 
 
 def test_a_worker_that_never_gets_ready_is_killed() -> None:
-    world = World(slots=1, recycling=Recycling(start_timeout_s=90.0))
+    world = World(slots=1, start_timeout_s=90.0)
 
     world.advance(89.9)
     assert world.kills == []

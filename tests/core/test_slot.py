@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from synk.config import EngineConfig
 from synk.core import slot as slot_module
 from synk.core.limits import Limits
 from synk.core.slot import TRANSITIONS, IllegalTransition, Slot, SlotInput, SlotState
 
+LIMITS = Limits({}, EngineConfig(processes=1))
 PAIRS = list(itertools.product(SlotState, SlotInput))
 
 
 @pytest.mark.parametrize(("state", "slot_input"), PAIRS)
 def test_a_slot_moves_by_the_table_and_only_by_it(state: SlotState, slot_input: SlotInput) -> None:
-    slot = Slot(0, Limits({}))
+    slot = Slot(0, LIMITS)
     slot.state = state
     following = TRANSITIONS.get((state, slot_input))
 
@@ -40,7 +42,7 @@ def test_an_exit_leads_to_vacancy_from_every_state_with_a_process() -> None:
 
 
 def test_nobody_but_a_slot_writes_its_fields() -> None:
-    core, fields = Path(slot_module.__file__).parent, vars(Slot(0, Limits({})))
+    core, fields = Path(slot_module.__file__).parent, vars(Slot(0, LIMITS))
     writes = [
         f"{path.name}:{target.lineno} {target.attr}"
         for path in core.glob("*.py")

@@ -21,7 +21,7 @@ from synk.telemetry import Telemetry
 
 def test_q5_what_comes_after_the_loop_is_written_into_no_file_of_others() -> None:
     engine = Engine(
-        Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+        Pool(EngineConfig(processes=1), {"default": QueueLimits(max_workers=1, timeout_s=60)}),
         EngineConfig(processes=1),
         Registry(handlers.WORKERS),
         {"default": synk.QueueConfig()},

@@ -54,7 +54,7 @@ def an_hour() -> dict[str, synk.QueueConfig]:
 def still_engine(an_hour: dict[str, synk.QueueConfig]) -> Iterator[Engine]:
     """An engine whose loop has not begun yet."""
     engine = Engine(
-        Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+        Pool(EngineConfig(processes=1), {"default": QueueLimits(max_workers=1, timeout_s=60)}),
         EngineConfig(processes=1),
         Registry(handlers.WORKERS),
         an_hour,

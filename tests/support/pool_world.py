@@ -14,9 +14,9 @@ from typing import Any
 from msgspec import structs
 
 from synk.claim import ClaimedJob, Fence
-from synk.config import HELD_BYTES
+from synk.config import EngineConfig
 from synk.core import messages as m
-from synk.core.limits import QueueLimits, Recycling
+from synk.core.limits import QueueLimits
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
 from synk.retry import EndedAttempt, Verdict
@@ -101,13 +101,10 @@ class World:
         *,
         slots: int = 2,
         queues: dict[str, QueueLimits] | None = None,
-        recycling: Recycling | None = None,
-        held_bytes: int = HELD_BYTES,
+        **engine: Any,
     ) -> None:
         self.queues = queues or {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
-        self.pool = Pool(
-            slots=slots, queues=self.queues, recycling=recycling, held_bytes=held_bytes
-        )
+        self.pool = Pool(EngineConfig(processes=slots, **engine), self.queues)
         self.asked: list[tuple[int, int, m.Request]] = []
         self.now = 100.0
         self.workers: dict[int, FakeWorker] = {}

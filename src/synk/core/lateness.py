@@ -106,4 +106,4 @@ def _is_out_of_grace(slot: Slot, now: float) -> bool:
     if not slot.in_flight[0].cancel_requested:
         return False
     asked_long_ago = slot.cancel_at is not None and now >= slot.cancel_at
-    return asked_long_ago or not slot.limits.recycling.cancel_grace_s
+    return asked_long_ago or not slot.limits.engine.cancel_grace_s

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
     from synk.claim import ClaimedJob
+    from synk.config import EngineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,26 +22,13 @@ class QueueLimits:
     """Bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recycling:
-    """When a worker process is replaced, and how long it, or a cancelled job, gets."""
-
-    jobs_max: int | None = None
-    """Between two jobs, after so many."""
-    rss_max: int | None = None
-    """Between two jobs, when it holds so many bytes of memory."""
-    start_timeout_s: float = 60.0
-    """When it is not ready for jobs after so many seconds."""
-    cancel_grace_s: float = 5.0
-    """From the request to cancel, which raises in the job, to the kill."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """All of it, for the slots of one supervisor."""
 
     queues: Mapping[str, QueueLimits]
-    recycling: Recycling = Recycling()
+    engine: EngineConfig
+    """When a worker process is replaced, and how long it, or a cancelled job, gets."""
     limited: Container[str] | None = None
     """The kinds whose workers may name limits of their own; None: all."""
 

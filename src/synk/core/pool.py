@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from synk.config import HELD_BYTES
 from synk.core import messages
 from synk.core.backlog import Backlog
 from synk.core.dispatch import Dispatch
@@ -31,7 +30,7 @@ from synk.core.lateness import (
     times_of,
 )
 from synk.core.ledger import Ledger
-from synk.core.limits import Limits, Recycling
+from synk.core.limits import Limits
 from synk.core.messages import KillReason, Request
 from synk.core.ownership import fence_of, one_of
 from synk.core.slot import Slot, SlotInput, SlotState
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from synk.claim import ClaimedJob, Fence
+    from synk.config import EngineConfig
     from synk.core.dispatch import Urgent
     from synk.core.limits import QueueLimits
     from synk.core.slot import HeldJob
@@ -50,30 +50,26 @@ class Pool:
     """All slots of one supervisor.
 
     Args:
-        slots: how many.
+        engine: how many slots, when their processes are replaced, what jobs that wait may weigh.
         queues: what holds for each queue.
-        recycling: when processes are replaced.
         limited: the kinds whose workers may name limits of their own, which are on the status pages
             of the workers that run them; None: all.
-        held_bytes: what the jobs that wait here may weigh together.
     """
 
     def __init__(
         self,
-        *,
-        slots: int,
+        engine: EngineConfig,
         queues: Mapping[str, QueueLimits],
-        recycling: Recycling | None = None,
+        *,
         limited: Container[str] | None = None,
-        held_bytes: int = HELD_BYTES,
     ) -> None:
-        self._limits = Limits(dict(queues), recycling or Recycling(), limited)
-        self.slots = [Slot(number, self._limits) for number in range(slots)]
+        self._limits = Limits(dict(queues), engine, limited)
+        self.slots = [Slot(number, self._limits) for number in range(engine.processes)]
         self.backlog = Backlog(queues)
         self.estimates = Estimates()
         self._ledger = Ledger(self._limits, self.estimates)
         self._dispatch = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
-        self._held_bytes = HeldBytes(self.slots, queues, held_bytes)
+        self._held_bytes = HeldBytes(self.slots, queues, engine.max_held_bytes)
         self._held = HeldClaims(self.slots, self.backlog, self._held_bytes)
         self._starts = Starts()
         self.draining = False
@@ -354,7 +350,7 @@ class Pool:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining or self.fenced:
             return
-        if self._limits.recycling.rss_max is not None:
+        if self._limits.engine.max_worker_rss is not None:
             serving = [slot for slot in serving if not is_due_for_recycling(slot, self.slots)]
         if self.backlog.count and serving:
             self._commands += self._dispatch.fill(serving, now)

@@ -175,15 +175,15 @@ class Slot:
             return 0
         if self.withheld or (self.stalled and self.in_flight):
             return 0
-        jobs_max = self.limits.recycling.jobs_max
+        jobs_max = self.limits.engine.max_jobs
         return _MANY if jobs_max is None else jobs_max - self.sent
 
     @property
     def is_used_up(self) -> bool:
         """Whether its process has done its share."""
-        recycling = self.limits.recycling
-        return (recycling.jobs_max is not None and self.sent >= recycling.jobs_max) or (
-            recycling.rss_max is not None and self.rss_bytes > recycling.rss_max
+        jobs_max, rss_max = self.limits.engine.max_jobs, self.limits.engine.max_worker_rss
+        return (jobs_max is not None and self.sent >= jobs_max) or (
+            rss_max is not None and self.rss_bytes > rss_max
         )
 
     @property
@@ -221,7 +221,7 @@ class Slot:
     def spawned(self, now: float) -> None:
         """A process is on its way."""
         self.move(SlotInput.SPAWN)
-        self.deadline = now + self.limits.recycling.start_timeout_s
+        self.deadline = now + self.limits.engine.start_timeout_s
 
     def became_ready(self, pid: int | None, now: float) -> None:
         """Its process takes jobs, unless its end is decided already."""
@@ -326,7 +326,7 @@ class Slot:
         if request is Request.SOFT_TIMEOUT:
             self.asked = True
             return
-        self.cancel_at = now + self.limits.recycling.cancel_grace_s
+        self.cancel_at = now + self.limits.engine.cancel_grace_s
         # Nothing may wait behind it: its process ends with it.
         self.stall()
 

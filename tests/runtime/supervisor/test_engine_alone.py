@@ -37,7 +37,7 @@ def made(
 ) -> tuple[Engine, queue.SimpleQueue[Settle]]:
     settled: queue.SimpleQueue[Settle] = queue.SimpleQueue()
     engine = engine_type(
-        pool_type(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+        pool_type(EngineConfig(processes=1), {"default": QueueLimits(max_workers=1, timeout_s=60)}),
         EngineConfig(processes=1),
         Registry(handlers.WORKERS),
         {"default": synk.QueueConfig()},

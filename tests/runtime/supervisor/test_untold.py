@@ -42,7 +42,7 @@ class Batch:
         self.done: list[int] = []
         self.ended: dict[int, EndedAttempt] = {}
         self.engine = Engine(
-            Pool(slots=1, queues={"default": QueueLimits(max_workers=1, timeout_s=60)}),
+            Pool(EngineConfig(processes=1), {"default": QueueLimits(max_workers=1, timeout_s=60)}),
             EngineConfig(processes=1),
             Registry(handlers.WORKERS),
             {"default": synk.QueueConfig()},

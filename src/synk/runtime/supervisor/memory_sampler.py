@@ -61,7 +61,7 @@ class MemorySampler:
 
     def _sample(self, slot: Slot, pid: int, parents: dict[int, int]) -> tuple[int, int] | None:
         """Returns the memory of a worker, and of it and all that it started; None: not now."""
-        of_job, of_worker = slot.memory_limit, slot.limits.recycling.rss_max
+        of_job, of_worker = slot.memory_limit, slot.limits.engine.max_worker_rss
         below = [] if of_job is None else linux.descendants(pid, parents)
         own = process_memory.most_bytes(pid)
         tree = own + sum(map(process_memory.most_bytes, below))

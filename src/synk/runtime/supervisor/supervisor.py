@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
-from synk.core.limits import QueueLimits, Recycling
+from synk.core.limits import QueueLimits
 from synk.core.messages import DrainRequested, LeaseExpired, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
@@ -364,25 +364,15 @@ class Supervisor:
 
 
 def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry) -> Pool:
-    return Pool(
-        slots=engine.processes,
-        queues={
-            name: QueueLimits(
-                max_workers=queue.max_workers,
-                timeout_s=queue.job_timeout.total_seconds(),
-                rss_max=queue.max_rss,
-            )
-            for name, queue in queues.items()
-        },
-        recycling=Recycling(
-            jobs_max=engine.max_jobs,
-            rss_max=engine.max_worker_rss,
-            start_timeout_s=engine.start_timeout_s,
-            cancel_grace_s=engine.cancel_grace_s,
-        ),
-        limited=registry.limited_kinds,
-        held_bytes=engine.max_held_bytes,
-    )
+    limits = {
+        name: QueueLimits(
+            max_workers=queue.max_workers,
+            timeout_s=queue.job_timeout.total_seconds(),
+            rss_max=queue.max_rss,
+        )
+        for name, queue in queues.items()
+    }
+    return Pool(engine, limits, limited=registry.limited_kinds)
 
 
 def _status(
