@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from synk.storage.statements import client_id_of
 
 EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
 ON_REQUEST = {"retry", "delete", "cleaner"}
-KEPT = ("_entries", "_clients", "_leases", "_unsettled")
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,12 @@ class Ledger:
 
     def copied(self) -> Standby:
         """Returns what a standby has by now."""
-        kept = copy.deepcopy({name: getattr(self.storage, name) for name in KEPT})
-        return Standby(kept, set(self.effects), dict(self._beat_at))
+        return Standby(self.storage.copied(), set(self.effects), dict(self._beat_at))
 
     def fail_over(self, standby: Standby) -> None:
         """From now on the standby is the storage: what was committed since the copy is lost."""
         before = set(self._entries)
-        for name, value in standby.kept.items():
-            setattr(self.storage, name, value)
+        self.storage.become(standby.kept)
         self.undone += len(self.effects - standby.effects)
         self.effects = standby.effects
         self._beat_at = standby.beat_at
@@ -105,7 +101,7 @@ class Ledger:
 
     @property
     def _entries(self) -> dict[int, Entry]:
-        return self.storage._entries
+        return self.storage.entries
 
     # -- what is checked --------------------------------------------------------------------------
 

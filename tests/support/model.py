@@ -6,6 +6,7 @@ differ, the conformance suite fails on one of them.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
 import threading
@@ -107,6 +108,10 @@ class ModelHeartbeat:
         return self._storage.renew(self._owner)
 
 
+KEPT = ("_entries", "_clients", "_leases", "_unsettled")
+"""What a fail-over may lose."""
+
+
 class ModelStorage:
     """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
 
@@ -126,6 +131,19 @@ class ModelStorage:
         self._clients: dict[UUID, ClientRow] = {}
         self._leases: dict[UUID, ModelLease] = {}
         """Of supervisors that are neither dead nor stopped."""
+
+    @property
+    def entries(self) -> dict[int, Entry]:
+        return self._entries
+
+    def copied(self) -> dict[str, Any]:
+        """What a standby has of it by now."""
+        return copy.deepcopy({name: getattr(self, name) for name in KEPT})
+
+    def become(self, kept: dict[str, Any]) -> None:
+        """Fails over to what a standby has."""
+        for name, value in kept.items():
+            setattr(self, name, value)
 
     def ping(self) -> list[str]:
         return []

@@ -73,6 +73,10 @@ class Machine:
     make_engine: Callable[..., Engine] = Engine
     make_lease: Callable[[float], OwnLease] = OwnLease
 
+    def clock_of(self, loop: str) -> Callable[[], float]:
+        """Returns the clock by which a loop takes its steps."""
+        return self.lease_clock if loop in _OF_LEASES else self.clock
+
 
 class Supervisor:
     """Runs a client's queues in this process, under one id, until it is told to stop."""
@@ -110,11 +114,9 @@ class Supervisor:
         self._status = _status(owner, engine, queues, registry)
         self._lease = machine.make_lease(engine.lease_ttl_s)
         self.pool = _pool(engine, queues, registry)
-        clocks = dict.fromkeys(LOOPS, machine.clock)
-        clocks |= dict.fromkeys(_OF_LEASES, machine.lease_clock)
         self._runners = {
-            name: machine.make_runner(name, self._on_failure, clock=clock)
-            for name, clock in clocks.items()
+            name: machine.make_runner(name, self._on_failure, clock=machine.clock_of(name))
+            for name in LOOPS
         }
         self.engine = machine.make_engine(
             self.pool,
