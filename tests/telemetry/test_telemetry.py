@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import string
 from typing import Any
 
 import psycopg_pool
@@ -95,3 +96,14 @@ def test_an_outage_is_told_by_synk_alone_and_by_the_programs_own_pool(
         pool.close()
 
     assert pool_log.POOL not in caplog.text
+
+
+def test_the_line_of_a_fact_names_nothing_but_its_own_fields() -> None:
+    kinds = [each for each in telemetry.Fact.__subclasses__() if "line" in vars(each)]
+
+    for kind in kinds:
+        named = {name for _, name, _, _ in string.Formatter().parse(kind.line) if name}
+        assert named <= set(kind.__annotations__), kind
+    assert all(
+        "__str__" in vars(each) for each in telemetry.Fact.__subclasses__() if each not in kinds
+    )

@@ -13,9 +13,15 @@ class Fact:
 
     Attributes:
         level: how serious facts of this kind are, as of `logging`.
+        line: what an operator is told, with the names of fields in braces; where it takes more than
+            these, the kind has a `__str__` of its own.
     """
 
     level: ClassVar[int]
+    line: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.line.format_map(vars(self))
 
     @property
     def severity(self) -> int:

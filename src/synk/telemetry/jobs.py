@@ -106,6 +106,7 @@ class OutcomeRefused(Fact, level=logging.WARNING):
         answer: the storage's answer: ``fenced`` or ``gone``.
     """
 
+    line = "outcome of job {job_id} attempt {attempt} was refused: {answer}"
     job_id: int
     attempt: int
     answer: str
@@ -114,9 +115,6 @@ class OutcomeRefused(Fact, level=logging.WARNING):
     def fields(self) -> dict[str, object]:
         """The job and its attempt."""
         return {"job_id": self.job_id, "attempt": self.attempt}
-
-    def __str__(self) -> str:
-        return f"outcome of job {self.job_id} attempt {self.attempt} was refused: {self.answer}"
 
 
 class OutcomeReduced(Fact, level=logging.ERROR):
@@ -148,10 +146,8 @@ class OutcomesUnstored(Fact, level=logging.ERROR):
         count: how many; those jobs run again.
     """
 
+    line = "{count} outcomes could not be stored; those jobs run again"
     count: int
-
-    def __str__(self) -> str:
-        return f"{self.count} outcomes could not be stored; those jobs run again"
 
 
 class JobsGivenBack(Fact):
@@ -161,10 +157,8 @@ class JobsGivenBack(Fact):
         count: how many.
     """
 
+    line = "gave back {count} jobs that had not begun"
     count: int
-
-    def __str__(self) -> str:
-        return f"gave back {self.count} jobs that had not begun"
 
 
 class JobsRescued(Fact, level=logging.WARNING):
@@ -192,17 +186,15 @@ class JobsReconciled(Fact, level=logging.WARNING):
         gone: jobs that ran here and belong to somebody else, or to nobody: killed.
     """
 
+    line = (
+        "compared with the storage: {again} outcomes sent again, {ghosts} claims "
+        "without an answer and {strays} unknown jobs given back, {gone} jobs killed "
+        "that are not ours any more"
+    )
     again: int
     ghosts: int
     strays: int
     gone: int
-
-    def __str__(self) -> str:
-        return (
-            f"compared with the storage: {self.again} outcomes sent again, {self.ghosts} claims "
-            f"without an answer and {self.strays} unknown jobs given back, {self.gone} jobs killed "
-            "that are not ours any more"
-        )
 
 
 class JobsCleaned(Fact):
@@ -212,10 +204,8 @@ class JobsCleaned(Fact):
         count: how many.
     """
 
+    line = "the cleaner removed {count} finished jobs"
     count: int
-
-    def __str__(self) -> str:
-        return f"the cleaner removed {self.count} finished jobs"
 
 
 def headline(error: str | None) -> str:

@@ -70,10 +70,8 @@ class WorkersDoubted(Fact, level=logging.WARNING):
         what: what may be wrong, as a sentence.
     """
 
+    line = "{what}"
     what: str
-
-    def __str__(self) -> str:
-        return self.what
 
 
 class WorkerNotReady(Fact, level=logging.ERROR):
@@ -83,10 +81,8 @@ class WorkerNotReady(Fact, level=logging.ERROR):
         what: how it ended and where it was, as a sentence or two.
     """
 
+    line = "{what}"
     what: str
-
-    def __str__(self) -> str:
-        return self.what
 
 
 class SupervisorDraining(Fact):
@@ -96,10 +92,8 @@ class SupervisorDraining(Fact):
         seconds: how long running jobs have, at the most.
     """
 
+    line = "draining: claims no more; running jobs have {seconds:.0f} s to finish"
     seconds: float
-
-    def __str__(self) -> str:
-        return f"draining: claims no more; running jobs have {self.seconds:.0f} s to finish"
 
 
 class SupervisorFlushing(Fact):
@@ -109,10 +103,8 @@ class SupervisorFlushing(Fact):
         count: how many.
     """
 
+    line = "all workers have ended; {count} outcomes are still to be stored"
     count: int
-
-    def __str__(self) -> str:
-        return f"all workers have ended; {self.count} outcomes are still to be stored"
 
 
 class SupervisorStopped(Fact):
@@ -122,27 +114,23 @@ class SupervisorStopped(Fact):
         unacknowledged: how many.
     """
 
+    line = "stopped"
     unacknowledged: int
-
-    def __str__(self) -> str:
-        return "stopped"
 
 
 class LeaseRanOut(Fact, level=logging.ERROR):
     """The lease could not be renewed in time: no job runs until it is."""
 
-    def __str__(self) -> str:
-        return (
-            "the lease could not be renewed in time: running jobs are killed, and nothing is "
-            "claimed until the database answers again"
-        )
+    line = (
+        "the lease could not be renewed in time: running jobs are killed, and nothing is "
+        "claimed until the database answers again"
+    )
 
 
 class LeaseRegained(Fact):
     """The lease is renewed after all; the supervisor goes on."""
 
-    def __str__(self) -> str:
-        return "the lease is renewed: claiming again"
+    line = "the lease is renewed: claiming again"
 
 
 class LeaseRevoked(Fact, level=logging.ERROR):
@@ -152,10 +140,8 @@ class LeaseRevoked(Fact, level=logging.ERROR):
         reason: why.
     """
 
+    line = "the lease is lost: {reason}; beginning anew"
     reason: str
-
-    def __str__(self) -> str:
-        return f"the lease is lost: {self.reason}; beginning anew"
 
 
 class SupervisorDeclaredDead(Fact, level=logging.WARNING):
@@ -165,10 +151,8 @@ class SupervisorDeclaredDead(Fact, level=logging.WARNING):
         owner: the id of its client.
     """
 
+    line = "supervisor {owner} is declared dead: its lease ran out"
     owner: str
-
-    def __str__(self) -> str:
-        return f"supervisor {self.owner} is declared dead: its lease ran out"
 
 
 class UnknownKindWaits(Fact, level=logging.WARNING):
@@ -178,6 +162,10 @@ class UnknownKindWaits(Fact, level=logging.WARNING):
         unknown: the kind, its queue, and which jobs wait.
     """
 
+    line = (
+        "{unknown}; add its worker to the client that serves the queue (workers=[...]) "
+        "and start that anew, or cancel them"
+    )
     unknown: UnknownKind
 
     @property
@@ -185,12 +173,6 @@ class UnknownKindWaits(Fact, level=logging.WARNING):
         """The kind, its queue, and the first of the jobs."""
         unknown = self.unknown
         return {"kind": unknown.kind, "queue": unknown.queue, "job_id": unknown.job_id}
-
-    def __str__(self) -> str:
-        return (
-            f"{self.unknown}; add its worker to the client that serves the queue (workers=[...]) "
-            "and start that anew, or cancel them"
-        )
 
 
 class StorageClockStepped(Fact, level=logging.WARNING):
@@ -200,10 +182,8 @@ class StorageClockStepped(Fact, level=logging.WARNING):
         seconds: by how much; below zero: back.
     """
 
+    line = "the storage's clock was set by {seconds:+.1f} s"
     seconds: float
-
-    def __str__(self) -> str:
-        return f"the storage's clock was set by {self.seconds:+.1f} s"
 
 
 class StorageDoubted(Fact, level=logging.WARNING):
@@ -213,10 +193,8 @@ class StorageDoubted(Fact, level=logging.WARNING):
         what: what may be wrong, and what to do, as a sentence.
     """
 
+    line = "{what}"
     what: str
-
-    def __str__(self) -> str:
-        return self.what
 
 
 class StorageFailing(Fact, level=logging.ERROR):
@@ -227,11 +205,9 @@ class StorageFailing(Fact, level=logging.ERROR):
         problem: what the storage says, and what to do.
     """
 
+    line = "{loop}: {problem}; trying again"
     loop: str
     problem: str
-
-    def __str__(self) -> str:
-        return f"{self.loop}: {self.problem}; trying again"
 
 
 class StorageRecovered(Fact):
@@ -242,11 +218,9 @@ class StorageRecovered(Fact):
         seconds: how long it could not.
     """
 
+    line = "{loop}: the storage is back after {seconds:.1f} s"
     loop: str
     seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.loop}: the storage is back after {self.seconds:.1f} s"
 
 
 class LoopStalled(Fact, level=logging.ERROR):
@@ -257,15 +231,13 @@ class LoopStalled(Fact, level=logging.ERROR):
         place: where in the code it is.
     """
 
+    line = (
+        "the supervisor's loop has stood still for {seconds:.1f} s in {place}: jobs "
+        "over their time are killed late. Make telemetry subscribers quick, or give this "
+        "process more CPU"
+    )
     seconds: float
     place: str
-
-    def __str__(self) -> str:
-        return (
-            f"the supervisor's loop has stood still for {self.seconds:.1f} s in {self.place}: jobs "
-            "over their time are killed late. Make telemetry subscribers quick, or give this "
-            "process more CPU"
-        )
 
 
 class LoopResumed(Fact, level=logging.WARNING):
@@ -275,7 +247,5 @@ class LoopResumed(Fact, level=logging.WARNING):
         seconds: how long it had not.
     """
 
+    line = "the supervisor's loop turns again after {seconds:.1f} s"
     seconds: float
-
-    def __str__(self) -> str:
-        return f"the supervisor's loop turns again after {self.seconds:.1f} s"
