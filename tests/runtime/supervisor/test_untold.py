@@ -20,6 +20,7 @@ from support.pool_world import fence, job
 from support.supervising import DEADLINE_S, wait_until
 from synk.claim import ClaimedJob
 from synk.config import EngineConfig
+from synk.core import wire
 from synk.core.limits import QueueLimits
 from synk.core.messages import CancelRequested, Claimed, DrainRequested, LeaseExpired, Settle
 from synk.core.pool import Pool
@@ -96,6 +97,10 @@ def batch_at_its_long_job(log: Path) -> Iterator[Batch]:
 def test_it_is_told_in_time_though_the_job_after_it_takes_long(tmp_path: Path) -> None:
     with batch_at_its_long_job(tmp_path / "log") as batch:
         batch.wait([1, 2, 3, 4], set())
+        page = batch.engine.worker_set.processes[0]._words
+
+        # The worker sees that it need not tell of them any more.
+        assert page[wire.SEEN] == page[wire.DONE] == 4
 
 
 def test_it_counts_when_the_worker_is_killed_and_one_job_is_blamed(tmp_path: Path) -> None:

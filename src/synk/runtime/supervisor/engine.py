@@ -164,6 +164,7 @@ class Engine:
             self._handle(self._inbox.popleft())
         while self._calls:
             self._calls.popleft()(self._processes)
+        self._look_around()
         self._selector.call_due(now)
         for sampled in self._memory_sampler.due(now, self._processes, self.pool):
             self._handle(
@@ -199,6 +200,12 @@ class Engine:
         if not self.pool.fenced:
             pauses_s.append(self._lease_left_s())
         return max(0.0, min(pauses_s))
+
+    def _look_around(self) -> None:
+        """Takes in what workers have done, so that one of them need not wake this for each."""
+        for slot, process in list(self._processes.items()):
+            if process.channel.has_more_done and process.pid:
+                self._handle(messages.Reported(slot, process.channel.report()))
 
     def _look_closer(self) -> None:
         """Before the pool judges who is late, it gets what the status pages say now."""

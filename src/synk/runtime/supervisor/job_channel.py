@@ -139,6 +139,11 @@ class JobChannel:
 
     # -- reading ----------------------------------------------------------------------------------
 
+    @property
+    def has_more_done(self) -> bool:
+        """Whether the worker has done something since the last report."""
+        return self.is_ready and self._words[wire.DONE] > self._done
+
     def report(self) -> Report:
         """Returns what the worker did since the last report; see also `is_garbled`."""
         try:
@@ -150,7 +155,7 @@ class JobChannel:
             is_known = self._seen.running == running
             started_s = self._seen.started_s if is_known else time.monotonic()
             return Report(done=self._done, running=running, started_s=started_s)
-        self._done = report.done
+        self._done = self._words[wire.SEEN] = report.done
         if report.running:
             self._seen = report
         if self._output.has_new_pipe:

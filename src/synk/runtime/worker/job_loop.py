@@ -92,9 +92,9 @@ class JobLoop:
         self._attempt = SharedAttempt(status_page, self._status_page)
         self._attempt.schema = setup.schema
         self._untold = 0
-        """Jobs that are done and were not told of."""
+        """The number of the first job that is done and was not told of; 0: there is none."""
         self._untold_ns = self._restored_ns = 0
-        """When the first of them ended, and when the process was last put back in order."""
+        """When that ended, and when the process was last put back in order."""
         self._named = False
         """Whether the status page has limits that the last job's worker named."""
         self._running = 0
@@ -150,7 +150,7 @@ class JobLoop:
             return packets.receive(self._channel, packets.DONT_WAIT)
         except BlockingIOError:
             pass
-        if self._untold:
+        if self._untold and self._status_page[wire.SEEN] < self._status_page[wire.DONE]:
             self._tell()
         self._timer.rest()
         return packets.receive(self._channel)
@@ -179,10 +179,9 @@ class JobLoop:
                 self._timer.restore()
                 if problem is not None:
                     return self._replaced(problem)
-            if not self._untold:
-                self._untold_ns = now_ns
-            self._untold += 1
-            if now_ns - self._untold_ns + wall_ns > _HOLD_NS or self._untold >= _HOLD_JOBS:
+            if self._status_page[wire.SEEN] >= self._untold:
+                self._untold, self._untold_ns = number, now_ns
+            if now_ns - self._untold_ns + wall_ns > _HOLD_NS or number - self._untold >= _HOLD_JOBS:
                 self._tell()
         return None
 
