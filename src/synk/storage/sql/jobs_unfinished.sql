@@ -6,11 +6,7 @@ WITH since (at) AS MATERIALIZED (
 ), newest AS MATERIALIZED (
     SELECT f.id, f.n > %(searched)s AS is_behind
     FROM (
-        SELECT e.id, e.state, e.queue, e.kind, e.created_at,
-               row_number() OVER (ORDER BY e.id DESC) AS n
-        FROM synk.job AS e
-        ORDER BY e.id DESC
-        LIMIT %(searched)s + 1
+-- include: newest_jobs
     ) AS f
     WHERE f.created_at >= (SELECT s.at FROM since AS s) AND (
         f.n > %(searched)s OR f.state = %(state)s::synk.job_state AND
@@ -61,9 +57,4 @@ WITH since (at) AS MATERIALIZED (
     WHERE n.is_behind
       AND greatest((SELECT count(*) FROM own), (SELECT count(*) FROM waiting)) > %(searched)s
 )
--- include: listed_columns
-, found.is_behind
-FROM (SELECT n.id, n.is_behind FROM found AS n ORDER BY n.is_behind, n.id DESC LIMIT %(limit)s) AS found
-JOIN synk.job AS j ON j.id = found.id
-LEFT JOIN synk.client AS c ON c.id = coalesce(j.owner, j.acked_by)
-ORDER BY j.id DESC
+-- include: found_jobs
