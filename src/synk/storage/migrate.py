@@ -55,6 +55,12 @@ _GO_STATES: Final = ("available", "cancelled", "completed", "running", "schedule
 _AFTER_THE_TABLE: Final = "-- From here on the same where there was a table"
 """What comes behind its columns in 001_jobs.sql."""
 
+_COLUMNS_OF: Final = re.compile(r"^-- columns of (\w+)$", re.MULTILINE)
+"""In the place of columns of a table of the first schema: of those that are missing."""
+
+_COLUMN: Final = re.compile(r"^    (?!id )([a-z]\w* .+?),?$", re.MULTILINE)
+"""One of a table's, but its key."""
+
 _MAKES: Final = re.compile(
     r"^CREATE (?:(FUNCTION|TRIGGER)|(UNIQUE INDEX|INDEX|UNLOGGED TABLE|TABLE))\b", re.MULTILINE
 )
@@ -156,8 +162,18 @@ def all_from(schema: str, how: str) -> str:
         lambda found: f"CREATE OR REPLACE {found[1]}" if found[1] else f"{found[0]} IF NOT EXISTS",
         "".join(texts),
     )
+    made_alike = _COLUMNS_OF.sub(
+        lambda table: _added(table[1], first[2] + "".join(texts)), sql.statement(how, schema)
+    )
     # The server remarks on each that is there.
-    return f"SET LOCAL client_min_messages = warning;\n{sql.statement(how, schema)}\n{kept}"
+    return f"SET LOCAL client_min_messages = warning;\n{made_alike}\n{kept}"
+
+
+def _added(table: str, migrations: str) -> str:
+    """Returns what adds the columns that a table has in the migrations and lacks here."""
+    _, _, behind = migrations.partition(f".{table} (\n")
+    columns = _COLUMN.findall(behind[: behind.index("\n)")])
+    return ",\n".join(f"    ADD COLUMN IF NOT EXISTS {column}" for column in columns)
 
 
 def check_not_newer(version: int, schema: str) -> int:

@@ -24,30 +24,8 @@ ALTER TABLE synk.job
     ALTER COLUMN max_attempts TYPE integer,
     ALTER COLUMN max_attempts SET DEFAULT 7,
     ALTER COLUMN attempted_by SET DEFAULT '{}',
-    ADD COLUMN owner uuid,
-    ADD COLUMN claim_seq bigint,
-    ADD COLUMN uncounted integer NOT NULL DEFAULT 0,
-    ADD COLUMN crashes integer NOT NULL DEFAULT 0,
-    ADD COLUMN lost integer NOT NULL DEFAULT 0,
-    ADD COLUMN acked_by uuid,
-    ADD COLUMN acked_attempt integer,
-    ADD COLUMN cancel_reason synk.cancel_reason,
-    ADD COLUMN cancel_requested_at timestamptz,
-    ADD COLUMN held boolean NOT NULL DEFAULT false,
-    ADD COLUMN unmet integer NOT NULL DEFAULT 0,
-    ADD COLUMN has_dependents boolean NOT NULL DEFAULT false,
-    ADD COLUMN idempotency_key text,
-    ADD COLUMN meta jsonb,
-    ADD COLUMN tags text[],
-    ADD COLUMN progress jsonb,
-    ADD COLUMN checkpoint jsonb,
-    ADD COLUMN result jsonb,
-    ADD COLUMN duration_us bigint,
-    ADD COLUMN cpu_us bigint,
-    ADD COLUMN system_us bigint,
-    ADD COLUMN peak_rss_bytes bigint,
-    ADD COLUMN pid integer,
-    ADD COLUMN output text;
+-- columns of job
+;
 
 -- The numbers go on where they were.
 DO $$

@@ -43,14 +43,10 @@ END $$;
 
 -- Supervisors of before know no other schema: none may run. In version 1 they are not on record.
 ALTER TABLE IF EXISTS synk.client
-    ADD COLUMN IF NOT EXISTS ttl interval NOT NULL DEFAULT interval '30 seconds',
-    ADD COLUMN IF NOT EXISTS lease_until timestamptz NOT NULL DEFAULT now(),
-    ADD COLUMN IF NOT EXISTS beat bigint NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS dead_at timestamptz,
-    ADD COLUMN IF NOT EXISTS kinds text[],
-    ADD COLUMN IF NOT EXISTS errors jsonb NOT NULL DEFAULT '[]',
+    SET (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200),
     ADD COLUMN revision bigint NOT NULL DEFAULT 0,
-    SET (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
+-- columns of client
+;
 DO $$
 BEGIN
     IF to_regclass('synk.client') IS NULL THEN
@@ -131,16 +127,9 @@ ALTER TABLE synk.job
     DROP CONSTRAINT IF EXISTS lists_are_flat,
     DROP CONSTRAINT IF EXISTS args_size,
     DROP COLUMN waiting_on,
-    ADD COLUMN IF NOT EXISTS crashes integer NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS lost integer NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS system_us bigint,
-    ADD COLUMN IF NOT EXISTS peak_rss_bytes bigint,
-    ADD COLUMN IF NOT EXISTS pid integer,
-    ADD COLUMN IF NOT EXISTS output text,
-    ADD COLUMN IF NOT EXISTS progress jsonb,
-    ADD COLUMN IF NOT EXISTS checkpoint jsonb,
-    ADD COLUMN IF NOT EXISTS idempotency_key text,
     ADD COLUMN meta jsonb,
-    ADD COLUMN tags text[];
+    ADD COLUMN tags text[],
+-- columns of job
+;
 
 DELETE FROM synk.migration WHERE version > 0;
