@@ -23,7 +23,7 @@ DECLARE
             (17, 'synk.job_settle(bigint[])'), (17, 'synk.job_settle_noted()'),
             (17, 'synk.unsettled_after_delete()'), (17, 'synk.job_after_truncate()'),
             (17, 'synk.job_tie_anew(bigint, bigint[])'), (20, 'synk.job_held'),
-            (20, 'synk.job_out_of_bounds()'), (20, 'synk.setting'), (20, 'synk.revision'),
+            (20, 'synk.job_untie(bigint[], integer)'), (20, 'synk.job_out_of_bounds()'), (20, 'synk.setting'), (20, 'synk.revision'),
             (20, 'synk.setting_changed()')
         ) AS n (version, name)
         WHERE n.version > noted AND CASE WHEN n.name LIKE '%)' THEN to_regprocedure(n.name)::oid

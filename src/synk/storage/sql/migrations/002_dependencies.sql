@@ -209,15 +209,13 @@ BEGIN
 END $$;
 
 
--- Jobs are completed: what waits for them waits for the others only, or goes. Of very many the first.
-CREATE FUNCTION synk.job_release(ended bigint[]) RETURNS void
+-- Takes the ties to jobs that have ended, of very many the first, with those who wait locked. What others
+-- have done with them before they were locked is not done again. Says how many ties there were, and who
+-- had one that is gone now, as often as they had one.
+CREATE FUNCTION synk.job_untie(ended bigint[], room integer) RETURNS TABLE (found integer, freed bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    room CONSTANT integer := 10000 + cardinality(ended);
-    number integer;
-    arrived text[];
 BEGIN
-    WITH found AS MATERIALIZED (
+    RETURN QUERY WITH tied AS MATERIALIZED (
         SELECT t.dependency, t.dependent
         FROM unnest(ended) AS e (id)
         -- OFFSET 0: one look into the index for each, or the planner compares all with all.
@@ -226,31 +224,42 @@ BEGIN
         ) AS t
         LIMIT room
     ), held AS MATERIALIZED (
-        SELECT j.id FROM synk.job AS j WHERE j.id = ANY (ARRAY(SELECT f.dependent FROM found AS f))
+        SELECT j.id FROM synk.job AS j WHERE j.id = ANY (ARRAY(SELECT t.dependent FROM tied AS t))
         ORDER BY j.id FOR NO KEY UPDATE
     ), gone AS (
-        -- What others have done with them before they were locked is not done again.
-        DELETE FROM synk.tie AS t USING found AS f
+        DELETE FROM synk.tie AS t USING tied AS f
         WHERE t.dependency = f.dependency AND t.dependent = f.dependent
           AND (SELECT count(*) FROM held) >= 0
         RETURNING t.dependent
-    ), met AS (
-        SELECT g.dependent, count(*) AS number FROM gone AS g GROUP BY g.dependent
-    ), released AS (
+    )
+    SELECT (SELECT count(*)::integer FROM tied), array_agg(g.dependent) FROM gone AS g;
+END $$;
+
+
+-- Jobs are completed: what waits for them waits for the others only, or goes. Of very many the first.
+CREATE FUNCTION synk.job_release(ended bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    room CONSTANT integer := 10000 + cardinality(ended);
+    untied record;
+    arrived text[];
+BEGIN
+    SELECT u.found, u.freed INTO untied FROM synk.job_untie(ended, room) AS u;
+    WITH released AS (
         UPDATE synk.job AS j
         SET unmet = j.unmet - m.number,
             state = CASE WHEN j.held OR j.unmet > m.number THEN j.state
                          WHEN j.scheduled_at > clock_timestamp() THEN 'scheduled'
                          ELSE 'available' END
-        FROM met AS m WHERE j.id = m.dependent AND j.state = 'pending' AND j.unmet > 0
+        FROM (SELECT f.id, count(*) AS number FROM unnest(untied.freed) AS f (id) GROUP BY f.id) AS m
+        WHERE j.id = m.id AND j.state = 'pending' AND j.unmet > 0
         RETURNING j.state, j.queue
     )
-    SELECT array_agg(DISTINCT r.queue) FILTER (WHERE r.state = 'available'),
-           (SELECT count(*) FROM found)
-    INTO arrived, number FROM released AS r;
+    SELECT array_agg(DISTINCT r.queue) FILTER (WHERE r.state = 'available')
+    INTO arrived FROM released AS r;
 
     PERFORM pg_notify('synk.job', a.queue) FROM unnest(arrived) AS a (queue);
-    IF number = room THEN
+    IF untied.found = room THEN
         PERFORM synk.job_leave(ended);
     END IF;
 END $$;
@@ -262,40 +271,23 @@ CREATE FUNCTION synk.job_sweep(ended bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     room integer := 10000 + cardinality(ended);
-    number integer;
+    untied record;
     swept bigint[];
 BEGIN
     -- A generation after the other, which is locked before the next is looked for: what was tied to it
     -- meanwhile is among that.
     WHILE ended IS NOT NULL AND room > 0 LOOP
-        WITH found AS MATERIALIZED (
-            SELECT t.dependency, t.dependent
-            FROM unnest(ended) AS e (id)
-            CROSS JOIN LATERAL (
-                SELECT t.dependency, t.dependent FROM synk.tie AS t WHERE t.dependency = e.id OFFSET 0
-            ) AS t
-            LIMIT room
-        ), held AS MATERIALIZED (
-            SELECT j.id FROM synk.job AS j
-            WHERE j.id = ANY (ARRAY(SELECT f.dependent FROM found AS f))
-            ORDER BY j.id FOR NO KEY UPDATE
-        ), gone AS (
-            DELETE FROM synk.tie AS t USING found AS f
-            WHERE t.dependency = f.dependency AND t.dependent = f.dependent
-              AND (SELECT count(*) FROM held) >= 0
-            RETURNING t.dependent
-        ), cancelled AS (
+        SELECT u.found, u.freed INTO untied FROM synk.job_untie(ended, room) AS u;
+        WITH cancelled AS (
             UPDATE synk.job AS j
             SET state = 'cancelled', cancel_reason = 'dependency', finalized_at = now(),
                 held = false, unmet = 0
-            FROM (SELECT DISTINCT g.dependent FROM gone AS g) AS g
-            WHERE j.id = g.dependent AND j.state = 'pending' AND j.unmet > 0
+            WHERE j.id = ANY (untied.freed) AND j.state = 'pending' AND j.unmet > 0
             RETURNING j.id, j.has_dependents
         )
-        SELECT array_agg(c.id) FILTER (WHERE c.has_dependents), (SELECT count(*) FROM found)
-        INTO swept, number FROM cancelled AS c;
+        SELECT array_agg(c.id) FILTER (WHERE c.has_dependents) INTO swept FROM cancelled AS c;
         -- A generation takes as long as some of its members.
-        room := room - greatest(number, 3);
+        room := room - greatest(untied.found, 3);
         ended := CASE WHEN room > 0 THEN swept ELSE ended || swept END;
     END LOOP;
     IF room <= 0 THEN
