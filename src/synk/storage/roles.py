@@ -115,57 +115,52 @@ def _make(installed: Installation, name: str) -> Step:
     )
 
 
-def _use(installed: Installation, name: str) -> Step:
-    role, schema = installed.role(name), installed.schema
+def _granted(
+    installed: Installation,
+    name: str,
+    what: str,
+    asks: str,
+    of: Iterable[str],
+    about: Iterable[str] = (),
+) -> Step:
+    """Returns the step that grants *what* to a role, which has it if *asks* says so *of* each."""
+    role = installed.role(name)
     return Step(
-        text=f'GRANT USAGE ON SCHEMA "{schema}" TO {role}',
-        holds=f"has_schema_privilege(to_regrole('{role}')::oid, '{schema}', 'USAGE')",
-        roles=frozenset({name}),
+        text=f"GRANT {what} TO {role}",
+        holds=" AND ".join(f"{asks}(to_regrole('{role}')::oid, {each})" for each in of),
+        roles=frozenset({name, *about}),
     )
+
+
+def _use(installed: Installation, name: str) -> Step:
+    schema = installed.schema
+    usage = f"'{schema}', 'USAGE'"
+    return _granted(installed, name, f'USAGE ON SCHEMA "{schema}"', "has_schema_privilege", [usage])
 
 
 def _grant(installed: Installation, rights: str, table: str, name: str) -> Step:
-    role, target = installed.role(name), installed.object(table)
-    has = [
-        f"has_table_privilege(to_regrole('{role}')::oid, '{target}', '{right}')"
-        for right in rights.split(", ")
-    ]
-    return Step(
-        text=f"GRANT {rights} ON {target} TO {role}",
-        holds=" AND ".join(has),
-        roles=frozenset({name}),
-    )
+    target = installed.object(table)
+    each = [f"'{target}', '{right}'" for right in rights.split(", ")]
+    return _granted(installed, name, f"{rights} ON {target}", "has_table_privilege", each)
 
 
 def _insert(installed: Installation) -> Step:
-    role, target = installed.role("producer"), installed.object("job")
-    rights = {"INSERT": _INSERTED, "SELECT": ("id", "idempotency_key")} | {
-        "UPDATE": ("idempotency_key",)
-    }
-    has = [
-        f"has_column_privilege(to_regrole('{role}')::oid, '{target}', '{column}', '{right}')"
+    target, key = installed.object("job"), "idempotency_key"
+    rights = {"INSERT": _INSERTED, "SELECT": ("id", key), "UPDATE": (key,)}
+    each = [
+        f"'{target}', '{column}', '{right}'"
         for right, columns in rights.items()
         for column in columns
     ]
     granted = ", ".join(f"{right} ({', '.join(columns)})" for right, columns in rights.items())
-    return Step(
-        text=f"GRANT {granted} ON {target} TO {role}",
-        holds=" AND ".join(has),
-        roles=frozenset({"producer"}),
-    )
+    what = f"{granted} ON {target}"
+    return _granted(installed, "producer", what, "has_column_privilege", each)
 
 
 def _member(installed: Installation, name: str, of: Sequence[str]) -> Step:
-    role, groups = installed.role(name), [installed.role(each) for each in of]
-    has = [
-        f"pg_has_role(to_regrole('{role}')::oid, to_regrole('{each}')::oid, 'USAGE')"
-        for each in groups
-    ]
-    return Step(
-        text=f"GRANT {', '.join(groups)} TO {role}",
-        holds=" AND ".join(has),
-        roles=frozenset({name, *of}),
-    )
+    groups = [installed.role(group) for group in of]
+    each = [f"to_regrole('{group}')::oid, 'USAGE'" for group in groups]
+    return _granted(installed, name, ", ".join(groups), "pg_has_role", each, of)
 
 
 def _keeps(installed: Installation) -> str:
