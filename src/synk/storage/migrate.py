@@ -44,8 +44,9 @@ _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with ti
 
 _GO_COLUMNS: Final = (
     *("id bigint", "name text", "state job_state", "attempt smallint", "max_attempts smallint"),
-    *("attempted_at timestamptz", "created_at timestamptz", "finalized_at timestamptz"),
-    *("scheduled_at timestamptz", "depends_on bigint[]", "priority smallint", "args jsonb"),
+    *(f"{name}_at timestamp with time zone" for name in ("attempted", "created", "finalized")),
+    *("scheduled_at timestamp with time zone", "depends_on bigint[]", "priority smallint"),
+    *("args jsonb",),
     *("attempted_by text[]", "errors jsonb[]", "kind text", "queue text"),
 )
 """Those of the table that the Go package of the same name makes."""
@@ -224,15 +225,7 @@ def _version(connection: psycopg.Connection[Any], schema: str) -> int:
 
     It is `_FORMER` for whichever of those before the first schema.
     """
-    columns = rows(
-        connection,
-        "SELECT a.attname || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a"
-        " JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = 'migration' AND a.attnum > 0"
-        " AND NOT a.attisdropped ORDER BY a.attnum",
-        (schema,),
-    )
-    if [column for (column,) in columns] != _COLUMNS:
+    if _columns(connection, schema, "migration") != _COLUMNS:
         return _NOTHING
     query = f"SELECT {sql.IS_FORMER} FROM synk.migration AS m"  # noqa: S608 - a constant
     if rows(connection, sql.in_schema(query, schema))[0][0]:
@@ -247,17 +240,6 @@ def _version(connection: psycopg.Connection[Any], schema: str) -> int:
 
 def is_of_go(connection: psycopg.Connection[Any], schema: str) -> bool:
     """Whether the table of jobs is the one that the Go package makes."""
-    columns = rows(
-        connection,
-        "SELECT a.attname || ' ' || CASE WHEN t.typelem <> 0 AND t.typlen = -1"
-        " THEN format_type(a.atttypid, NULL) WHEN t.typname = 'int8' THEN 'bigint'"
-        " WHEN t.typname = 'int2' THEN 'smallint' ELSE t.typname END"
-        " FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid"
-        " JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = 'job' AND c.relkind = 'r' AND a.attnum > 0"
-        " AND NOT a.attisdropped",
-        (schema,),
-    )
     states = rows(
         connection,
         "SELECT e.enumlabel FROM pg_enum AS e JOIN pg_type AS t ON t.oid = e.enumtypid"
@@ -265,8 +247,22 @@ def is_of_go(connection: psycopg.Connection[Any], schema: str) -> bool:
         " WHERE n.nspname = %s AND t.typname = 'job_state' ORDER BY e.enumsortorder",
         (schema,),
     )
-    found = (sorted(name for (name,) in columns), tuple(name for (name,) in states))
+    found = (sorted(_columns(connection, schema, "job")), tuple(name for (name,) in states))
     return found == (sorted(_GO_COLUMNS), _GO_STATES)
+
+
+def _columns(connection: psycopg.Connection[Any], schema: str, table: str) -> list[str]:
+    """Returns the columns of a table, each with its type, wherever that is."""
+    columns = rows(
+        connection,
+        "SELECT a.attname || ' ' || regexp_replace(format_type(a.atttypid, NULL), '^.*[.]', '')"
+        " FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid"
+        " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND a.attnum > 0"
+        " AND NOT a.attisdropped ORDER BY a.attnum",
+        (schema, table),
+    )
+    return [column for (column,) in columns]
 
 
 def _others(connection: psycopg.Connection[Any], schema: str, things: list[Thing]) -> list[str]:
