@@ -39,9 +39,9 @@ much longer."""
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 _SETTINGS: Final = """
-SELECT set_config(s.name, CASE s.name WHEN 'lock_timeout' THEN
-    CASE WHEN %s THEN current_setting('deadlock_timeout') ELSE '0' END ELSE '0' END, true)
-FROM pg_settings AS s
+SELECT set_config(s.name, CASE WHEN s.name <> 'lock_timeout' THEN '0'
+                               WHEN %s THEN (d.setting::integer + %s)::text ELSE %s::text END, true)
+FROM pg_settings AS s JOIN pg_settings AS d ON d.name = 'deadlock_timeout'
 WHERE s.name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
                  'idle_in_transaction_session_timeout', 'row_security')
 """
@@ -125,15 +125,9 @@ class Patient:
             time.sleep(next(pauses, _PAUSES_S[-1]))
 
     def _begin(self, *, longer: bool) -> None:
-        rows(self.connection, _SETTINGS, (longer,))
+        rows(self.connection, _SETTINGS, (longer, _VACUUM_MS, _LOCK_MS))
         if not rows(self.connection, "SELECT pg_try_advisory_xact_lock(%s)", (LOCK_ID,))[0][0]:
             raise _BusyError
-        rows(
-            self.connection,
-            "SELECT set_config('lock_timeout', (s.setting::int + %s)::text, true)"
-            " FROM pg_settings AS s WHERE s.name = 'lock_timeout'",
-            (_VACUUM_MS if longer else _LOCK_MS,),
-        )
 
     def _holders(self) -> list[_Holder]:
         place = (f'"{self.schema}"', LOCK_ID >> 32, LOCK_ID & 0xFFFFFFFF)
