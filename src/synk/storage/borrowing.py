@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -39,10 +40,7 @@ def lent(given: Any, *, as_one: bool) -> Generator[psycopg.Connection[Any]]:
         psycopg.Error: what the caller sent before, in a pipeline, has failed.
     """
     connection = connection_of(given)
-
-    def describe() -> str:
-        return described_session(connection)
-
+    describe = partial(described_session, connection)
     with ExitStack() as back:
         back.enter_context(synced(connection))
         check_usable(given, connection)
@@ -134,10 +132,7 @@ def _has_failed(connection: psycopg.BaseConnection[Any]) -> bool:
 async def lent_awaited(given: Any, *, as_one: bool) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
     """See `lent`."""
     connection = await async_connection_of(given)
-
-    def describe() -> str:
-        return described_session(connection)
-
+    describe = partial(described_session, connection)
     async with AsyncExitStack() as back:
         await back.enter_async_context(synced_awaited(connection))
         check_usable(given, connection)

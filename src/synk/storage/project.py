@@ -64,7 +64,8 @@ def connected_to(conninfo: str, database: str, place: Path) -> str:
         place: where the server keeps its data; told when the database is made.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        if not _is_there(connection, database):
+        known = connection.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
+        if not known.rowcount:
             try:
                 connection.execute(_sql.SQL("CREATE DATABASE {}").format(_sql.Identifier(database)))
             except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
@@ -72,8 +73,3 @@ def connected_to(conninfo: str, database: str, place: Path) -> str:
             else:
                 _log.info("made the database %s, whose data lies in %s", database, place)
     return make_conninfo(conninfo, dbname=database)
-
-
-def _is_there(connection: psycopg.Connection, database: str) -> bool:
-    found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
-    return found.rowcount > 0

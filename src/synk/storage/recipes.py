@@ -8,6 +8,7 @@ settings of that moment, which may be credentials that rotate, by its class, and
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import psycopg
@@ -24,8 +25,7 @@ from synk.storage.faults import one_line
 from synk.storage.sessions import described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from collections.abc import Callable, Generator
 
 Pool: TypeAlias = "psycopg_pool.ConnectionPool[Any]"
 
@@ -39,12 +39,8 @@ def made_like(pool: Pool, *, answer_s: float) -> psycopg.Connection[Any]:
         psycopg.Error: it cannot be made.
         StorageUnavailable: what the pool was given to make one with has failed.
     """
-    try:
+    with _told_if_failed(pool):
         connection = pool.connection_class.connect(_conninfo(pool), **_kwargs(pool))
-    except psycopg.Error:
-        raise
-    except Exception as error:
-        raise _failed(pool, error) from error
     try:
         _configure(pool, connection)
         connection.autocommit = True
@@ -120,12 +116,8 @@ def _configure(pool: Pool, connection: psycopg.Connection[Any]) -> None:
     configure = cast("Callable[[Any], None] | None", getattr(pool, "_configure", None))
     if configure is None:
         return
-    try:
+    with _told_if_failed(pool):
         configure(connection)
-    except psycopg.Error:
-        raise
-    except Exception as error:
-        raise _failed(pool, error) from error
     status = connection.pgconn.transaction_status
     if status != pq.TransactionStatus.IDLE:
         # As the pool itself sees it.
@@ -135,8 +127,15 @@ def _configure(pool: Pool, connection: psycopg.Connection[Any]) -> None:
         )
 
 
-def _failed(pool: Pool, error: Exception) -> StorageUnavailable:
-    return StorageUnavailable(
-        f"the given pool {pool.name!r} has no way to make a connection: "
-        f"{type(error).__name__}: {one_line(error)}"
-    )
+@contextmanager
+def _told_if_failed(pool: Pool) -> Generator[None]:
+    """Says that what the pool was given to make a connection with has failed."""
+    try:
+        yield
+    except psycopg.Error:
+        raise
+    except Exception as error:
+        raise StorageUnavailable(
+            f"the given pool {pool.name!r} has no way to make a connection: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error

@@ -15,10 +15,6 @@ from synk.storage.project import is_embedded
 CONNECT_S: Final = 10
 """How long a connection may take to be made, or to be had from the pool."""
 
-_STATEMENT_MS: Final = 50_000
-_LOCK_MS: Final = 5_000
-_IDLE_IN_TRANSACTION_MS: Final = 60_000
-
 _SESSION: Final = {
     # Whatever the role or the database says.
     "default_transaction_isolation": "read committed",
@@ -31,9 +27,9 @@ _SESSION: Final = {
     "idle_session_timeout": "0",
     # An index that leaves dependents out would leave them waiting for ever.
     "gin_fuzzy_search_limit": "0",
-    "statement_timeout": str(_STATEMENT_MS),
-    "lock_timeout": str(_LOCK_MS),
-    "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
+    "statement_timeout": "50s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "60s",
     # Every join of synk's statements is a few hundred look-ups by a key. On a table that has grown
     # since its statistics were taken, the planner would rather read all of it.
     "enable_hashjoin": "off",
