@@ -97,8 +97,8 @@ def _is_log(fd: int) -> bool:
 def _is_mapped(fd: int) -> bool:
     """Whether its file is mapped into memory, so that nobody may have a place in it."""
     about = os.fstat(fd)
-    wanted = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x} {about.st_ino}"
-    return any(" ".join(line.split()[3:5]) == wanted for line in linux.memory_maps())
+    device = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}"
+    return any(each.file == (device, str(about.st_ino)) for each in linux.memory_maps())
 
 
 def _is_pythons(fd: int) -> bool:

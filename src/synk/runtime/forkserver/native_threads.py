@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import re
@@ -35,51 +34,38 @@ def whose(thread: int) -> tuple[str, str]:
         stack = _stack_of(thread)
     except (OSError, ValueError, IndexError):
         return "", name
-    places = _code()
+    code = _code()
     # The outermost call is the last; it comes from the C library's start of a thread.
     for at in range(len(stack) - 8, -1, -8):
         address = int.from_bytes(stack[at : at + 8], sys.byteorder)
-        for begin, end, library in places:
-            if begin <= address < end:
-                return library, name
+        for each in code:
+            if each.begin <= address < each.end:
+                return each.path, name
     return "", name
 
 
 def name_of(thread: int) -> str:
     """Returns a thread's name: that of what started it, if it was given none."""
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm") as file:  # noqa: PTH123 - one read
-        return file.read().strip()
-    return ""
+    return linux.read("self", f"task/{thread}/comm").decode(errors="replace").strip()
 
 
 def _stack_of(thread: int) -> bytes:
-    with open(f"/proc/self/task/{thread}/syscall") as file:  # noqa: PTH123 - as above
-        pointer = int(file.read().split()[-2], 16)
-    end = next(
-        int(line.split()[0].partition("-")[2], 16)
-        for line in linux.memory_maps()
-        if int(line.split()[0].partition("-")[0], 16)
-        <= pointer
-        < int(line.split()[0].partition("-")[2], 16)
-    )
-    with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - as above
+    pointer = int(linux.read("self", f"task/{thread}/syscall").split()[-2], 16)
+    end = next(each.end for each in linux.memory_maps() if each.begin <= pointer < each.end)
+    with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - a part of it
         memory.seek(pointer & ~7)
         return memory.read(min(end - (pointer & ~7), _STACK_BYTES))
 
 
-def _code() -> list[tuple[int, int, str]]:
+def _code() -> list[linux.Mapping]:
     """Returns where the code of libraries is, but of those that start threads for others."""
-    found: list[tuple[int, int, str]] = []
-    for line in linux.memory_maps():
-        parts = line.split(maxsplit=5)
-        if len(parts) < 6 or "x" not in parts[1] or ".so" not in parts[5]:
-            continue
-        path = parts[5].strip()
-        if _STARTS_FOR_OTHERS.match(os.path.basename(path)):  # noqa: PTH119 - a text
-            continue
-        begin, _, end = parts[0].partition("-")
-        found.append((int(begin, 16), int(end, 16), path))
-    return found
+    return [
+        each
+        for each in linux.memory_maps()
+        if "x" in each.permissions
+        and ".so" in each.path
+        and not _STARTS_FOR_OTHERS.match(os.path.basename(each.path))  # noqa: PTH119 - a text
+    ]
 
 
 def is_told_of_forks(library: str) -> bool:

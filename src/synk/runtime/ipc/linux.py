@@ -9,7 +9,10 @@ import functools
 import os
 import re
 import signal
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TAG: Final = "SYNK_SUPERVISOR"
 """In the environment of everything that a supervisor starts: its client's id."""
@@ -128,6 +131,15 @@ def line_buffer_stdio() -> None:
         libc.setvbuf(stdout, None, 1, ctypes.c_size_t(0))
 
 
+def read(pid: int | str, name: str) -> bytes:
+    """Returns what a file of a process's in /proc says; empty if the process is gone."""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 - a thousand of them, fast
+            return file.read()
+    except OSError:
+        return b""
+
+
 def children(pid: int) -> list[int]:
     """Returns the pids of a process's children, zombies among them."""
     try:
@@ -170,27 +182,34 @@ def parents() -> dict[int, int]:
     return found
 
 
-def memory_maps() -> list[str]:
-    """Returns the lines of this process's memory map, see proc(5)."""
-    with open("/proc/self/maps") as file:  # noqa: PTH123 - as above
-        return file.readlines()
+class Mapping(NamedTuple):
+    """A line of a memory map, see proc(5)."""
+
+    begin: int
+    end: int
+    permissions: str
+    file: tuple[str, str]
+    """Its device and inode."""
+    path: str
+
+
+def memory_maps() -> Iterator[Mapping]:
+    """Yields what this process's memory is mapped to."""
+    for line in read("self", "maps").splitlines():
+        span, permissions, _, device, inode, *path = os.fsdecode(line).split(maxsplit=5)
+        begin, end = (int(address, 16) for address in span.split("-"))
+        yield Mapping(begin, end, permissions, (device, inode), "".join(path))
 
 
 def catches(pid: int, signal_number: int) -> bool:
     """Whether the process has a handler for a signal."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
-            for line in file:
-                if line.startswith("SigCgt:"):
-                    return bool(int(line.split()[1], 16) >> (signal_number - 1) & 1)
-    except OSError:
-        pass
-    return False
+    caught = re.search(rb"^SigCgt:\s*(\w+)", read(pid, "status"), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal_number - 1) & 1)
 
 
 def cpu_seconds(pid: int) -> float:
     """Returns the CPU time that a process has used, user and system; 0 if it is gone."""
-    fields = _stat(str(pid))
+    fields = _stat(pid)
     if len(fields) <= _SYSTEM_TICKS:
         return 0.0
     return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_A_SECOND
@@ -198,11 +217,8 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_bytes(pid: int) -> int:
     """Returns the resident memory of a process; 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123 - as above
-            return int(file.read().split()[1]) * _PAGE_SIZE
-    except (OSError, IndexError):
-        return 0
+    pages = read(pid, "statm").split()
+    return int(pages[1]) * _PAGE_SIZE if pages else 0
 
 
 def tagged_processes(value: str) -> list[int]:
@@ -228,7 +244,7 @@ def kill_tagged(value: str) -> None:
                 pidfd = os.pidfd_open(pid)
                 try:
                     # Looked at again: from here on the descriptor means this very process.
-                    if wanted in _environment(str(pid)):
+                    if wanted in _environment(pid):
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 finally:
                     os.close(pidfd)
@@ -239,11 +255,7 @@ def is_resource_tracker(pid: int) -> bool:
 
     It ends by itself, and cleans up, once all that use it are gone.
     """
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as above
-            return _TRACKER.search(file.read()) is not None
-    except OSError:
-        return False
+    return _TRACKER.search(read(pid, "cmdline")) is not None
 
 
 _TRACKER: Final = re.compile(rb"\0-c\0from [\w.]*resource_tracker import main;")
@@ -255,17 +267,9 @@ def _listing(folder: str) -> list[str]:
     return os.listdir(folder)  # noqa: PTH208 - names are all that is wanted, of many
 
 
-def _stat(pid: str) -> list[str]:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
+def _stat(pid: int | str) -> list[bytes]:
+    return read(pid, "stat").rpartition(b")")[2].split()
 
 
-def _environment(pid: str) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - a thousand of them, fast
-            return file.read().split(b"\0")
-    except OSError:
-        return []
+def _environment(pid: int | str) -> list[bytes]:
+    return read(pid, "environ").split(b"\0")

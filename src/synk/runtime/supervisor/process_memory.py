@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from synk.runtime.ipc import linux
+
 _COUNTED: Final = frozenset((b"RssAnon:", b"RssShmem:", b"VmSwap:"))
 _FIELDS: Final = frozenset(
     (b"Pss:", b"Private_Clean:", b"Private_Dirty:", b"Anonymous:", b"LazyFree:", b"SwapPss:")
@@ -31,26 +33,16 @@ class Own:
 
 def most_bytes(pid: int) -> int:
     """Returns what a process has of its own at the most: cheap, and 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123 - some times a second
-            lines = file.read().splitlines()
-    except OSError:
-        return 0
-    parts = (line.split() for line in lines)
+    parts = (line.split() for line in linux.read(pid, "status").splitlines())
     return 1024 * sum(int(part[1]) for part in parts if part and part[0] in _COUNTED)
 
 
 def own(pid: int) -> Own:
     """Returns what a process has of its own; it costs some milliseconds for each gigabyte."""
-    try:
-        with open(f"/proc/{pid}/smaps", "rb") as file:  # noqa: PTH123 - as above
-            lines = file.read().splitlines()
-    except OSError:
-        return Own()
     alone = shares = 0
     path, fields = b"", dict[bytes, int]()
     # Each mapping is a line with its path, and then lines with what is in it. See proc(5).
-    for line in (*lines, b"0-0"):
+    for line in (*linux.read(pid, "smaps").splitlines(), b"0-0"):
         parts = line.split(None, 5)
         if parts[0] in _FIELDS:
             fields[parts[0]] = int(parts[1])
