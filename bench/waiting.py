@@ -1,10 +1,13 @@
 """How many jobs a second that wait for something else, by the number of worker processes.
 
-    python bench/waiting.py [--full] [--ms MS] [--jobs N] [--processes N ...] [--json FILE]
+    python bench/waiting.py [--full] [--ms MS] [--jobs N] [--processes N ...] [--peers]
+                            [--json FILE]
 
 A job that waits for a network or a disk leaves its CPU idle, so more processes than CPUs run more
 of them at once. Here each job sleeps. The floor is what as many processes could do if there were
 nothing to do but to sleep: processes divided by the time that one sleep really takes.
+
+With --peers PgQueuer runs as many jobs that await a sleep, in one event loop.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ import psycopg
 import synk
 from figures import FLOOR, SYNK, Results, interleaved
 from options import Size, parse, parser_of
+from peers.contest import Contest, Run
 from server import embedded_server, fresh_schema, server_facts, serving, value
 from showing import publish
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Mapping
 
 SIZES = {
     "ms": Size(1.0, 1.0, "that a job sleeps"),
@@ -32,6 +37,8 @@ SIZES = {
 LOOK_S = 0.1
 START_S = 60.0
 SLEEPS = 200
+PEERS_THAT_AWAIT = ["PgQueuer"]
+"""Of those that run jobs in an event loop the fastest."""
 
 
 @dataclass
@@ -46,14 +53,19 @@ def main() -> None:
     results = Results()
     with embedded_server() as dsn:
         results.facts["server"] = server_facts(dsn)
-        contestants = {
+        contestants: dict[str, Callable[[], Mapping[str, float]]] = {
             SYNK: lambda: {
                 quantity(count): drained(dsn, options, count) for count in options.processes
             },
             FLOOR: lambda: sleeping(options),
         }
+        ring = Contest(dsn)
+        if options.peers:
+            for name in ring.available(PEERS_THAT_AWAIT):
+                contestants[name] = awaited(ring, name, options)
         interleaved(contestants, options.rounds, results)
-    publish(options, "waiting", f"jobs that wait for {options.ms:g} ms", results, {})
+    title = f"jobs that wait for {options.ms:g} ms"
+    publish(options, "waiting", title, results, {}, ring.notes())
 
 
 def parsed() -> argparse.Namespace:
@@ -61,7 +73,21 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--processes", type=int, nargs="+", default=[2, 4, 8, 16], help="(2 4 8 16)"
     )
+    parser.add_argument("--peers", action="store_true", help="measure PgQueuer too")
     return parse(parser, SIZES)
+
+
+def awaited(
+    ring: Contest, name: str, options: argparse.Namespace
+) -> Callable[[], Mapping[str, float]]:
+    """Its rate, the same for every number of processes, since it has one."""
+
+    def measure() -> Mapping[str, float]:
+        run = Run("pause", jobs=options.jobs, seconds=60, argument=options.ms)
+        found = ring.measure(name, run)
+        return {quantity(count): found["per_s"] for count in options.processes} if found else {}
+
+    return measure
 
 
 def quantity(processes: int) -> str:

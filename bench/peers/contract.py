@@ -53,6 +53,8 @@ def perform(task: str, argument: float) -> None:
         handlers.noop()
     elif task == "burn":
         handlers.burn(argument)
+    elif task == "pause":
+        handlers.pause(argument)
     elif task == "stamp":
         handlers.stamp(int(argument))
     else:

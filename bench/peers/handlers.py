@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -52,6 +53,20 @@ def spin(ms: float) -> None:
     while time.thread_time_ns() < over:
         for _ in range(100):
             number += 1
+
+
+def pause(ms: float) -> None:
+    """Waits, as for a network or a disk."""
+    times().begin()
+    time.sleep(ms / 1e3)
+    times().end()
+
+
+async def pause_awaited(ms: float) -> None:
+    """The same in an event loop, for queues that run jobs in one."""
+    times().begin()
+    await asyncio.sleep(ms / 1e3)
+    times().end()
 
 
 def stamp(number: int) -> None:

@@ -12,7 +12,7 @@ import uvloop
 from pgqueuer import PgQueuer, Queries
 from pgqueuer.db import AsyncpgDriver
 
-from peers import contract
+from peers import contract, handlers
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,11 @@ class OnPgQueuer(contract.AsyncPeer):
 
             @queuer.entrypoint("task")
             async def task(job: Any) -> None:
-                contract.perform(*json.loads(job.payload))
+                name, argument = json.loads(job.payload)
+                if name == "pause":
+                    await handlers.pause_awaited(argument)
+                else:
+                    contract.perform(name, argument)
 
             await queuer.run(batch_size=self.settings["batch_size"])
 
