@@ -43,6 +43,10 @@ class Process:
     def is_ready(self) -> bool:
         return self.worker.ready
 
+    @property
+    def has_more_done(self) -> bool:
+        return bool(self.worker.measures)
+
     def send(self, first: int, jobs: Sequence[ClaimedJob]) -> None:
         worker = self.worker
         assert worker.ready

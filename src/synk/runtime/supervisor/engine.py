@@ -204,7 +204,7 @@ class Engine:
     def _look_around(self) -> None:
         """Takes in what workers have done, so that one of them need not wake this for each."""
         for slot, process in list(self._processes.items()):
-            if process.channel.has_more_done and process.pid:
+            if process.channel.has_more_done:
                 self._handle(messages.Reported(slot, process.channel.report()))
 
     def _look_closer(self) -> None:
