@@ -40,32 +40,25 @@ def opened() -> dict[int, str]:
     return found
 
 
-def judged(fd: int, target: str) -> Judged:  # noqa: PLR0911 - one for each kind
+def judged(fd: int, target: str) -> Judged:
     """Returns what is to be thought of a descriptor that leads to *target*, in a fork."""
     mode = os.fstat(fd).st_mode
     access = fcntl.fcntl(fd, fcntl.F_GETFL)
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
         return _judged_file(fd, target, access)
-    if stat.S_ISSOCK(mode):
-        with socket.socket(fileno=os.dup(fd)) as copy:
-            is_datagram = copy.type == socket.SOCK_DGRAM
-        what = "a socket open, which all forked workers would share"
-        return Judged(what=what, may_be_right=is_datagram)
-    if stat.S_ISFIFO(mode):
-        if fd == _resource_tracker():
-            return Judged()
-        what = "a pipe open, which all forked workers would share"
-        return Judged(what=what, may_be_right=access & os.O_ACCMODE == os.O_WRONLY)
-    if stat.S_ISCHR(mode):
-        if _HARMLESS_DEVICES.match(target):
-            return Judged()
-        what = f"{target} open, which all forked workers would share"
-        return Judged(what=what, may_be_right=True)
-    if any(each in target for each in _SHARES_EVENTS):
+    if fd == _resource_tracker() or _HARMLESS_DEVICES.match(target):
+        return Judged()
+    if target.startswith("anon_inode:") and any(each in target for each in _SHARES_EVENTS):
         what = f"an event loop ({target}), which all forked workers would share"
         return Judged(what=what, cure="make it")
-    what = f"{target} open, which all forked workers would share"
-    return Judged(what=what, may_be_right=True)
+    what, may_be_right = target, True
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            what, may_be_right = "a socket", copy.type == socket.SOCK_DGRAM
+    elif stat.S_ISFIFO(mode):
+        what, may_be_right = "a pipe", access & os.O_ACCMODE == os.O_WRONLY
+    what += " open, which all forked workers would share"
+    return Judged(what=what, may_be_right=may_be_right)
 
 
 def _judged_file(fd: int, target: str, access: int) -> Judged:

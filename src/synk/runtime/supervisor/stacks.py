@@ -178,18 +178,13 @@ def _text(threads: list[_Thread]) -> str | None:
     job: str | None = None
     others: list[str] = []
     for thread in threads:
-        frames = list(itertools.takewhile(_is_not_ours, thread.frames))
-        text = "".join(traceback.format_list([_summary(frame) for frame in reversed(frames)]))
+        frames = list(
+            itertools.takewhile(lambda each: each.filename not in _OWN_FILES, thread.frames)
+        )
+        places = [(each.filename, each.line, each.name, None) for each in reversed(frames)]
+        text = "".join(traceback.format_list(places))
         if len(frames) < len(thread.frames):
             job = text
         else:
             others.append(f"Thread {thread.thread_name or '?'}:\n{text}")
     return clean_text("".join([job, *others]).encode(), _BYTES_MAX) if job else None
-
-
-def _is_not_ours(frame: _Frame) -> bool:
-    return frame.filename not in _OWN_FILES
-
-
-def _summary(frame: _Frame) -> traceback.FrameSummary:
-    return traceback.FrameSummary(frame.filename, frame.line, frame.name)

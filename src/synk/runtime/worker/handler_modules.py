@@ -175,10 +175,6 @@ def rival_of(name: str) -> str | None:
             continue
         for file in (f"{top}.py", os.path.join(top, "__init__.py")):  # noqa: PTH118 - as above
             path = os.path.join(folder or os.getcwd(), file)  # noqa: PTH109, PTH118 - as above
-            if os.path.exists(path) and not _is_ours(path):  # noqa: PTH110 - as above
+            if os.path.exists(path) and os.path.dirname(path) != _PACKAGE:  # noqa: PTH110, PTH120 - as above
                 return path
     return None
-
-
-def _is_ours(path: str) -> bool:
-    return os.path.dirname(path) == _PACKAGE  # noqa: PTH120 - as above

@@ -28,11 +28,8 @@ _NAMED_MAX: Final = 5
 
 def reseed() -> None:
     """Gives this process random numbers of its own, where a fork would repeat its siblings'."""
-    for name in ("random", "numpy.random", "torch"):
-        seed: Callable[[], object] | None = getattr(sys.modules.get(name), "seed", None)
-        if seed is not None:
-            with contextlib.suppress(Exception):
-                seed()
+    modules = (sys.modules.get(name) for name in ("random", "numpy.random", "torch"))
+    renew(filter(None, (getattr(module, "seed", None) for module in modules)))
 
 
 def renew(generators: Iterable[Callable[[], object]]) -> None:
