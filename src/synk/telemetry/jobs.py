@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from synk.status import Rescued
 
 
-class AttemptFailed(Fact, level=logging.WARNING):
-    """An attempt failed or was cancelled. If it was the last one, that is an error.
+class AttemptFact(Fact):
+    """What facts about the end of an attempt have.
 
     Attributes:
         ended: the attempt, with the job, and with what becomes of it.
     """
 
     ended: EndedAttempt
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt."""
+        job = self.ended.job
+        return {"job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt}
+
+
+class AttemptFailed(AttemptFact, level=logging.WARNING):
+    """An attempt failed or was cancelled. If it was the last one, that is an error."""
 
     @property
     def severity(self) -> int:
@@ -37,7 +47,7 @@ class AttemptFailed(Fact, level=logging.WARNING):
     def fields(self) -> dict[str, object]:
         """The job and its attempt, what the job is now, and the cause."""
         return {
-            **_fields_of(self.ended),
+            **super().fields,
             "max_attempts": self.ended.job.max_attempts,
             "state": self.ended.outcome.state.value,
             "cancel_reason": self.ended.outcome.cancel_reason,
@@ -54,35 +64,19 @@ class AttemptFailed(Fact, level=logging.WARNING):
         )
 
 
-class AttemptSucceeded(Fact, level=logging.DEBUG):
+class AttemptSucceeded(AttemptFact, level=logging.DEBUG):
     """An attempt succeeded; its outcome is about to be stored.
 
     It is made only if somebody has subscribed who wants to hear of successes.
-
-    Attributes:
-        ended: the attempt, with the job.
     """
-
-    ended: EndedAttempt
-
-    @property
-    def fields(self) -> dict[str, object]:
-        """The job and its attempt."""
-        return _fields_of(self.ended)
 
     def __str__(self) -> str:
         job, seconds = self.ended.job, self.ended.outcome.duration_us / 1e6
         return f"job {job.id} ({job.kind}) succeeded after {seconds:.3f} s"
 
 
-class AttemptInterrupted(Fact, level=logging.WARNING):
-    """A running attempt was ended for no fault of its job, which goes back uncharged.
-
-    Attributes:
-        ended: the attempt, with the job.
-    """
-
-    ended: EndedAttempt
+class AttemptInterrupted(AttemptFact, level=logging.WARNING):
+    """A running attempt was ended for no fault of its job, which goes back uncharged."""
 
     def __str__(self) -> str:
         job, seconds = self.ended.job, self.ended.outcome.duration_us / 1e6
@@ -90,11 +84,6 @@ class AttemptInterrupted(Fact, level=logging.WARNING):
             f"job {job.id} ({job.kind}) was killed after {seconds:.1f} s: "
             f"{self.ended.interrupted}; given back, uncharged"
         )
-
-    @property
-    def fields(self) -> dict[str, object]:
-        """The job and its attempt."""
-        return _fields_of(self.ended)
 
 
 class OutcomeRefused(Fact, level=logging.WARNING):
@@ -216,11 +205,6 @@ def headline(error: str | None) -> str:
     """
     text = "" if error is None else str(json.loads(error).get("error", ""))
     return text.splitlines()[0][:300] if text else "-"
-
-
-def _fields_of(ended: EndedAttempt) -> dict[str, object]:
-    job = ended.job
-    return {"job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt}
 
 
 def _cause(error: str | None) -> str:
