@@ -179,13 +179,10 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseExpired:
-    """The lease could not be renewed in time: nothing may run until it is."""
+class LeaseChanged:
+    """The lease could not be renewed in time: nothing may run until it is. Or now it is."""
 
-
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed:
-    """It is renewed."""
+    is_over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +212,7 @@ Event: TypeAlias = (
     | WorkerExited
     | Sampled
     | CancelRequested
-    | LeaseExpired
-    | LeaseRenewed
+    | LeaseChanged
     | Disowned
     | DrainRequested
     | Tick

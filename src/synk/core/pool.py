@@ -233,16 +233,15 @@ class Pool:
         for held in self._recalled(is_wanted):
             held.cancel_requested = True
 
-    def _on_lease_expired(self, _event: messages.LeaseExpired, _now: float) -> None:
-        """Others may run these jobs from now on: what runs is killed, what waits is given back."""
-        self.fenced = True
+    def _on_lease_changed(self, event: messages.LeaseChanged, _now: float) -> None:
+        """Without one others may run these jobs: what runs is killed, what waits is given back."""
+        self.fenced = event.is_over
+        if not self.fenced:
+            return
         self._ledger.release(self.backlog.emptied())
         for slot in self.slots:
             if slot.in_flight:
                 self._recall(slot)
-
-    def _on_lease_renewed(self, _event: messages.LeaseRenewed, _now: float) -> None:
-        self.fenced = False
 
     def _on_disowned(self, event: messages.Disowned, _now: float) -> None:
         self._disown(event.fences)
@@ -281,8 +280,7 @@ class Pool:
         messages.WorkerExited: _on_exited,
         messages.Sampled: _on_sampled,
         messages.CancelRequested: _on_cancel_requested,
-        messages.LeaseExpired: _on_lease_expired,
-        messages.LeaseRenewed: _on_lease_renewed,
+        messages.LeaseChanged: _on_lease_changed,
         messages.Disowned: _on_disowned,
         messages.DrainRequested: _on_drain_requested,
         messages.Tick: _on_tick,

@@ -22,7 +22,7 @@ from synk.claim import ClaimedJob
 from synk.config import EngineConfig
 from synk.core import wire
 from synk.core.limits import QueueLimits
-from synk.core.messages import CancelRequested, Claimed, DrainRequested, LeaseExpired, Settle
+from synk.core.messages import CancelRequested, Claimed, DrainRequested, LeaseChanged, Settle
 from synk.core.pool import Pool
 from synk.registry import Registry
 from synk.retry import EndedAttempt, Verdict
@@ -124,7 +124,7 @@ def test_it_counts_when_a_job_behind_it_is_cancelled(tmp_path: Path) -> None:
 
 def test_it_counts_when_the_lease_is_lost(tmp_path: Path) -> None:
     with batch_at_its_long_job(tmp_path / "log") as batch:
-        batch.engine.post(LeaseExpired())
+        batch.engine.post(LeaseChanged(is_over=True))
 
         batch.wait([1, 2, 3, 4], {LONG, 6, 7, 8})
 

@@ -181,7 +181,7 @@ class Engine:
         """Before anything else, since this process may have stood still until a moment ago."""
         is_over = self._lease_left_s() <= 0
         if is_over != self.pool.fenced:
-            self._handle(messages.LeaseExpired() if is_over else messages.LeaseRenewed())
+            self._handle(messages.LeaseChanged(is_over))
 
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.limits import QueueLimits
-from synk.core.messages import DrainRequested, LeaseExpired, Tick
+from synk.core.messages import DrainRequested, LeaseChanged, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.core.pool import Pool
 from synk.errors import SchemaMismatch
@@ -361,7 +361,7 @@ class Supervisor:
         self._facts.emit(telemetry.LeaseRevoked(reason))
         self.has_lost_its_lease = True
         self._runners["claim"].stop()
-        self.engine.post(LeaseExpired())
+        self.engine.post(LeaseChanged(is_over=True))
         self.engine.post(DrainRequested(self._machine.clock()))
 
 
