@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
-from synk.errors import InvalidJob
+from synk.errors import InvalidJob, shown
 from synk.ordered import field_names, ordered
 from synk.plain import holds_nul, simpler
 from synk.returned import difference, found_at
@@ -145,7 +145,7 @@ class _Form:
             raise InvalidJob(
                 path,
                 given,
-                f"would reach the worker as {_shown(other)}: give what the field's type says, "
+                f"would reach the worker as {shown(other)}: give what the field's type says, "
                 "or name the type of what you give",
             )
 
@@ -179,7 +179,7 @@ def encode_args(args: object, *, in_order: bool = False) -> tuple[str, str]:
         # Where all fields are scalars there are no sets to look for.
         text = form.dump(ordered(args) if in_order and form.scalars is None else args)
     except Exception as error:  # noqa: BLE001 - a value's own methods can raise anything
-        raise InvalidJob("args", args, f"is not JSON: {_shown(error, str)}") from None
+        raise InvalidJob("args", args, f"is not JSON: {shown(error, str)}") from None
     if text[:1] != "{":
         raise InvalidJob("args", args, "must become a JSON object")
     if len(text) > ARGS_BYTES_MAX // 4 and (size := len(text.encode())) > ARGS_BYTES_MAX:
@@ -287,7 +287,7 @@ def _refused(args: object, error: Exception) -> InvalidJob:
         path = "".join(f".{part}" for part in first["loc"])
         value, problem = first["input"], first["msg"]
     else:
-        problem = _shown(error, str)
+        problem = shown(error, str)
         place = _AT.search(problem)
         path = place[1] if place else ""
         value = found_at(args, path)
@@ -311,11 +311,3 @@ def _check_values(path: str, value: object) -> None:
             raise InvalidJob(path, value, "is not JSON: it is no finite number")
         case _:
             pass
-
-
-def _shown(value: object, how: Callable[[object], str] = repr) -> str:
-    try:
-        text = how(value)
-    except Exception:  # noqa: BLE001 - as above
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -22,6 +22,11 @@ Messages say what was tried and what to do. A handler's own exceptions are never
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = [
     "ConfigurationError",
     "InvalidJob",
@@ -59,7 +64,7 @@ class InvalidValue(SynkError, ValueError):
     def __init__(self, field: str, value: object, problem: str) -> None:
         self.field = field
         self.value = value
-        super().__init__(f"{field}={_shown(value)}: {problem}")
+        super().__init__(f"{field}={shown(value)}: {problem}")
 
 
 class ConfigurationError(InvalidValue):
@@ -170,11 +175,10 @@ class RemoteError(Exception):
         super().__init__(f"{type_name}: {message}" if message else type_name)
 
 
-def _shown(value: object) -> str:
+def shown(value: object, how: Callable[[object], str] = repr) -> str:
+    """Returns *value* as a message shows it, at most 200 characters of it. Does not raise."""
     try:
-        text = repr(value)
+        text = how(value)
     except BaseException as error:  # noqa: BLE001 - a broken __repr__ must not hide the real problem
-        text = f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
-    if len(text) > _SHOWN_CHARACTERS:
-        return text[: _SHOWN_CHARACTERS - 1] + "…"
-    return text
+        text = f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
