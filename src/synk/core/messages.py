@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
+import msgspec
+
 from synk.claim import ClaimedJob, Fence
 from synk.retry import EndedAttempt
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, array_like=True, frozen=True):
     """What a worker said of one job beyond that it is done: a result, or how it failed."""
 
     result: str | None = None
@@ -34,7 +35,7 @@ class Reply:
     is_final: bool = False
     """It failed in a way that another try would only repeat."""
     output: str = ""
-    """The end of what it wrote to stdout and stderr."""
+    """The end of what it wrote to stdout and stderr: its supervisor adds that."""
 
 
 Measure: TypeAlias = Sequence[int]

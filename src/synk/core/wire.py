@@ -20,7 +20,6 @@ Bytes of arguments pass through as they came from the database. What comes up is
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -116,9 +115,7 @@ CHANNEL_LOST: Final = 71
 """The job closed the channel's descriptor."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_reply = msgspec.msgpack.Decoder(
-    tuple[int, str | None, str | None, dt.datetime | None, bool, str | None, str | None, bool]
-).decode
+_decode_reply = msgspec.msgpack.Decoder(tuple[int, Reply]).decode
 
 
 def encode_batch(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
@@ -194,18 +191,7 @@ decode_job = msgspec.msgpack.Decoder(ClaimedJob).decode
 
 def encode_reply(number: int, reply: Reply) -> bytes:
     """Returns the packet that says how a job ended."""
-    return REPLY + _encode(
-        (
-            number,
-            reply.result,
-            reply.error,
-            reply.retry_at,
-            reply.cancelled,
-            reply.progress,
-            reply.checkpoint,
-            reply.is_final,
-        )
-    )
+    return REPLY + _encode((number, reply))
 
 
 def decode_reply(packet: bytes) -> tuple[int, Reply]:
@@ -215,7 +201,6 @@ def decode_reply(packet: bytes) -> tuple[int, Reply]:
         ValueError: the packet is not a reply.
     """
     try:
-        fields = _decode_reply(memoryview(packet)[1:])
+        return _decode_reply(memoryview(packet)[1:])
     except msgspec.MsgspecError as problem:
         raise ValueError(f"not a reply: {problem}") from None
-    return fields[0], Reply(*fields[1:])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -198,7 +197,7 @@ class JobChannel:
                 if not self._done < number <= self._sent:
                     raise ValueError(f"a reply for job {number} of {self._sent}")
                 written = self._output.pop(number)
-                replies[number] = replace(reply, output=written) if written else reply
+                replies[number] = msgspec.structs.replace(reply, output=written)
             case wire.OUTPUT:
                 self._output.leave_to(msgspec.msgpack.decode(packet[1:], type=int), fds[0])
             case wire.READY:

@@ -7,8 +7,9 @@ import datetime as dt
 import mmap
 import sys
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from synk.attempt import Attempt
 from synk.core import wire
@@ -99,7 +100,7 @@ class SharedAttempt(Attempt):
         """Returns *reply* with the notes of the job."""
         if not self.is_used:
             return reply
-        return replace(
+        return msgspec.structs.replace(
             reply,
             progress=None if self.progress is None else self.progress.decode(),
             checkpoint=None if self.checkpoint is None else self.checkpoint.decode(),
