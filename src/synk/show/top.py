@@ -51,7 +51,7 @@ def overview(seen: Overview, *, height: int | None = None) -> RenderableType:
     room = _room(seen, running, len(lost), len(errors), height)
     gap = [Text()] if room.gaps else []
     parts: list[RenderableType] = [_title(seen, running), *gap, _queues(seen, running, room.queues)]
-    parts += _unknown(seen.unknown, room.kinds)
+    parts += _unknown(seen.unknown)
     left = room.busy
     for client in running:
         busy = [slot for slot in client.slots if slot.job_id is not None]
@@ -69,7 +69,6 @@ class _Room:
     """How many lines each part may have."""
 
     queues: int
-    kinds: int
     busy: int
     errors: int
     gaps: bool
@@ -81,20 +80,17 @@ def _room(
     queues = len(_names(seen, running))
     busy = sum(slot.job_id is not None for client in running for slot in client.slots)
     errors = min(errors, _ERRORS_SHOWN)
-    kinds = min(len(seen.unknown), _KINDS_SHOWN)
-    if height is None:
-        return _Room(queues, kinds, busy, errors, gaps=True)
     # The title, headings, and of each supervisor its own line, a heading and the idle ones.
     fixed = 2 + 1 + 3 * len(running) + lost + (2 if errors else 0)
     # A line more for the kinds that are only counted.
-    fixed += kinds + (len(seen.unknown) > kinds)
-    gaps = 2 + len(running)
+    fixed += min(len(seen.unknown), _KINDS_SHOWN + 1)
     # The last line stays free for the cursor.
-    height -= 1
-    if fixed + gaps + queues + busy + errors <= height:
-        return _Room(queues, kinds, busy, errors, gaps=True)
+    left = (height or 0) - 1 - fixed
+    gaps = 2 + len(running)
+    if height is None or gaps + queues + busy + errors <= left:
+        return _Room(queues, busy, errors, gaps=True)
     queues, errors = min(queues, _QUEUES_AT_LEAST), min(errors, _ERRORS_AT_LEAST)
-    return _Room(queues, kinds, max(1, height - fixed - queues - 1 - errors), errors, gaps=False)
+    return _Room(queues, max(1, left - queues - 1 - errors), errors, gaps=False)
 
 
 def _title(seen: Overview, running: Sequence[ClientRow]) -> Text:
@@ -133,11 +129,11 @@ def _queues(seen: Overview, running: Sequence[ClientRow], shown: int) -> Rendera
     return Group(table, Text(f"and {_plural(len(names) - shown, 'queue')} more", style="dim"))
 
 
-def _unknown(kinds: Sequence[UnknownKind], shown: int) -> Iterable[RenderableType]:
-    for each in kinds[:shown]:
+def _unknown(kinds: Sequence[UnknownKind]) -> Iterable[RenderableType]:
+    for each in kinds[:_KINDS_SHOWN]:
         yield Text(str(each), style="red", no_wrap=True, overflow="ellipsis")
-    if len(kinds) > shown:
-        yield Text(f"nor {_plural(len(kinds) - shown, 'kind')} more", style="red")
+    if len(kinds) > _KINDS_SHOWN:
+        yield Text(f"nor {_plural(len(kinds) - _KINDS_SHOWN, 'kind')} more", style="red")
 
 
 def _client(client: ClientRow) -> Text:
