@@ -34,27 +34,20 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage as Storage
     from synk.storage.postgres import PostgresStorage as PostgresStorage
 
-_HOME = {
-    "AsyncClient": "async_client",
-    "AttemptError": "failure",
-    "CancelReason": "row",
-    "Cause": "failure",
-    "Change": "row",
-    "CleanerConfig": "config",
-    "Client": "client",
-    "InsertOptions": "insertion",
-    "Job": "job",
-    "JobArgs": "arguments",
-    "JobRow": "row",
-    "JobState": "row",
-    "PostgresStorage": "storage.postgres",
-    "Priority": "row",
-    "Progress": "row",
-    "QueueConfig": "config",
-    "Storage": "storage.base",
-    "Worker": "registry",
-    "worker": "registry",
+_NAMES = {
+    "arguments": ("JobArgs",),
+    "async_client": ("AsyncClient",),
+    "client": ("Client",),
+    "config": ("CleanerConfig", "QueueConfig"),
+    "failure": ("AttemptError", "Cause"),
+    "insertion": ("InsertOptions",),
+    "job": ("Job",),
+    "registry": ("Worker", "worker"),
+    "row": ("CancelReason", "Change", "JobRow", "JobState", "Priority", "Progress"),
+    "storage.base": ("Storage",),
+    "storage.postgres": ("PostgresStorage",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604 - all of them strings
