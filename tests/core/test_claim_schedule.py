@@ -17,6 +17,7 @@ from synk.core.claim_schedule import (
     IDLE_FETCHES,
     URGENT_PAUSE_S,
     ClaimSchedule,
+    Demand,
     DueClaim,
 )
 from synk.core.dispatch import Urgent
@@ -44,7 +45,7 @@ def want(
     rooms: dict[str, int] | None = None,
 ) -> None:
     """The pool has seen all claims, and wants so much."""
-    schedule.set_demand(demand or {}, urgent or {}, schedule.claims, rooms or {})
+    schedule.set_demand(Demand(demand or {}, urgent or {}, schedule.claims, rooms or {}))
 
 
 def due(schedule: ClaimSchedule, now: float = NOW, *, jitter: float = 0.0) -> DueClaim:
@@ -166,7 +167,7 @@ def test_a_demand_of_before_the_last_claim_is_not_taken() -> None:
     schedule = schedule_of()
     claim(schedule, *map(job, range(10)), wanted=10)
 
-    schedule.set_demand({"a": 10}, {"a": ABOVE_MEDIUM}, 0, {})
+    schedule.set_demand(Demand({"a": 10}, {"a": ABOVE_MEDIUM}, 0, {}))
 
     assert schedule.next_due() == inf
 

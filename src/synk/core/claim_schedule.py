@@ -9,7 +9,7 @@ There is one claim at a time: `due_claim` begins it, `claimed` or `failed` ends 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +62,20 @@ class DueClaim:
     """When it began."""
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a pool wants."""
+
+    wanted: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many jobs of each queue."""
+    urgent: Mapping[str, Urgent] = field(default_factory=dict[str, "Urgent"])
+    """What is wanted beyond that."""
+    claims_seen: int = 0
+    """How many claims it has taken in."""
+    rooms: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
+    """How many bytes of jobs of each queue it may be given; without one: any."""
+
+
 class _QueueTimes:
     """When one queue is to be asked, and what its claims tell of it."""
 
@@ -102,7 +116,7 @@ class ClaimSchedule:
     def __init__(self, fetch_s: Mapping[str, float], *, held_bytes: int = HELD_BYTES) -> None:
         self._queues = {name: _QueueTimes(seconds) for name, seconds in fetch_s.items()}
         self._claim_bytes = held_bytes // CLAIMS_A_HOLD
-        self._demand: Mapping[str, int] = {}
+        self._wanted: Mapping[str, int] = {}
         self._urgent: Mapping[str, Urgent] = {}
         self._rooms: Mapping[str, int] = {}
         self.claims = 0
@@ -112,23 +126,10 @@ class ClaimSchedule:
 
     # -- what it is told --------------------------------------------------------------------------
 
-    def set_demand(
-        self,
-        demand: Mapping[str, int],
-        urgent: Mapping[str, Urgent],
-        claims_seen: int,
-        rooms: Mapping[str, int],
-    ) -> None:
-        """Takes the pool's demand, unless there are claims that the pool had not seen yet.
-
-        Args:
-            demand: how many jobs of each queue are wanted.
-            urgent: what is wanted beyond that.
-            claims_seen: how many claims the pool has taken in.
-            rooms: how many bytes of jobs of each queue it may be given; without one: any.
-        """
-        if claims_seen == self.claims:
-            self._demand, self._urgent, self._rooms = demand, urgent, rooms
+    def set_demand(self, demand: Demand) -> None:
+        """Takes the pool's demand, unless there are claims that the pool had not seen yet."""
+        if demand.claims_seen == self.claims:
+            self._wanted, self._urgent, self._rooms = demand.wanted, demand.urgent, demand.rooms
 
     def announced(self, queues: Container[str] | None) -> None:
         """There may be new jobs in *queues* (None: in any): they do not wait for their interval."""
@@ -142,7 +143,7 @@ class ClaimSchedule:
 
     def next_due(self) -> float:
         """Returns when the next claim is due, if nothing else comes before."""
-        times = [self._queues[name].due_at for name in self._demand]
+        times = [self._queues[name].due_at for name in self._wanted]
         times += [self._queues[name].urgent_at for name in self._urgent]
         return min(times, default=inf)
 
@@ -156,7 +157,7 @@ class ClaimSchedule:
         for name in self._urgent:
             if self._queues[name].urgent_at <= now:
                 return self._begin_urgent(name, now)
-        due = [name for name in self._demand if self._queues[name].due_at <= now]
+        due = [name for name in self._wanted if self._queues[name].due_at <= now]
         if not due:
             return None
         # In turns: a queue that always has jobs must not keep others from being asked.
@@ -166,12 +167,12 @@ class ClaimSchedule:
         queue = self._queues[name]
         queue.turn = self.claims
         self.claims += 1
-        wanted = self._demand[name]
+        wanted = self._wanted[name]
         limit = min(CLAIM_JOBS, wanted)
         # The pool's demand holds again once it has seen what this claim brings; until then there is
         # only the rest of a demand for more than one claim.
         rest = wanted - limit
-        self._demand = {name: rest} if rest >= CLAIM_JOBS // 2 else {}
+        self._wanted = {name: rest} if rest >= CLAIM_JOBS // 2 else {}
         fetches = 1 + (min(queue.empty, IDLE_FETCHES) if self.are_announced else 0)
         queue.due_at = now + queue.fetch_s * fetches * (1 - _JITTER * jitter)
         self._look_for_urgent_later(queue, now)
@@ -234,7 +235,7 @@ class ClaimSchedule:
             room = self._rooms[name] - weight
             self._rooms = {**self._rooms, name: room}
             if room <= 0:
-                self._demand = {}
+                self._wanted = {}
 
     def failed(self, claim: DueClaim) -> None:
         """*claim* brought no answer; it is due again."""

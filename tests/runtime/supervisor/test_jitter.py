@@ -8,6 +8,7 @@ from collections import Counter
 
 import synk
 from support.model import ModelStorage
+from synk.core.claim_schedule import Demand
 from synk.errors import StorageUnavailable
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.backoff import Backoff
@@ -32,9 +33,9 @@ def test_t7_supervisors_that_looked_in_one_instant_look_again_at_different_times
     for _ in range(FLEET):
         loop = claim_loop(still_engine, an_hour)
         now = time.monotonic()
-        loop.set_demand({"default": 1}, {}, 0)
+        loop.set_demand(Demand({"default": 1}))
         assert loop.step(now) == 0.0, "it has claimed"
-        loop.set_demand({"default": 1}, {}, 1)
+        loop.set_demand(Demand({"default": 1}, {}, 1))
         dues.append(loop.step(now))
 
     assert all(2880 <= due <= 3600 for due in dues)

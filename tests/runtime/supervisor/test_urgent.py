@@ -12,6 +12,7 @@ import pytest
 import synk
 from support.jobs import handlers
 from synk.claim import ClaimedJob
+from synk.core.claim_schedule import Demand
 from synk.core.dispatch import Urgent
 from synk.row import JobState, Priority
 from synk.runtime.supervisor.ack_loop import AckLoop
@@ -64,7 +65,7 @@ def test_only_what_is_more_urgent_than_what_is_at_hand_is_claimed(
     storage: PostgresStorage, loop: ClaimLoop
 ) -> None:
     ids = inserted(storage, Priority.LOW, Priority.MEDIUM, Priority.HIGH, Priority.CRITICAL)
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+    loop.set_demand(Demand(urgent=ABOVE_MEDIUM))
 
     claim(loop)
 
@@ -73,7 +74,7 @@ def test_only_what_is_more_urgent_than_what_is_at_hand_is_claimed(
 
 def test_no_more_of_it_is_claimed_than_is_wanted(storage: PostgresStorage, loop: ClaimLoop) -> None:
     ids = inserted(storage, Priority.HIGH, Priority.CRITICAL, Priority.CRITICAL, Priority.HIGH)
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+    loop.set_demand(Demand(urgent=ABOVE_MEDIUM))
 
     claim(loop)
 
@@ -84,7 +85,7 @@ def test_it_is_looked_for_before_hundreds_of_others_are_claimed(
     storage: PostgresStorage, loop: ClaimLoop
 ) -> None:
     medium, critical = inserted(storage, Priority.MEDIUM, Priority.CRITICAL)
-    loop.set_demand({"default": 500}, dict(ABOVE_MEDIUM), 0)
+    loop.set_demand(Demand({"default": 500}, ABOVE_MEDIUM))
 
     claim(loop)
     assert running(storage) == {critical}
@@ -97,10 +98,10 @@ def test_what_it_brings_does_not_move_the_cursors(
     storage: PostgresStorage, loop: ClaimLoop
 ) -> None:
     inserted(storage, Priority.MEDIUM, Priority.MEDIUM, Priority.CRITICAL)
-    loop.set_demand({}, dict(ABOVE_MEDIUM), 0)
+    loop.set_demand(Demand(urgent=ABOVE_MEDIUM))
     claim(loop)
 
-    loop.set_demand({"default": 5}, {}, 1)
+    loop.set_demand(Demand({"default": 5}, {}, 1))
     claim(loop)
 
     assert len(running(storage)) == 3
@@ -124,7 +125,7 @@ def test_a_claim_of_it_that_fails_makes_no_other_claim_smaller(
     storage = RefusesOnce(dsn)
     storage.limits = []
     loop = registered(storage, still_engine, an_hour)
-    loop.set_demand({"default": 500}, dict(ABOVE_MEDIUM), 0)
+    loop.set_demand(Demand({"default": 500}, ABOVE_MEDIUM))
     now = time.monotonic()
 
     pause_s = loop.step(now)

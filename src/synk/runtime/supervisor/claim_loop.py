@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synk.config import HELD_BYTES
-from synk.core.claim_schedule import ClaimSchedule
+from synk.core.claim_schedule import ClaimSchedule, Demand
 from synk.core.messages import Claimed
 from synk.errors import StorageConflict, SynkError
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from synk.config import QueueConfig
     from synk.core.claim_schedule import DueClaim
-    from synk.core.dispatch import Urgent
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
@@ -78,8 +77,7 @@ class ClaimLoop:
         self._reconciler = Reconciler(storage, engine, acks, owner, facts)
         self._backoff = Backoff("claiming", facts)
         self._batch = BatchLimit()
-        self._demand: tuple[dict[str, int], dict[str, Urgent], int] = ({}, {}, 0)
-        self._rooms: dict[str, int] = {}
+        self._demand = Demand()
         self._announced: deque[Container[str] | None] = deque()
         self._rests_until = 0.0
         self._tries_now = False
@@ -87,19 +85,12 @@ class ClaimLoop:
 
     # -- for other threads ------------------------------------------------------------------------
 
-    def set_demand(
-        self,
-        demand: dict[str, int],
-        urgent: dict[str, Urgent],
-        claims_seen: int,
-        rooms: dict[str, int] | None = None,
-    ) -> None:
+    def set_demand(self, demand: Demand) -> None:
         """See `ClaimSchedule.set_demand`; what is handed over stays as it is."""
-        if claims_seen < self._schedule.claims:
+        if demand.claims_seen < self._schedule.claims:
             return
-        self._rooms = rooms or {}
-        if (told := (demand, urgent, claims_seen)) != self._demand:
-            self._demand = told
+        former, self._demand = self._demand, demand
+        if demand != former:
             self._wake()
 
     def look_now(self, queues: Container[str] | None = None) -> None:
@@ -137,7 +128,7 @@ class ClaimLoop:
             return self._rest(self._reconciler.step(now))
         while self._announced:
             self._schedule.announced(self._announced.popleft())
-        self._schedule.set_demand(*self._demand, self._rooms)
+        self._schedule.set_demand(self._demand)
         claim = self._schedule.due_claim(now, random.random())  # noqa: S311 - jitter
         if claim is None:
             return max(0.0, self._schedule.next_due() - now)

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
+from synk.core.claim_schedule import Demand
 from synk.core.limits import QueueLimits
 from synk.core.messages import DrainRequested, LeaseChanged, Tick
 from synk.core.ownership import BEATS_A_TTL, OwnLease
@@ -329,7 +330,7 @@ class Supervisor:
         wanted = self.pool.demand(rooms) if room > 0 else {}
         urgent = self.pool.urgent() if room > 0 else {}
         demand = {name: min(count, room) for name, count in wanted.items()}
-        self._claims.set_demand(demand, urgent, self.pool.claims, rooms)
+        self._claims.set_demand(Demand(demand, urgent, self.pool.claims, rooms))
 
     def _count_at_hand(self) -> int:
         return self.pool.backlog.count + sum(len(slot.in_flight) for slot in self.pool.slots)
