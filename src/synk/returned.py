@@ -15,6 +15,9 @@ from synk.ordered import field_names
 Found: TypeAlias = "tuple[str, object, object]"
 """A field's path, what it held, and what it holds when it is back."""
 
+_Parts: TypeAlias = "list[tuple[str, object, object, Any]]"
+"""Of each part its path, what it was, what it is when it is back, and its type's shape."""
+
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _PLAIN: Final = (str, int, float, list, dict, type(None))
 _MISSING: Final = object()
@@ -39,14 +42,9 @@ def found_at(given: object, path: str) -> object:
 def _part(whole: Any, name: str) -> object:
     if isinstance(whole, dict):
         return cast("dict[str, object]", whole)[name]
-    for field, encoded in zip(
-        getattr(whole, "__struct_fields__", ()),
-        getattr(whole, "__struct_encode_fields__", ()),
-        strict=True,
-    ):
-        if encoded == name:
-            return getattr(whole, field)
-    return getattr(whole, name)
+    fields: Sequence[str] = getattr(whole, "__struct_fields__", ())
+    encoded: Sequence[str] = getattr(whole, "__struct_encode_fields__", ())
+    return getattr(whole, dict(zip(encoded, fields, strict=True)).get(name, name))
 
 
 def _difference(path: str, given: Any, back: Any, shape: Any) -> Found | None:
@@ -65,9 +63,7 @@ def _difference(path: str, given: Any, back: Any, shape: Any) -> Found | None:
     return next(filter(None, (_difference(*part) for part in parts)), None)
 
 
-def _parts(
-    path: str, given: object, back: object, shape: Any
-) -> list[tuple[str, object, object, Any]] | None:
+def _parts(path: str, given: object, back: object, shape: Any) -> _Parts | None:
     """Returns what the two hold, side by side; None if they are not of one kind."""
     if isinstance(given, dict) and isinstance(back, dict):
         return _items(path, cast("Any", given), cast("Any", back), shape)
@@ -88,9 +84,7 @@ def _parts(
     return _fields(path, cast("object", given), back, shape)
 
 
-def _fields(
-    path: str, given: object, back: object, shape: Any
-) -> list[tuple[str, object, object, Any]] | None:
+def _fields(path: str, given: object, back: object, shape: Any) -> _Parts | None:
     if type(given) is not type(back):
         return None
     fields = getattr(shape, "fields", None)
@@ -105,9 +99,7 @@ def _fields(
     return pairs or None
 
 
-def _items(
-    path: str, given: dict[Any, Any], back: dict[Any, Any], shape: Any
-) -> list[tuple[str, object, object, Any]] | None:
+def _items(path: str, given: dict[Any, Any], back: dict[Any, Any], shape: Any) -> _Parts | None:
     if len(given) != len(back):
         return None
     untyped = shape is None or isinstance(getattr(shape, "key_type", None), shapes.AnyType)
