@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from synk.cli.options import (
-    DEFAULT_SCHEMA,
-    IdsArgument,
-    SchemaOption,
-    StorageOption,
-    storage_of,
-    tell_of_hidden,
-)
+from synk.cli import options
 from synk.row import Change, check_id
 
 if TYPE_CHECKING:
@@ -26,16 +19,18 @@ def _command(verb: str, done: str, about: str) -> Callable[..., None]:
     """Returns the command *verb*, which says *done* where it is, with *about* as its help."""
 
     def command(
-        ids: IdsArgument, storage: StorageOption = None, schema: SchemaOption = DEFAULT_SCHEMA
+        ids: options.IdsArgument,
+        storage: options.StorageOption = None,
+        schema: options.SchemaOption = options.DEFAULT_SCHEMA,
     ) -> None:
         answers: list[Change] = []
-        with storage_of(storage, schema) as database:
+        with options.storage_of(storage, schema) as database:
             act: Callable[[int], Change] = getattr(database, verb)
             for job_id in ids:
                 answers.append(answer := act(check_id("job_id", job_id)))
                 typer.echo(f"job {job_id}: {_told(database, done, job_id, answer)}")
             if Change.GONE in answers:
-                tell_of_hidden(database)
+                options.tell_of_hidden(database)
         if any(answer in (Change.REFUSED, Change.BLOCKED, Change.GONE) for answer in answers):
             raise typer.Exit(1)
 

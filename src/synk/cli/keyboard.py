@@ -51,9 +51,7 @@ class Keyboard:
                     typed = os.read(self._fd, 64)
                 except OSError:
                     typed = b""
-                if not typed:
-                    # The terminal is gone: nobody looks any more.
-                    return True
-                if typed.lower() == b"q":
+                # Nothing: the terminal is gone, and nobody looks any more.
+                if typed.lower() in (b"q", b""):
                     return True
         return False

@@ -177,12 +177,10 @@ class Demo:
             found.append(f"children of killed jobs are left: {self._left}")
         return found
 
-    def _storage_option(self) -> str:
-        # A DSN may hold a password, and this is printed.
-        return f" --storage {self._dsn if is_embedded(self._dsn) else 'DSN'}"
-
     def _how_to_go_on(self, row: JobRow) -> None:
-        where = "" if os.environ.get(DSN_VARIABLE) == self._dsn else self._storage_option()
+        # A DSN may hold a password, and this is printed.
+        option = f" --storage {self._dsn if is_embedded(self._dsn) else 'DSN'}"
+        where = "" if os.environ.get(DSN_VARIABLE) == self._dsn else option
         for command in (
             f"synk jobs --queue {self._queue} --state cancelled{where}",
             f"synk job {row.id}{where}",

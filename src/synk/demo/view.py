@@ -80,7 +80,6 @@ class View:
     def _run(self) -> None:
         live = Live(console=self._console, auto_refresh=False, transient=True)
         with live if self._console.is_terminal else contextlib.nullcontext():
-            pause_s = REFRESH_S if self._console.is_terminal else PLAIN_REFRESH_S
             printed = 0.0
             numbers: Mapping[JobState, int] = {}
             while not self._stop.wait(REFRESH_S):
@@ -89,7 +88,7 @@ class View:
                 ended = sum(count for state, count in numbers.items() if state.is_final)
                 if self._console.is_terminal:
                     live.update(self._picture(numbers, ended), refresh=True)
-                elif time.monotonic() - printed > pause_s:
+                elif time.monotonic() - printed > PLAIN_REFRESH_S:
                     printed = time.monotonic()
                     self._console.print(self._line(numbers, ended))
                 if ended >= self._total or self._has_failed():
