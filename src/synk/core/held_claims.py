@@ -58,9 +58,7 @@ class HeldClaims:
             self._bytes.keep(self._ids)
             self._are_sure = True
         elif settle is not None:
-            for over in (
-                [job.id for job, _, _ in settle.successes],
-                [ended.job.id for ended in settle.ended],
-            ):
-                self._ids.difference_update(over)
-                self._bytes.drop(over)
+            over = [job.id for job, _, _ in settle.successes]
+            over += [ended.job.id for ended in settle.ended]
+            self._ids.difference_update(over)
+            self._bytes.drop(over)

@@ -37,7 +37,7 @@ from synk.core.slot import Slot, SlotInput, SlotState
 from synk.core.starts import Starts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from synk.claim import ClaimedJob, Fence
     from synk.config import EngineConfig
@@ -159,7 +159,7 @@ class Pool:
 
     # -- events -------------------------------------------------------------------------------
 
-    def _on_claimed(self, event: messages.Claimed, _now: float) -> None:
+    def _on_claimed(self, event: messages.Claimed, now: float) -> None:
         self.claims += 1
         if self.draining or self.fenced:
             self._release_new(event.jobs)
@@ -168,7 +168,7 @@ class Pool:
         if former := self._held.take(jobs):
             # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job
             # never run at one time: the former one is ended, the other is for later.
-            self._disown([fence_of(job) for job in former])
+            self._on_disowned(messages.Disowned([fence_of(job) for job in former]), now)
             twice = {job.id for job in former}
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
@@ -236,18 +236,12 @@ class Pool:
     def _on_lease_changed(self, event: messages.LeaseChanged, _now: float) -> None:
         """Without one others may run these jobs: what runs is killed, what waits is given back."""
         self.fenced = event.is_over
-        if not self.fenced:
-            return
-        self._ledger.release(self.backlog.emptied())
-        for slot in self.slots:
-            if slot.in_flight:
-                self._recall(slot)
+        if self.fenced:
+            self._ledger.release(self.backlog.emptied())
+            self._recalled(lambda _: True)
 
     def _on_disowned(self, event: messages.Disowned, _now: float) -> None:
-        self._disown(event.fences)
-
-    def _disown(self, fences: Sequence[Fence]) -> None:
-        is_gone = one_of(fences)
+        is_gone = one_of(event.fences)
         self._ledger.release(self.backlog.remove_where(is_gone))
         for held in self._recalled(is_gone):
             held.disowned = True
