@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import synk
@@ -31,6 +31,10 @@ from synk.telemetry import Telemetry
 
 LONG = 5
 """The number of the job in the batch that takes long; those before it take no time."""
+
+
+class BrokenError(Exception):
+    """What an engine fails of."""
 
 
 class Batch:
@@ -58,6 +62,20 @@ class Batch:
         args = {"path": str(self.log), "text": f"{number}", "sleep_s": sleep_s}
         return job(number, kind="write", args=json.dumps(args))
 
+    def run(self) -> None:
+        with suppress(BrokenError):
+            self.engine.run()
+
+    def is_ready(self) -> bool:
+        return bool(
+            self.engine.ask(lambda processes: 0 in processes and processes[0].channel.is_ready)
+        )
+
+    def fail_at_its_long_job(self) -> None:
+        """In the engine's thread, which hears of nothing meanwhile."""
+        wait_until(lambda: len(self.ran) == LONG)
+        raise BrokenError
+
     def gather(self) -> None:
         while not self._settled.empty():
             settle = self._settled.get_nowait()
@@ -79,12 +97,15 @@ class Batch:
 
 
 @contextmanager
-def batch_at_its_long_job(log: Path) -> Iterator[Batch]:
+def batch_at_its_long_job(log: Path, *, fails: bool = False) -> Iterator[Batch]:
     batch = Batch(log)
     batch.engine.pool.estimates.learn("write", 0.005)
-    thread = threading.Thread(target=batch.engine.run)
+    thread = threading.Thread(target=batch.run)
     thread.start()
+    wait_until(batch.is_ready)
     batch.engine.post(Claimed(batch.jobs))
+    if fails:
+        batch.engine.call(lambda _processes: batch.fail_at_its_long_job())
     try:
         wait_until(lambda: len(batch.ran) == LONG)
         yield batch
@@ -136,6 +157,13 @@ def test_it_counts_at_the_end_of_a_supervisor(tmp_path: Path) -> None:
     with batch_at_its_long_job(tmp_path / "log") as batch:
         batch.engine.post(DrainRequested(time.monotonic()))
 
+        batch.wait([1, 2, 3, 4], {LONG, 6, 7, 8})
+
+    assert {batch.ended[number].verdict for number in (LONG, 6, 7, 8)} == {Verdict.RELEASED}
+
+
+def test_it_counts_when_the_engine_fails(tmp_path: Path) -> None:
+    with batch_at_its_long_job(tmp_path / "log", fails=True) as batch:
         batch.wait([1, 2, 3, 4], {LONG, 6, 7, 8})
 
     assert {batch.ended[number].verdict for number in (LONG, 6, 7, 8)} == {Verdict.RELEASED}

@@ -152,6 +152,8 @@ class Engine:
     def close(self) -> None:
         """After the last step: leaves no process behind, and keeps no job."""
         self._is_over = True
+        self.worker_set.kill_all()
+        self._take_in_the_last()
         self.worker_set.close()
         self.give_back()
         self._selector.close()
@@ -206,6 +208,16 @@ class Engine:
         for slot, process in list(self._processes.items()):
             if process.channel.has_more_done:
                 self._handle(messages.Reported(slot, process.channel.report()))
+
+    def _take_in_the_last(self) -> None:
+        """What workers have done counts, also where this loop has failed, and its pool perhaps."""
+        with contextlib.suppress(Exception):
+            for slot, process in self._processes.items():
+                if process.channel.has_more_done:
+                    event = messages.Reported(slot, process.channel.report())
+                    for command in self.pool.handle(event, self.clock()):
+                        if isinstance(command, messages.Settle):
+                            self._settle(command)
 
     def _look_closer(self) -> None:
         """Before the pool judges who is late, it gets what the status pages say now."""

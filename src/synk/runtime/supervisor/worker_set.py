@@ -109,12 +109,15 @@ class WorkerSet:
         )
         self._fork_server.listen(self._on_fork_server)
 
-    def close(self) -> None:
-        """Leaves no process behind."""
+    def kill_all(self) -> None:
+        """Ends all jobs that run; what their processes have done can still be read."""
         for slot in list(self._successors):
             self._drop_successor(slot)
         for process in self.processes.values():
             process.kill()
+
+    def close(self) -> None:
+        """After `kill_all`: leaves no process behind."""
         if self._fork_server is not None:
             self._fork_server.close()
         linux.kill_tagged(self._setup.client_id)
