@@ -54,9 +54,8 @@ class Attempt:
     def refuse(self, error: InvalidValue) -> None:
         """Says in the job's output what could not be noted; once of each field and problem."""
         kind = (error.field, type(error.value))
-        told = self.told
-        if told is None:
-            told = self.told = set()
+        # A name of its own: the job after this one begins anew, and a thread may have stayed.
+        told = self.told = self.told or set()
         if kind in told:
             return
         told.add(kind)

@@ -41,7 +41,7 @@ def main() -> None:
         sys.exit(130)
     except StorageUnavailable as error:
         hint = f"start the server, or check --storage or {DSN_VARIABLE}"
-        _complain(StorageUnavailable(f"{error} ({hint})"), 1)
+        _complain(f"{error} ({hint})", 1)
     except (ConfigurationError, InvalidJob) as error:
         _complain(error, 2)
     except SynkError as error:
@@ -85,10 +85,9 @@ def _root(
 def _complain_of_use(error: Any) -> None:
     path = error.ctx.command_path if getattr(error, "ctx", None) else "synk"
     message = " ".join(error.format_message().split()).rstrip(".")
-    print(f"synk: {message} (see {path} --help)", file=sys.stderr)  # noqa: T201 - as below
-    sys.exit(error.exit_code)
+    _complain(f"{message} (see {path} --help)", error.exit_code)
 
 
-def _complain(error: SynkError, status: int) -> None:
-    print(f"synk: {error}", file=sys.stderr)  # noqa: T201 - the command line's own output
+def _complain(problem: object, status: int) -> None:
+    print(f"synk: {problem}", file=sys.stderr)  # noqa: T201 - the command line's own output
     sys.exit(status)
