@@ -125,8 +125,10 @@ class Workers:
         self.is_loaded = True
         self._tell(m.Tick())
 
-    def close(self) -> None:
+    def kill_all(self) -> None:
         self.die_all()
+
+    def close(self) -> None:
         self.processes.clear()
 
     def spawn(self, slot: int) -> None:
