@@ -98,13 +98,7 @@ def claim(
     """Claims from the default queue, for an owner that has its lease."""
     register(storage, owner)
     return storage.get_job_available(
-        "default",
-        limit,
-        kinds=kinds,
-        owner=owner,
-        claim_seq=seq,
-        after=after,
-        bytes_max=bytes_max,
+        "default", limit, kinds=kinds, owner=owner, claim_seq=seq, after=after, bytes_max=bytes_max
     )
 
 

@@ -140,10 +140,8 @@ class RulesConformance:
         assert storage.delete(NO_JOB) == Change.GONE
 
     def test_a_held_job_is_let_go_once(self, storage: Storage) -> None:
-        now, later = (
-            insert(storage, pending=True),
-            insert(storage, pending=True, scheduled_at=FUTURE),
-        )
+        now = insert(storage, pending=True)
+        later = insert(storage, pending=True, scheduled_at=FUTURE)
 
         assert [storage.ready(now), storage.ready(now)] == [Change.APPLIED, Change.REFUSED]
         assert storage.ready(later) == Change.APPLIED
@@ -243,11 +241,8 @@ class RulesConformance:
             (job,) = claim(storage)
             fail(storage, job, state=JobState.CANCELLED, cancel_reason=CancelReason.FAILED)
 
-        for end, length in (
-            (storage.cancel, CHAIN_LENGTH),
-            (storage.delete, 2),
-            (fail_for_good, 2),
-        ):
+        ends = ((storage.cancel, CHAIN_LENGTH), (storage.delete, 2), (fail_for_good, 2))
+        for end, length in ends:
             first = insert(storage)
             held = insert(storage, depends_on=(first,), pending=True)
             chain = [first]
