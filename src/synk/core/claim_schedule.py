@@ -56,10 +56,10 @@ class DueClaim:
     limit: int
     after: Mapping[int, ClaimCursor]
     bytes_max: int
-    is_urgent: bool
-    """Whether it is for what overtakes the jobs at hand: it does not read on."""
     at: float
     """When it began."""
+    is_urgent: bool = False
+    """Whether it is for what overtakes the jobs at hand: it does not read on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,6 @@ class ClaimSchedule:
             limit=min(limit, queue.count_within(bytes_max)),
             after=queue.cursors.at(now),
             bytes_max=bytes_max,
-            is_urgent=False,
             at=now,
         )
 
@@ -201,8 +200,8 @@ class ClaimSchedule:
             limit=wanted.count,
             after={**queue.cursors.at(now), **passed_over},
             bytes_max=self._claim_bytes,
-            is_urgent=True,
             at=now,
+            is_urgent=True,
         )
 
     def _look_for_urgent_later(self, queue: _QueueTimes, now: float) -> None:

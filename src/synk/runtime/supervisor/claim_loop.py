@@ -141,9 +141,7 @@ class ClaimLoop:
 
     def _claim(self, claim: DueClaim) -> float:
         """Claims once; returns how long to wait before the next claim."""
-        limit = self._batch.of(claim.limit, claim.at)
-        if limit < claim.limit:
-            claim = replace(claim, limit=limit)
+        claim = replace(claim, limit=self._batch.of(claim.limit, claim.at))
         try:
             jobs = self._storage.get_job_available(
                 claim.queue,
