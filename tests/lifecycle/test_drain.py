@@ -25,13 +25,15 @@ def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -
     log = tmp_path / "log"
     quick = [("quick", tasks.Task())] * 300
     long = [
-        ("ends", tasks.Task(log=str(log), text="ends", seconds=1.0)),
+        ("ends", tasks.Task(log=str(log), text="ends", seconds=2.0)),
         ("stays", tasks.Task("child", log=str(log), text="stays")),
     ]
     with make_client(dsn, workers=tasks.WORKERS) as client:
         with StartedApp(tmp_path, dsn, app=CALM) as started:
-            ids = client.insert_many([*quick, *long, *quick])
+            ids = client.insert_many([*quick, *long])
             wait_until(lambda: sorted(tasks.notes(log, "begun")) == ["ends", "stays"])
+            ids += client.insert_many(quick)
+            wait_until(lambda: client.storage.get(ids[-1:])[0].attempt == 1, what="a claim")
 
             started.signal(signal.SIGTERM)
             wait_until(lambda: tasks.notes(log, "done"), what="one of the long jobs to end")
