@@ -145,6 +145,20 @@ def test_s12_a_burst_of_signals_is_an_orderly_stop(dsn: str, tmp_path: Path) -> 
     client.close()
 
 
+@pytest.mark.parametrize("number", [TERM, INT, signal.SIGHUP])
+def test_s12_signals_until_the_very_end_are_an_orderly_stop(
+    dsn: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with StartedApp(tmp_path, dsn) as started:
+        started.wait_for_log("started")
+
+        while started.process.poll() is None:
+            started.signal(number)
+
+        assert started.wait() == 0, started.log
+        assert "Traceback" not in started.log
+
+
 def test_s12_a_signal_while_modules_are_imported_ends_the_start(dsn: str, tmp_path: Path) -> None:
     imported = tmp_path / "imported"
     (tmp_path / "slow.py").write_text(

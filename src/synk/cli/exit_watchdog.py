@@ -39,6 +39,8 @@ class ExitWatchdog:
     def __init__(self) -> None:
         self.status = os.EX_TEMPFAIL
         """The exit status: 75 (EX_TEMPFAIL) if outcomes could not be stored, so jobs run again."""
+        self.has_stopped = False
+        """Whether the supervisor, the last of them, is over."""
         self._deadline = float("inf")
         self._timers: list[threading.Timer] = []
         self._reported = threading.Event()
@@ -48,10 +50,12 @@ class ExitWatchdog:
         match fact:
             case SupervisorStarted():
                 # Perhaps not the first: another one follows where one has lost its lease.
+                self.has_stopped = False
                 self._forget()
             case SupervisorDraining():
                 self._end_in(fact.seconds + FLUSH_S + SLACK_S)
             case SupervisorStopped():
+                self.has_stopped = True
                 self.status = os.EX_TEMPFAIL if fact.unacknowledged else 0
                 self._end_in(FLUSH_S + SLACK_S)
             case _:

@@ -7,8 +7,10 @@ container, and `synk.cli.exit_watchdog` ends a process that does not end itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +22,9 @@ from synk.config import QueueConfig
 from synk.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from synk.cli.exit_watchdog import ExitWatchdog
     from synk.client import Client
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -97,6 +102,30 @@ def _served(client: Client) -> int:
 
     watchdog = ExitWatchdog()
     client.telemetry.subscribe(watchdog.follow, successes=False)
-    client.start()
+    with _obeying_once(watchdog):
+        client.start()
     client.close()
     return watchdog.status
+
+
+@contextlib.contextmanager
+def _obeying_once(watchdog: ExitWatchdog) -> Generator[None]:
+    """Has stop signals end this process until the supervisor has stopped, and none after that.
+
+    Whoever says it once more at the end must not turn an orderly stop into a death by a signal.
+    While the supervisor runs it hears them itself.
+    """
+    from synk.runtime.supervisor.stop_signals import STOP_SIGNALS  # noqa: PLC0415 - as above
+
+    def end(number: int, _frame: object) -> None:
+        if not watchdog.has_stopped:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    obeyed = [each for each in STOP_SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+    for number in obeyed:
+        signal.signal(number, end)
+    yield
+    for number in obeyed:
+        # By the kernel: Python takes its own handlers away while it ends.
+        signal.signal(number, signal.SIG_IGN)
