@@ -8,7 +8,8 @@ import psycopg
 
 from synk.claim import ClaimedJob
 from synk.row import JobRow
-from synk.storage.statements import Statement, Statements
+from synk.storage.statement import Statement
+from synk.storage.statements import Statements
 from synk.testing.making import OWNER
 
 STATEMENTS = Statements()

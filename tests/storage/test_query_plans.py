@@ -17,7 +17,8 @@ from synk.claim import Outcome
 from synk.row import CancelReason, JobState
 from synk.runtime.supervisor.ack_loop import ACK_JOBS
 from synk.storage.sessions import connect_options
-from synk.storage.statements import Statement, Statements
+from synk.storage.statement import Statement
+from synk.storage.statements import Statements
 
 ROWS = 1_000_000
 OWNER = uuid.UUID(int=7)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.claim import Outcome
-    from synk.storage.statements import Statement, Statements
+    from synk.storage.statement import Statement
+    from synk.storage.statements import Statements
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from synk.row import Change, JobRow
     from synk.storage.connecting import AsyncPool
     from synk.storage.postgres import PostgresStorage
-    from synk.storage.statements import Statement
+    from synk.storage.statement import Statement
 
 T = TypeVar("T")
 

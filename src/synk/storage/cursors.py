@@ -19,7 +19,7 @@ from psycopg.types.array import register_all_arrays
 from synk.storage.faults import Unreadable, is_of_no_use, one_line
 
 if TYPE_CHECKING:
-    from synk.storage.statements import Statement
+    from synk.storage.statement import Statement
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from synk.status import Beat
-    from synk.storage.statements import Statement
+    from synk.storage.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)

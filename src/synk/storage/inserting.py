@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from synk.insertion import NewJob
     from synk.storage.connecting import Connector
-    from synk.storage.statements import Statement, Statements
+    from synk.storage.statement import Statement
+    from synk.storage.statements import Statements
 
 INSERT_JOBS: Final = 2_500
 _INSERT_CHARACTERS: Final = 16 * 1024 * 1024

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from synk.claim import AckAnswer, Outcome
     from synk.insertion import NewJob
     from synk.storage.heartbeat import PostgresHeartbeat
-    from synk.storage.statements import Statement
+    from synk.storage.statement import Statement
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,8 +6,7 @@ The sync and the async storage run these, and know nothing more about them. No I
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -28,10 +27,10 @@ from synk.status import (
 )
 from synk.storage import reading, sending, sql
 from synk.storage.made import made, named
+from synk.storage.statement import Statement, StatementsOfSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import LiteralString
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from synk.claim import ClaimCursor, Outcome
@@ -45,52 +44,9 @@ _BEGINNING: Final[ClaimCursor] = (float("-inf"), 0)
 _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Statement(Generic[T]):
-    """One statement. `read` makes the answer of its rows and of the number of rows it changed."""
-
-    text: LiteralString
-    parameters: dict[str, object]
-    read: Callable[[Any, int], T]
-    by_name: bool = False
-    """Whether it reads rows as dicts. As tuples it reads one column, or many rows, whose order of
-    columns is tested."""
-    binary: bool = False
-    """Whether the rows are asked for in binary: faster to read where there are many, and times and
-    fractions are the same whatever the session's DateStyle or extra_float_digits."""
-
-
-class Statements:
+class Statements(StatementsOfSchema):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
-
-    def __init__(self, schema: str = sql.DEFAULT_SCHEMA) -> None:
-        self.schema = sql.check_schema(schema)
-
-    def _text(self, name: str) -> LiteralString:
-        return sql.statement(name, self.schema)
-
-    def _changing(self, name: str, /, **parameters: object) -> Statement[int]:
-        """Answers how many rows it changed."""
-        return Statement(self._text(name), parameters, reading.changed)
-
-    def _telling(self, name: str, /, **parameters: object) -> Statement[None]:
-        """Answers nothing."""
-        return Statement(self._text(name), parameters, reading.nothing)
-
-    def _asking(
-        self,
-        name: str,
-        read: Callable[[reading.Records, int], T],
-        /,
-        *,
-        binary: bool = False,
-        **parameters: object,
-    ) -> Statement[T]:
-        """Answers what *read* makes of its rows, by the names of their columns."""
-        return Statement(self._text(name), parameters, read, by_name=True, binary=binary)
 
     def schema_version(self) -> Statement[int]:
         """Answers the number of the newest migration that was applied, 0 if there is none."""
