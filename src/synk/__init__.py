@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from synk.failure import Cause as Cause
     from synk.insertion import InsertOptions as InsertOptions
     from synk.job import Job as Job
+    from synk.limit import Limit as Limit
     from synk.registry import Worker as Worker
     from synk.registry import worker as worker
     from synk.row import CancelReason as CancelReason
@@ -42,6 +43,7 @@ _NAMES = {
     "failure": ("AttemptError", "Cause"),
     "insertion": ("InsertOptions",),
     "job": ("Job",),
+    "limit": ("Limit",),
     "registry": ("Worker", "worker"),
     "row": ("CancelReason", "Change", "JobRow", "JobState", "Priority", "Progress"),
     "storage.base": ("Storage",),

@@ -224,7 +224,7 @@ def decoder_of(args_type: Any) -> Callable[[str], Any]:
     """
     validate = getattr(args_type, "model_validate_json", None)
     if validate is not None:
-        if _reads_names(validate):
+        if reads_names(validate):
             return functools.partial(validate, by_alias=True, by_name=True)
         return validate
     try:
@@ -242,8 +242,11 @@ def from_null(decode: Callable[[str], Any], text: str) -> Any:
     return decode("{}" if text.strip() == "null" else text)
 
 
-def _reads_names(validate: Any) -> bool:
-    """Whether this pydantic can read fields by their names beside their aliases: from 2.11 on."""
+def reads_names(validate: Any) -> bool:
+    """Whether this pydantic reads fields by their names beside their aliases: from 2.11 on.
+
+    Then they are written by their names.
+    """
     return "by_name" in inspect.signature(validate).parameters
 
 
@@ -251,7 +254,7 @@ def _dumper_of(args_type: Any) -> Callable[[Any], str]:
     if not hasattr(args_type, "model_dump_json"):
         return lambda args: _encode(args).decode()
     # By the names that are read back; without computed fields, which nobody reads.
-    by_alias = not _reads_names(args_type.model_validate_json)
+    by_alias = not reads_names(args_type.model_validate_json)
     return lambda args: args.model_dump_json(by_alias=by_alias, round_trip=True, warnings=False)
 
 
