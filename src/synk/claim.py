@@ -33,8 +33,8 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False, frozen=True):
         created_at: when it was inserted.
         attempted_at: when this attempt was claimed.
         args: JSON text, passed on as it came.
-        history: JSON of attempted_by, depends_on, errors and checkpoint, where there was something
-            before this claim.
+        history: JSON of attempted_by, depends_on, errors, checkpoint, tags and meta, where there
+            was something before this claim, or has tags or meta.
         crashes: earlier attempts that took their worker process with them.
         queue: the queue it came from.
         claim_seq: the number of the claim, of those of this supervisor.

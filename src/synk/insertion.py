@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
 from synk.arguments import encode_args
 from synk.errors import ConfigurationError, InvalidJob
+from synk.plain import json_text
 from synk.row import (
     DEFAULT_QUEUE,
     KEY_CHARACTERS_MAX,
@@ -21,6 +23,7 @@ from synk.row import (
     check_aware,
     check_id,
     check_label,
+    check_tags,
     is_whole,
 )
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_RETRIES: Final = 6
 _MAX_RETRIES_MAX: Final = 1_000_000
+_META_BYTES_MAX: Final = 32 * 1024
+"""Most of it fits into the table's 64 KiB of PostgreSQL's own form; the rest is refused there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,10 @@ class InsertOptions:
             not stored and gives the id of the first, for as long as that is kept. The same is what
             has the same kind and arguments, whatever its name and its other options; another job
             is refused with `KeyReused`. 1 to 255 characters; None, the default: no key.
+        tags: words by which jobs are found, up to 100 of 1 to 127 characters each; None, the
+            default: none.
+        meta: what you want to have with the job, a dict that JSON can hold, at most 32 KiB of it,
+            with text as keys; synk does not read it. None, the default: nothing.
 
     Raises:
         InvalidJob: on construction, naming the field and the value.
@@ -59,6 +68,8 @@ class InsertOptions:
     max_retries: int = DEFAULT_MAX_RETRIES
     depends_on: tuple[int, ...] = ()
     idempotency_key: str | None = None
+    tags: Collection[str] | None = None
+    meta: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
@@ -74,12 +85,33 @@ class InsertOptions:
             check_label("idempotency_key", self.idempotency_key, most=KEY_CHARACTERS_MAX)
         object.__setattr__(self, "priority", Priority(self.priority))
         object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
+        if self.tags is not None:
+            object.__setattr__(self, "tags", check_tags(self.tags))
+        if self.meta is not None:
+            _check_meta(self.meta)
+
+    @property
+    def has_extras(self) -> bool:
+        """Whether there is something in the columns that are NULL in plain rows."""
+        return bool(self.tags) or self.meta is not None
 
 
 def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise InvalidJob(field_name, values, "must be the ids of jobs")
     return tuple(dict.fromkeys(check_id(field_name, value) for value in values))
+
+
+def _check_meta(meta: object) -> None:
+    if not isinstance(meta, Mapping):
+        raise InvalidJob("meta", meta, "must be a dict")
+    try:
+        size = len(json_text(cast("object", meta)).encode())
+    except ValueError as error:
+        raise InvalidJob("meta", cast("object", meta), str(error)) from None
+    if size > _META_BYTES_MAX:
+        problem = f"{size} bytes of JSON, at most {_META_BYTES_MAX}"
+        raise InvalidJob("meta", cast("object", meta), problem)
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):

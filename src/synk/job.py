@@ -180,6 +180,16 @@ class Job(Generic[T]):
         return self._past().get("depends_on", [])
 
     @property
+    def tags(self) -> list[str]:
+        """The words by which it is found, as it was inserted."""
+        return self._past().get("tags") or []
+
+    @property
+    def meta(self) -> dict[str, Json]:
+        """What was given with the insert, besides the arguments."""
+        return self._past().get("meta") or {}
+
+    @property
     def errors(self) -> list[AttemptError]:
         """The failed attempts before this one, oldest first."""
         return [AttemptError.from_dict(error) for error in self._past().get("errors", [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
@@ -24,6 +25,12 @@ NAME_CHARACTERS_MAX: Final = 127
 KEY_CHARACTERS_MAX: Final = 255
 """The longest idempotency key; the table's own limit."""
 
+
+TAGS_MAX: Final = 100
+"""The most tags of a job; the table's own limit."""
+
+TAGS_BYTES_MAX: Final = 15_000
+"""What they may weigh together, a little less than the table's own limit."""
 
 _HUGE: Final = 1e300
 """No share of a whole can be computed of a number beyond."""
@@ -192,6 +199,7 @@ class ListedJob:
         crashes: attempts that took their worker process with them; three are too many.
         lost: attempts whose supervisor was lost; three are too many.
         idempotency_key: the key that only this job has; None: it has none.
+        tags: the words by which it is found; none by default.
     """
 
     id: int
@@ -218,6 +226,7 @@ class ListedJob:
     crashes: int
     lost: int
     idempotency_key: str | None
+    tags: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +244,7 @@ class JobRow(ListedJob):
             did not fail: failed attempts have theirs in `errors`.
         progress: what a handler noted last with `Job.progress`; None: nothing.
         checkpoint: what a handler noted last with `Job.checkpoint`; None: nothing.
+        meta: what was given with the insert, besides the arguments; empty by default.
     """
 
     args: Json
@@ -246,6 +256,7 @@ class JobRow(ListedJob):
     output: str
     progress: Progress | None
     checkpoint: Json
+    meta: dict[str, Json]
 
 
 class JobList(list[ListedJob]):
@@ -310,6 +321,24 @@ def check_label(field_name: str, value: object, *, most: int = NAME_CHARACTERS_M
     if len(value) > most:
         raise InvalidJob(field_name, value, f"has {len(value)} characters, at most {most}")
     raise InvalidJob(field_name, value, "must be printable text, without control characters")
+
+
+def check_tags(value: object, field_name: str = "tags") -> tuple[str, ...]:
+    """Returns *value* if it can be the tags of a job, each once.
+
+    Raises:
+        InvalidJob: no list of strings, one of them cannot be a tag, or over 100 of them.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
+        raise InvalidJob(field_name, value, "must be a list of strings")
+    tags = cast("Collection[object]", value)
+    checked = tuple(dict.fromkeys(check_label(field_name, tag) for tag in tags))
+    if len(checked) > TAGS_MAX:
+        raise InvalidJob(field_name, tags, f"has {len(checked)} tags, at most {TAGS_MAX}")
+    weight = sum(len(tag.encode()) + 4 for tag in checked)
+    if weight > TAGS_BYTES_MAX:
+        raise InvalidJob(field_name, tags, f"has {weight} bytes, at most {TAGS_BYTES_MAX}")
+    return checked
 
 
 def check_aware(field_name: str, value: object) -> dt.datetime:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
+from synk.plain import json_text
 from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobRow, JobState, Progress
 from synk.status import Beat, ClientRow, Lease, Rescued
@@ -228,6 +229,8 @@ class ModelStorage:
             checkpoint=None,
             lost=0,
             idempotency_key=options.idempotency_key,
+            tags=list(options.tags or ()),
+            meta=json.loads(json_text(options.meta or {})),
         )
         entry = self._entries[row.id] = Entry(row, held=options.pending)
         if any(e.row.state is JobState.CANCELLED for e in needed):
@@ -288,8 +291,11 @@ class ModelStorage:
             "depends_on": row.depends_on,
             "errors": [error.to_dict() for error in row.errors],
             "checkpoint": row.checkpoint,
+            "tags": row.tags,
+            "meta": row.meta,
         }
-        history = json.dumps(past) if row.attempt > 1 or row.depends_on else None
+        is_plain = row.attempt == 1 and not (row.depends_on or row.tags or row.meta)
+        history = None if is_plain else json.dumps(past)
         return self._claimed(entry, args=json.dumps(row.args), history=history)
 
     def _claimed(self, entry: Entry, *, args: str, history: str | None) -> ClaimedJob:

@@ -43,7 +43,7 @@ _WAKE_S: Final = 1.0
 
 _FORMS: Final = {
     "ack": ("ack", "ack_plain"),
-    "insert_many": ("insert_many", "insert_many_once"),
+    "insert_many": ("insert_many", "insert_many_once", "insert_full"),
 }
 """Statements that are sent in one of several forms."""
 

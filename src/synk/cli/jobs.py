@@ -10,7 +10,7 @@ import typer
 from synk.cli import options
 from synk.cli.records import as_record, print_json
 from synk.errors import ConfigurationError
-from synk.row import CancelReason, JobState
+from synk.row import CancelReason, JobState, check_tags
 
 if TYPE_CHECKING:
     from synk.row import JobList, ListedJob
@@ -41,6 +41,10 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
             "30m, 12h, 1d, 2w, or a time as 2026-11-27T14:00.",
         ),
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Only jobs with this tag; given again, with all of them."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: options.JsonOption = False,
     storage: options.StorageOption = None,
@@ -56,6 +60,7 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
             limit=limit + 1,
             reason=reason,
             since=None if since is None else _time_or_age(since),
+            tags=check_tags(tag or [], "--tag"),
         )
         options.tell_of_hidden(database)
     if as_json:

@@ -86,7 +86,11 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
     yield "state", state(row)
     yield "kind", plain(row.kind)
     yield "queue", plain(f"{row.queue}, priority {row.priority.name.lower()}")
+    if row.tags:
+        yield "tags", plain(", ".join(row.tags))
     yield "args", Text(_shortened(json.dumps(row.args), 2000))
+    if row.meta:
+        yield "meta", Text(_shortened(json.dumps(row.meta), 2000))
     yield "attempts", Text(charged + extra)
     for name in ("created_at", "scheduled_at", "attempted_at", "finalized_at"):
         moment: dt.datetime | None = getattr(row, name)

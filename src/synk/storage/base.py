@@ -25,7 +25,8 @@ name                asked by                   runs
 ping                Supervisor.run             hidden.sql, and what `migration_version` asks
 get_job_available   ClaimLoop                  claim.sql
 insert              Client.insert, insert_tx   insert.sql
-                    Client.insert_many         insert_many.sql, insert_many_once.sql
+                    Client.insert_many         insert_many.sql, insert_many_once.sql,
+                                               insert_full.sql, also for one
 cancel              Client.cancel              cancel.sql
 retry               Client.retry               retry.sql
 delete              Client.delete              delete.sql

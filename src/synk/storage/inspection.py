@@ -32,12 +32,14 @@ class Inspection(Protocol):
         limit: int,
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
+        tags: Sequence[str] = (),
     ) -> JobList:
         """Returns up to *limit* jobs, newest first, of this *state*, *queue* and *kind*; None: any.
 
-        Of jobs in a final state those that ended last. *reason* asks for cancelled ones; *since*, a
-        time or an age, for those that have ended since, or else were inserted since. What can be
-        long is left out of them. It may give up where too many do not match, and then says so.
+        They have all of *tags*. Of jobs in a final state those that ended last. *reason* asks for
+        cancelled ones; *since*, a time or an age, for those that have ended since, or else were
+        inserted since. What can be long is left out of them. It may give up where too many do not
+        match, and then says so.
         """
         ...
 

@@ -209,5 +209,6 @@ _CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "output": lambda output: output or "",
     "progress": Progress.from_json,
     "checkpoint": _json,
+    "meta": lambda text: _json(text) or {},
 }
 """What becomes of a job's columns; all others are as they come."""

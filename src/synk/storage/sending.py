@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from synk.errors import InvalidJob
+from synk.plain import json_text
 from synk.row import JobState
 
 if TYPE_CHECKING:
@@ -45,6 +46,30 @@ def _option_columns(options: InsertOptions) -> dict[str, object]:
         "priority": int(options.priority),
         "depends_on": _literal(options.depends_on),
     }
+
+
+def insert_once_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
+    """Returns what insert_many_once.sql is told: as insert_many, and the keys."""
+    parameters = insert_many_parameters(jobs)
+    parameters["each_idempotency_key"] = [job.options.idempotency_key for job in jobs]
+    return parameters
+
+
+def insert_full_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
+    """Returns what insert_full.sql is told: as insert_many_once, and the columns of few jobs."""
+    options = [job.options for job in jobs]
+    parameters = insert_once_parameters(jobs)
+    parameters["each_tags"] = [_texts(each.tags) if each.tags else None for each in options]
+    parameters["each_meta"] = [
+        None if each.meta is None else json_text(each.meta) for each in options
+    ]
+    return parameters
+
+
+def _texts(values: Iterable[str]) -> str:
+    """Returns PostgreSQL's text for an array of text."""
+    quoted = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
+    return "{" + ",".join([f'"{each}"' for each in quoted]) + "}"
 
 
 def insert_many_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:

@@ -30,7 +30,7 @@ from synk.storage.made import made, named
 from synk.storage.statement import Statement, StatementsOfSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from synk.claim import ClaimCursor, Outcome
@@ -68,24 +68,34 @@ class Statements(StatementsOfSchema):
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
         """Inserts one job."""
+        if job.options.has_extras:
+            return self.insert_many([job])
         return Statement(self._text("insert"), sending.insert_parameters(job), reading.first_column)
 
     def insert_many(self, jobs: Sequence[NewJob]) -> Statement[list[int]]:
         """Inserts *jobs*, each key once; answers their ids in order."""
-        if any(job.options.idempotency_key is not None for job in jobs):
-            sent, places = sending.once_a_key(jobs)
-            parameters = sending.insert_many_parameters(sent)
-            parameters["each_idempotency_key"] = [job.options.idempotency_key for job in sent]
-            return Statement(
-                self._text("insert_many_once"),
-                parameters,
-                lambda rows, _: [rows[place][0] for place in places],
-            )
+        all_options = {id(job.options): job.options for job in jobs}.values()
+        if any(each.has_extras for each in all_options):
+            return self._insert_each_key("insert_full", sending.insert_full_parameters, jobs)
+        if any(each.idempotency_key is not None for each in all_options):
+            return self._insert_each_key("insert_many_once", sending.insert_once_parameters, jobs)
         return Statement(
             self._text("insert_many"),
             sending.insert_many_parameters(jobs),
             reading.first_column,
             binary=True,
+        )
+
+    def _insert_each_key(
+        self,
+        name: str,
+        parameters: Callable[[Sequence[NewJob]], dict[str, object]],
+        jobs: Sequence[NewJob],
+    ) -> Statement[list[int]]:
+        """Inserts the first job of each key."""
+        sent, places = sending.once_a_key(jobs)
+        return Statement(
+            self._text(name), parameters(sent), lambda rows, _: [rows[place][0] for place in places]
         )
 
     def claim(
@@ -247,11 +257,9 @@ class Statements(StatementsOfSchema):
 
     def declare_dead(self, suspects: Sequence[Lease]) -> Statement[list[UUID]]:
         """See `Storage.declare_dead`."""
-        parameters: dict[str, object] = {
-            "ids": [lease.owner for lease in suspects],
-            "beats": [lease.beat for lease in suspects],
-        }
-        return Statement(self._text("declare_dead"), parameters, reading.first_column)
+        beats: dict[str, object] = {"beats": [lease.beat for lease in suspects]}
+        beats["ids"] = [lease.owner for lease in suspects]
+        return Statement(self._text("declare_dead"), beats, reading.first_column)
 
     def dead_owners(self) -> Statement[list[UUID]]:
         """See `Storage.dead_owners`."""
@@ -278,6 +286,7 @@ class Statements(StatementsOfSchema):
         limit: int = 50,
         reason: CancelReason | None = None,
         since: dt.datetime | dt.timedelta | None = None,
+        tags: Sequence[str] = (),
     ) -> Statement[JobList]:
         """See `Inspection.jobs`."""
         if reason is not None and state is None:
@@ -293,6 +302,7 @@ class Statements(StatementsOfSchema):
             state=state and state.value,
             queue=queue,
             kind=kind,
+            tags=list(tags) or None,
             limit=limit,
             since=None if is_age else since,
             age=since if is_age else None,

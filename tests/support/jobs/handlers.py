@@ -46,6 +46,11 @@ class Typed(synk.JobArgs, kind="typed"):
     tags: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Marks(synk.JobArgs, kind="marks"):
+    """Returns the job's tags and meta."""
+
+
 class StructArgs(msgspec.Struct):
     kind: ClassVar[str] = "struct"
     path: str
@@ -72,6 +77,11 @@ def noop(job: synk.Job[Noop]) -> None:
 def write(job: synk.Job[Write]) -> None:
     note(job.args.path, job.args.text)
     time.sleep(job.args.sleep_s)
+
+
+@synk.worker
+def marks(job: synk.Job[Marks]) -> list[object]:
+    return [job.tags, job.meta]
 
 
 @synk.worker
@@ -192,4 +202,4 @@ def once(job: synk.Job[Once]) -> None:
         time.sleep(job.args.sleep_s)
 
 
-WORKERS = [noop, write, typed, struct, slow, once, Misbehaver()]
+WORKERS = [noop, write, marks, typed, struct, slow, once, Misbehaver()]

@@ -32,7 +32,8 @@ WITH read AS MATERIALIZED (
                     ELSE pg_column_size(j.args #> '{}') END
                + CASE WHEN j.attempt = 0 THEN 0
                       ELSE pg_column_size(j.errors || '{}')
-                           + coalesce(pg_column_size(j.checkpoint #> '{}'), 0) END AS bytes
+                           + coalesce(pg_column_size(j.checkpoint #> '{}'), 0) END
+               + coalesce(pg_column_size(j.meta), 0) AS bytes
         FROM synk.job AS j
         WHERE j.state = 'available'
           AND j.queue = %(queue)s
@@ -69,10 +70,12 @@ WHERE j.ctid = pick.place
 RETURNING
 -- include: claimed_columns
     , coalesce(j.args, '{}')::text AS args,
-    CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' THEN
+    CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' OR j.tags IS NOT NULL OR j.meta IS NOT NULL THEN
         jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
                            'depends_on', to_jsonb(j.depends_on),
                            'errors', to_jsonb(j.errors),
-                           'checkpoint', j.checkpoint)::text
+                           'checkpoint', j.checkpoint,
+                           'tags', to_jsonb(j.tags),
+                           'meta', j.meta)::text
     END AS history,
     j.crashes

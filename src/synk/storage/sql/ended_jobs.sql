@@ -2,7 +2,7 @@
         -- only what ended since then is looked at; and no more than so many, as in jobs.sql.
         SELECT f.id, f.n > %(searched)s AS is_behind
         FROM (
-            SELECT e.id, e.queue, e.kind, e.cancel_reason, e.finalized_at,
+            SELECT e.id, e.queue, e.kind, e.tags, e.cancel_reason, e.finalized_at,
                    row_number() OVER (ORDER BY e.finalized_at DESC) AS n
             FROM synk.job AS e
             WHERE e.state = final.state AND e.finalized_at >= (SELECT s.at FROM since AS s)

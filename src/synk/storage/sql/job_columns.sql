@@ -6,4 +6,5 @@
            WHERE EXISTS (SELECT FROM synk.tie AS t WHERE t.dependency = d.id AND t.dependent = j.id)
            ORDER BY d.n) ELSE '{}' END AS waiting_on,
        to_jsonb(j.errors)::text AS errors, j.result::text AS result, j.output,
-       j.progress::text AS progress, j.checkpoint::text AS checkpoint
+       j.progress::text AS progress, j.checkpoint::text AS checkpoint,
+       j.meta::text AS meta

@@ -22,27 +22,27 @@ WITH since (at) AS MATERIALIZED (
     ORDER BY t.dependent DESC
     LIMIT %(searched)s + 1
 ), own AS MATERIALIZED (
-    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+    (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e
      WHERE e.state = 'available' AND (SELECT w.state FROM wanted AS w) = 'available'
      ORDER BY e.queue, e.priority, e.scheduled_at, e.id
      LIMIT %(searched)s + 1)
     UNION ALL
-    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+    (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e
      WHERE e.state = 'scheduled' AND (SELECT w.state FROM wanted AS w) = 'scheduled'
      ORDER BY e.scheduled_at
      LIMIT %(searched)s + 1)
     UNION ALL
-    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+    (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e
      WHERE e.state = 'running' AND (SELECT w.state FROM wanted AS w) = 'running'
      ORDER BY e.owner
      LIMIT %(searched)s + 1)
     UNION ALL
-    (SELECT e.id, e.queue, e.kind, e.created_at FROM synk.job AS e
+    (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e
      WHERE e.held AND e.state = 'pending' AND (SELECT w.state FROM wanted AS w) = 'pending'
      ORDER BY e.id DESC
      LIMIT %(searched)s + 1)
     UNION ALL
-    (SELECT e.id, e.queue, e.kind, e.created_at
+    (SELECT e.id, e.queue, e.kind, e.tags, e.created_at
      FROM (SELECT DISTINCT t.dependent FROM waiting AS t) AS d
      JOIN synk.job AS e ON e.id = d.dependent AND e.state = 'pending')
 ), found AS (

@@ -15,4 +15,5 @@ SELECT j.id, j.name, j.kind, j.queue, j.state::text AS state, j.priority, j.atte
             THEN least(greatest(j.cancel_requested_at, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00')
        END AS cancel_requested_at,
        j.duration_us AS duration, j.cpu_us AS cpu_time, j.system_us AS system_time, j.peak_rss_bytes,
-       j.pid, c.host, j.crashes, j.lost, j.idempotency_key
+       j.pid, c.host, j.crashes, j.lost, j.idempotency_key,
+       coalesce(j.tags, '{}') AS tags
