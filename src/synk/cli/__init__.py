@@ -1,8 +1,8 @@
 """The command line: options in, one client call, a table or a line out.
 
 Every error that synk raises is one line on standard error: status 2 for a wrong use, 1 for the
-rest. Only the command that is meant is imported, and given to typer, which takes a while for each
-option: most commands are over in less time than it takes to load everything.
+rest. Only the command that is meant is imported: most are over in less time than it takes to load
+everything.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from typing import Annotated, Any, Final
+from typing import Final
 
-import typer
+import click
 
 from synk import __version__
 from synk.cli.options import DSN_VARIABLE
@@ -27,17 +27,33 @@ _COMMANDS: Final = (
 )
 """In the order of the help; each of the others is in the module of its name."""
 
-# typer brings a copy of click or uses the installed one: its base class is found either way.
-_ClickException: Final[Any] = typer.BadParameter.__mro__[2]
+
+class _Commands(click.Group):
+    """Imports the command that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Returns the names of all, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - as above
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Returns the command of this name; None: there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        file = "cancel_retry_delete_ready" if cmd_name in _CHANGES else cmd_name
+        return getattr(importlib.import_module(f"synk.cli.{file}"), cmd_name)
 
 
 def main() -> None:
     """Runs the command line and exits; Ctrl-C is an exception here, but for ``start``."""
     try:
-        sys.exit(_app(sys.argv[1:2])(prog_name="synk", standalone_mode=False) or 0)
-    except _ClickException as error:
+        sys.exit(_commands(prog_name="synk", standalone_mode=False) or 0)
+    except click.ClickException as error:
         _complain_of_use(error)
-    except (typer.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except StorageUnavailable as error:
         hint = f"start the server, or check --storage or {DSN_VARIABLE}"
@@ -52,38 +68,25 @@ def main() -> None:
         sys.exit(0)
 
 
-def _app(meant: list[str]) -> typer.Typer:
-    """Returns the command line with the one command that is meant, or with all if that is none."""
-    app = typer.Typer(
-        name="synk",
-        help="A durable job queue on PostgreSQL whose jobs run in worker processes.",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback(invoke_without_command=True)(_root)
-    for name in set(meant).intersection(_COMMANDS) or _COMMANDS:
-        file = "cancel_retry_delete_ready" if name in _CHANGES else name
-        app.command()(getattr(importlib.import_module(f"synk.cli.{file}"), name))
-    return app
-
-
-def _root(
-    context: typer.Context,
-    *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
-) -> None:
-    if version:
-        typer.echo(f"synk {__version__}")
-        raise typer.Exit
+@click.group(
+    "synk",
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A durable job queue on PostgreSQL whose jobs run in worker processes.",
+)
+@click.version_option(__version__, message="synk %(version)s", help="Print the version and end.")
+@click.pass_context
+def _commands(context: click.Context) -> None:
     if context.invoked_subcommand != "start" and signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        click.echo(context.get_help())
 
 
-def _complain_of_use(error: Any) -> None:
-    path = error.ctx.command_path if getattr(error, "ctx", None) else "synk"
+def _complain_of_use(error: click.ClickException) -> None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "synk"
     message = " ".join(error.format_message().split()).rstrip(".")
     _complain(f"{message} (see {path} --help)", error.exit_code)
 

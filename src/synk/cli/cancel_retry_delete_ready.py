@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from synk.cli import options
 from synk.row import Change, check_id
@@ -15,26 +15,25 @@ if TYPE_CHECKING:
     from synk.storage.postgres import PostgresStorage
 
 
-def _command(verb: str, done: str, about: str) -> Callable[..., None]:
+def _command(verb: str, done: str, about: str) -> click.Command:
     """Returns the command *verb*, which says *done* where it is, with *about* as its help."""
 
-    def command(
-        ids: options.IdsArgument,
-        storage: options.StorageOption = None,
-        schema: options.SchemaOption = options.DEFAULT_SCHEMA,
-    ) -> None:
+    @click.command(verb, help=about)
+    @click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
+    @options.storage_option
+    @options.schema_option
+    def command(ids: tuple[int, ...], storage: str | None, schema: str) -> None:
         answers: list[Change] = []
         with options.storage_of(storage, schema) as database:
             act: Callable[[int], Change] = getattr(database, verb)
             for job_id in ids:
                 answers.append(answer := act(check_id("job_id", job_id)))
-                typer.echo(f"job {job_id}: {_told(database, done, job_id, answer)}")
+                click.echo(f"job {job_id}: {_told(database, done, job_id, answer)}")
             if Change.GONE in answers:
                 options.tell_of_hidden(database)
         if any(answer in (Change.REFUSED, Change.BLOCKED, Change.GONE) for answer in answers):
-            raise typer.Exit(1)
+            raise click.exceptions.Exit(1)
 
-    command.__name__, command.__doc__ = verb, about
     return command
 
 

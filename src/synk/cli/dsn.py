@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import signal
-from typing import Annotated
 
-import typer
+import click
 
-from synk.cli.options import StorageOption, storage_of
+from synk.cli.options import storage_of, storage_option
 
 
-def dsn(
-    *,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Keep the embedded server up until Ctrl-C.")
-    ] = False,
-    storage: StorageOption = None,
-) -> None:
-    """Print what psql connects to the database with: psql "$(synk dsn)"."""
+@click.command()
+@click.option("--serve", is_flag=True, help="Keep the embedded server up until Ctrl-C.")
+@storage_option
+def dsn(*, serve: bool, storage: str | None) -> None:
+    """Print what psql connects with: psql "$(synk dsn)"."""
     with storage_of(storage) as database:
-        typer.echo(database.conninfo())
+        click.echo(database.conninfo())
         if not database.is_embedded:
             return
         end = "it stops with the last process that uses it; --serve keeps it up"
-        typer.echo(f"{database.describe()}: {'up until Ctrl-C' if serve else end}", err=True)
+        click.echo(f"{database.describe()}: {'up until Ctrl-C' if serve else end}", err=True)
     if not serve:
         return
     ending = {signal.SIGINT, signal.SIGTERM}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from synk.cli import options
 from synk.cli.records import as_record, print_json
@@ -20,14 +20,13 @@ _LOOKED_FOR: Final = dt.timedelta(minutes=1)
 """Supervisors that were not seen for longer are not of interest."""
 
 
-def job(
-    job_id: Annotated[int, typer.Argument(metavar="ID", help="The job's id.")],
-    *,
-    as_json: options.JsonOption = False,
-    storage: options.StorageOption = None,
-    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
-) -> None:
-    """Tell everything about one job, its failed attempts with their tracebacks."""
+@click.command()
+@click.argument("job_id", type=int, metavar="ID")
+@options.json_option
+@options.storage_option
+@options.schema_option
+def job(*, job_id: int, as_json: bool, storage: str | None, schema: str) -> None:
+    """Tell everything about one job, with all tracebacks."""
     from synk.show.console import put  # noqa: PLC0415 - rich takes its time to load
     from synk.show.jobs import one_job  # noqa: PLC0415 - as above
 
@@ -37,8 +36,8 @@ def job(
             options.tell_of_hidden(database)
         problem = "" if as_json or not found else _why_it_waits(database, found[0])
     if not found:
-        typer.echo(f"synk: there is no job {job_id}", err=True)
-        raise typer.Exit(1)
+        click.echo(f"synk: there is no job {job_id}", err=True)
+        raise click.exceptions.Exit(1)
     if as_json:
         print_json(as_record(found[0]))
     else:

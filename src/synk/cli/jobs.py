@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from synk.cli import options
 from synk.cli.records import as_record, print_json
@@ -24,31 +24,46 @@ _UNITS: Final = {
 }
 
 
+@click.command()
+@click.option("--state", **options.one_of(JobState), help="Only jobs in this state.")
+@click.option("--queue", help="Only jobs of this queue.")
+@click.option("--kind", help="Only jobs of this kind.")
+@click.option(
+    "--reason",
+    **options.one_of(CancelReason),
+    help="Only jobs that were cancelled for this reason, as failed.",
+)
+@click.option(
+    "--since",
+    metavar="AGE|TIME",
+    help="Only jobs that ended since, or were inserted since if they have not: "
+    "30m, 12h, 1d, 2w, or a time as 2026-11-27T14:00.",
+)
+@click.option(
+    "--tag", multiple=True, help="Only jobs with this tag; given again, with all of them."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
+@options.json_option
+@options.storage_option
+@options.schema_option
 def jobs(  # noqa: PLR0913 - the filters, all by name
     *,
-    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
-    reason: Annotated[
-        CancelReason | None,
-        typer.Option(help="Only jobs that were cancelled for this reason, as failed."),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE|TIME",
-            help="Only jobs that ended since, or were inserted since if they have not: "
-            "30m, 12h, 1d, 2w, or a time as 2026-11-27T14:00.",
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(help="Only jobs with this tag; given again, with all of them."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    as_json: options.JsonOption = False,
-    storage: options.StorageOption = None,
-    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
+    state: JobState | None,
+    queue: str | None,
+    kind: str | None,
+    reason: CancelReason | None,
+    since: str | None,
+    tag: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+    storage: str | None,
+    schema: str,
 ) -> None:
     """List jobs, the newest first."""
     with options.storage_of(storage, schema) as database:
@@ -60,7 +75,7 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
             limit=limit + 1,
             reason=reason,
             since=None if since is None else _time_or_age(since),
-            tags=check_tags(tag or [], "--tag"),
+            tags=check_tags(tag, "--tag"),
         )
         options.tell_of_hidden(database)
     if as_json:
@@ -89,9 +104,9 @@ def _time_or_age(text: str) -> dt.datetime | dt.timedelta:
 
 def _tell_of_more(rows: JobList, limit: int) -> None:
     if len(rows) > limit:
-        typer.echo(f"synk: there are more than these {limit}: see --limit", err=True)
+        click.echo(f"synk: there are more than these {limit}: see --limit", err=True)
     elif rows.searched is not None:
-        typer.echo(
+        click.echo(
             f"synk: looked at the last {rows.searched:,} jobs only, there may be more", err=True
         )
 
@@ -101,7 +116,7 @@ def _print_table(rows: list[ListedJob]) -> None:
     from synk.show.jobs import job_table  # noqa: PLC0415 - as above
 
     if not rows:
-        typer.echo("no jobs")
+        click.echo("no jobs")
         return
     console = new_console()
     put(job_table(rows, dt.datetime.now(dt.UTC), width=columns_of(console)), console)

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
+from synk.cli.options import schema_option, storage_of, storage_option
 
 
-def migrate(
-    *,
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, change nothing.")] = False,
-    no_roles: Annotated[bool, typer.Option("--no-roles", help="Make no roles.")] = False,
-    storage: StorageOption = None,
-    schema: SchemaOption = DEFAULT_SCHEMA,
-) -> None:
+@click.command()
+@click.option("--sql", is_flag=True, help="Print the SQL, change nothing.")
+@click.option("--no-roles", is_flag=True, help="Make no roles.")
+@storage_option
+@schema_option
+def migrate(*, sql: bool, no_roles: bool, storage: str | None, schema: str) -> None:
     """Create or upgrade synk's tables."""
     if sql:
         from synk.storage.script import script  # noqa: PLC0415 - `--help` needs no driver
 
-        typer.echo(script(schema, with_roles=not no_roles), nl=False)
+        click.echo(script(schema, with_roles=not no_roles), nl=False)
         return
     with storage_of(storage, schema) as database:
         for name in database.migrate(roles=not no_roles, tell=_told) or ["nothing to do"]:
-            typer.echo(f"{database.describe()}: {name}")
+            click.echo(f"{database.describe()}: {name}")
 
 
 def _told(line: str) -> None:
-    typer.echo(f"synk: {line}", err=True)
+    click.echo(f"synk: {line}", err=True)

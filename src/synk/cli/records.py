@@ -7,7 +7,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from synk.failure import AttemptError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Prints what is made of records."""
-    typer.echo(json.dumps(value, indent=2))
+    click.echo(json.dumps(value, indent=2))
 
 
 def as_record(row: ListedJob | KindSummary) -> dict[str, Any]:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from synk.cli.options import DEFAULT_SCHEMA, SchemaOption, StorageOption, storage_of
+from synk.cli.options import schema_option, storage_of, storage_option
 
 
-def stack(
-    job_id: Annotated[int, typer.Argument(metavar="ID", help="A running job's id.")],
-    *,
-    storage: StorageOption = None,
-    schema: SchemaOption = DEFAULT_SCHEMA,
-) -> None:
-    """Show where a running job is in its code; with py-spy installed, also in C code."""
+@click.command()
+@click.argument("job_id", type=int, metavar="ID")
+@storage_option
+@schema_option
+def stack(job_id: int, storage: str | None, schema: str) -> None:
+    """Show where a running job is in its code.
+
+    With py-spy installed, also in C code.
+    """
     from synk.client import Client  # noqa: PLC0415 - `--help` needs no client
 
     with storage_of(storage, schema) as database:
         text = Client(storage=database).stack(job_id)
     if text is None:
-        typer.echo(f"synk: job {job_id} does not run", err=True)
-        raise typer.Exit(1)
-    typer.echo(text.rstrip("\n"))
+        click.echo(f"synk: job {job_id} does not run", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo(text.rstrip("\n"))

@@ -13,9 +13,9 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from synk.cli.pid1 import stay_behind_as_pid1
 from synk.config import QueueConfig
@@ -31,25 +31,37 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
+@click.command()
+@click.argument("target", metavar="MODULE:CLIENT")
+@click.option(
+    "--processes", type=click.IntRange(min=1), help="Worker processes; by default one a CPU."
+)
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="NAME[=N]",
+    help="Serve only this queue, N jobs at once; may be given several times.",
+)
+@click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path),
+    help="The folder that the module is in; by default the current one.",
+)
+@click.option(
+    "--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR."
+)
 def start(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:CLIENT", help="Such as myapp.jobs:client.")
-    ],
     *,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; by default one a CPU.")
-    ] = None,
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[=N]", help="Serve only this queue, N jobs at once."),
-    ] = None,
-    app_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder that the module is in; by default the current one."),
-    ] = None,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    target: str,
+    processes: int | None,
+    queues: tuple[str, ...],
+    app_dir: Path | None,
+    log_level: str,
 ) -> None:
-    """Run a supervisor for a client with queues and workers.
+    """Run a supervisor until a signal stops it.
+
+    It serves the queues of a client, such as myapp.jobs:client.
 
     The exit status is 75 if outcomes could not be stored at the end: those jobs run again.
     Its memory is closed to jobs, which run as the same user: look into it as root.
@@ -67,8 +79,8 @@ def start(
     from synk.cli.target import client_at  # noqa: PLC0415 - `--help` needs no driver
 
     client = client_at(target, app_dir or Path.cwd())
-    _configure(client, processes, queue or [])
-    raise typer.Exit(_served(client))
+    _configure(client, processes, list(queues))
+    raise click.exceptions.Exit(_served(client))
 
 
 def _configure(client: Client, processes: int | None, queues: list[str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from synk.cli import options
 from synk.cli.records import as_record, print_json
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from synk.storage.inspection import Inspection
 
 
-def stats(
-    *,
-    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-    as_json: options.JsonOption = False,
-    storage: options.StorageOption = None,
-    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
-) -> None:
-    """Show how many jobs there are by kind, state and queue, and what they take.
+@click.command()
+@click.option("--queue", help="Only jobs of this queue.")
+@options.json_option
+@options.storage_option
+@options.schema_option
+def stats(*, queue: str | None, as_json: bool, storage: str | None, schema: str) -> None:
+    """Show how many jobs there are, and what they take.
 
-    Failed are those of the cancelled ones whose attempts failed or killed their workers.
-    In JSON times are seconds and memory is bytes.
+    By kind, state and queue. Failed are those of the cancelled ones whose attempts failed or
+    killed their workers. In JSON times are seconds and memory is bytes.
     """
     with options.storage_of(storage, schema) as database:
         options.tell_of_hidden(database)
@@ -38,7 +37,7 @@ def stats(
     elif seen.kinds:
         _print_stats(seen)
     else:
-        typer.echo("no jobs")
+        click.echo("no jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from synk.cli import options
 from synk.cli.keyboard import Keyboard
@@ -18,13 +18,18 @@ _SHOWN_FOR: Final = dt.timedelta(minutes=10)
 """A supervisor that has vanished is shown for this long; so are the errors of one that stopped."""
 
 
-def top(
-    *,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
-    storage: options.StorageOption = None,
-    schema: options.SchemaOption = options.DEFAULT_SCHEMA,
-) -> None:
+@click.command()
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--once", is_flag=True, help="Print it once and end.")
+@options.storage_option
+@options.schema_option
+def top(*, every: float, once: bool, storage: str | None, schema: str) -> None:
     """Show supervisors, queues and workers live; q or Ctrl-C ends it."""
     from rich.live import Live  # noqa: PLC0415 - rich takes its time to load
 
