@@ -29,7 +29,7 @@ from server import embedded_server, fresh_schema, value
 from showing import show, write_json
 from synk.claim import Outcome
 from synk.core.claim_cursors import ClaimCursors
-from synk.insertion import InsertOptions, NewJob
+from synk.insertion import JobOptions, NewJob
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Load:
 
     def __init__(self, dsn: str, rate: int) -> None:
         self._storage = synk.PostgresStorage(dsn)
-        job = NewJob(name="noop", kind="noop", args="{}", options=InsertOptions())
+        job = NewJob(name="noop", kind="noop", args="{}", options=JobOptions())
         self._jobs = [job] * round(rate * TICK_S)
         self._claims = 0
         self._cursors = ClaimCursors()

@@ -31,7 +31,7 @@ from server import embedded_server, fresh_schema, value
 from showing import show, write_json
 from synk import JobState
 from synk.claim import Outcome
-from synk.insertion import InsertOptions, NewJob
+from synk.insertion import JobOptions, NewJob
 from synk.status import ClientStatus
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Bench:
         self._part.wal_bytes += int(value(self._watching, INSERTED) - written)
 
     def _insert(self, count: int, depends_on: tuple[int, ...] = ()) -> list[int]:
-        options = InsertOptions(depends_on=depends_on)
+        options = JobOptions(depends_on=depends_on)
         job = NewJob(name="x", kind="noop", args="{}", options=options)
         ids: list[int] = []
         for begin in range(0, count, 10_000):

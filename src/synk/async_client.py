@@ -11,11 +11,12 @@ from ulid import ULID
 from synk.config import seconds_of
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs
+from synk.registry import Registry
 from synk.row import check_id
 from synk.waits import InsertWait, StackWait, check_no_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
@@ -28,19 +29,27 @@ class AsyncClient:
 
     Args:
         storage: a `PostgresStorage`, whose DSN, pool settings and schema it uses.
+        workers: as in `Client`: what its inserts default to, by kind.
         insert_wait: as in `Client`.
 
     Attributes:
         id: this client's id, a ULID.
+        registry: the workers by kind.
 
     Raises:
-        ConfigurationError: *storage* is another one, or *insert_wait* no duration.
+        ConfigurationError: *storage* is another one, *insert_wait* no duration, or *workers* are
+            refused as in `Client`.
     """
 
     def __init__(
-        self, *, storage: PostgresStorage, insert_wait: dt.timedelta = dt.timedelta(0)
+        self,
+        *,
+        storage: PostgresStorage,
+        workers: Sequence[object] = (),
+        insert_wait: dt.timedelta = dt.timedelta(0),
     ) -> None:
         self.storage: AsyncPostgresStorage = _asynchronous(storage)
+        self.registry = Registry(workers)
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
 
@@ -59,7 +68,7 @@ class AsyncClient:
         wait: dt.timedelta | None = None,
     ) -> int:
         """See `Client.insert`."""
-        return (await self._stored([new_job(name, args, options)], wait))[0]
+        return (await self._stored([new_job(name, args, options, self.registry.defaults)], wait))[0]
 
     async def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
@@ -70,7 +79,7 @@ class AsyncClient:
         of SQLAlchemy.
         """
         check_given(connection)
-        job = new_job(name, args, options)
+        job = new_job(name, args, options, self.registry.defaults)
         return (await self.storage.insert([job], connection=connection))[0]
 
     async def insert_many(
@@ -82,7 +91,7 @@ class AsyncClient:
     ) -> list[int]:
         """See `Client.insert_many`."""
         check_no_wait(connection, wait)
-        rows = new_jobs(jobs)
+        rows = new_jobs(jobs, self.registry.defaults)
         if not rows:
             return []
         if connection is not None:

@@ -52,7 +52,8 @@ class Client:
     Args:
         storage: a `PostgresStorage`, or any class that keeps the `Storage` contract.
         queues: name -> settings of the queues that `start` serves.
-        workers: instances of `Worker`, or functions under ``@synk.worker``.
+        workers: instances of `Worker`, or functions under ``@synk.worker``; also by what they say
+            inserts of their kinds default to.
         cleaner: how long finished jobs are kept; None: this client does not clean.
         logger: where a running client writes; by default the logger ``synk``.
         processes: how many worker processes `start` makes; None: as many as this process may
@@ -203,7 +204,7 @@ class Client:
             StorageConflict: the server gave up on locks or time, also when it was tried again;
                 nothing was stored.
         """
-        return self._stored([new_job(name, args, options)], wait)[0]
+        return self._stored([new_job(name, args, options, self.registry.defaults)], wait)[0]
 
     def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
@@ -230,7 +231,9 @@ class Client:
             psycopg.Error: something that you sent before, in a pipeline, has failed.
         """
         check_given(connection)
-        return self.storage.insert([new_job(name, args, options)], connection=connection)[0]
+        return self.storage.insert(
+            [new_job(name, args, options, self.registry.defaults)], connection=connection
+        )[0]
 
     def insert_many(
         self,
@@ -256,7 +259,7 @@ class Client:
             StorageConflict: as in `insert`.
         """
         check_no_wait(connection, wait)
-        rows = new_jobs(jobs)
+        rows = new_jobs(jobs, self.registry.defaults)
         if not rows:
             return []
         if connection is not None:

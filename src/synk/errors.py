@@ -59,11 +59,13 @@ class InvalidValue(SynkError, ValueError):
     Attributes:
         field: the name of the argument, option or column.
         value: what was given.
+        problem: what is wrong with it, in words.
     """
 
     def __init__(self, field: str, value: object, problem: str) -> None:
         self.field = field
         self.value = value
+        self.problem = problem
         super().__init__(f"{field}={shown(value)}: {problem}")
 
 

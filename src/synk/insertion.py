@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
@@ -28,7 +29,7 @@ from synk.row import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 DEFAULT_MAX_RETRIES: Final = 6
 _MAX_RETRIES_MAX: Final = 1_000_000
@@ -40,20 +41,23 @@ _META_BYTES_MAX: Final = 32 * 1024
 class InsertOptions:
     """How a job is inserted. Every field has a default that suits most jobs.
 
+    None says nothing: then the worker of the job's kind decides by its options of the same name,
+    if the client has one, and else the defaults that are named here.
+
     Attributes:
         scheduled_at: not before this time (timezone-aware); None, the default: at once.
-        priority: what runs first within a queue; `Priority.MEDIUM` by default.
+        priority: what runs first within a queue; None: the kind's, or `Priority.MEDIUM`.
         pending: whether the job is held in ``pending`` until `Client.ready`; False by default.
-        queue: the queue that it waits in, ``default`` by default; 1 to 127 characters.
-        max_retries: tries after the first, 0 to 1,000,000; 6 by default, so 7 attempts.
+        queue: the queue that it waits in, 1 to 127 characters; None: the kind's, or ``default``.
+        max_retries: tries after the first, 0 to 1,000,000; None: the kind's, or 6, so 7 attempts.
         depends_on: ids of jobs that must complete first; none by default. If one of them is
             cancelled or deleted, this job is cancelled.
         idempotency_key: at most one job has it: the same job, inserted again with the same key, is
             not stored and gives the id of the first, for as long as that is kept. The same is what
             has the same kind and arguments, whatever its name and its other options; another job
             is refused with `KeyReused`. 1 to 255 characters; None, the default: no key.
-        tags: words by which jobs are found, up to 100 of 1 to 127 characters each; None, the
-            default: none.
+        tags: words by which jobs are found, up to 100 of 1 to 127 characters each; None: the
+            kind's, or none.
         meta: what you want to have with the job, a dict that JSON can hold, at most 32 KiB of it,
             with text as keys; synk does not read it. None, the default: nothing.
 
@@ -62,10 +66,10 @@ class InsertOptions:
     """
 
     scheduled_at: dt.datetime | None = None
-    priority: Priority = Priority.MEDIUM
+    priority: Priority | None = None
     pending: bool = False
-    queue: str = DEFAULT_QUEUE
-    max_retries: int = DEFAULT_MAX_RETRIES
+    queue: str | None = None
+    max_retries: int | None = None
     depends_on: tuple[int, ...] = ()
     idempotency_key: str | None = None
     tags: Collection[str] | None = None
@@ -74,16 +78,16 @@ class InsertOptions:
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
             check_aware("scheduled_at", self.scheduled_at)
-        if not is_whole(self.priority) or self.priority not in tuple(Priority):
-            raise InvalidJob("priority", self.priority, "must be 1 (runs first) to 4, see Priority")
+        if self.priority is not None:
+            object.__setattr__(self, "priority", _checked_priority(self.priority))
         if not isinstance(self.pending, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob("pending", self.pending, "must be True or False")
-        check_label("queue", self.queue)
-        if not is_whole(self.max_retries) or not 0 <= self.max_retries <= _MAX_RETRIES_MAX:
-            raise InvalidJob("max_retries", self.max_retries, "must be a whole number from 0 on")
+        if self.queue is not None:
+            check_label("queue", self.queue)
+        if self.max_retries is not None:
+            _check_retries(self.max_retries)
         if self.idempotency_key is not None:
             check_label("idempotency_key", self.idempotency_key, most=KEY_CHARACTERS_MAX)
-        object.__setattr__(self, "priority", Priority(self.priority))
         object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
         if self.tags is not None:
             object.__setattr__(self, "tags", check_tags(self.tags))
@@ -94,6 +98,34 @@ class InsertOptions:
     def has_extras(self) -> bool:
         """Whether there is something in the columns that are NULL in plain rows."""
         return bool(self.tags) or self.meta is not None
+
+    def over(self, defaults: JobOptions) -> JobOptions:
+        """Returns *defaults* with all that these options say."""
+        # Both were checked when they were made, and a bulk insert may have one for each job.
+        made = object.__new__(JobOptions)
+        for put, value, default in zip(_PUTS, _VALUES(self), _VALUES(defaults), strict=True):
+            put(made, default if value is None else value)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions(InsertOptions):
+    """The options of a job as it is stored: nothing is left for the kind to say."""
+
+    priority: Priority = Priority.MEDIUM
+    queue: str = DEFAULT_QUEUE
+    max_retries: int = DEFAULT_MAX_RETRIES
+
+
+def _checked_priority(value: object) -> Priority:
+    if not is_whole(value) or value not in tuple(Priority):
+        raise InvalidJob("priority", value, "must be 1 (runs first) to 4, see Priority")
+    return Priority(value)
+
+
+def _check_retries(value: object) -> None:
+    if not is_whole(value) or not 0 <= value <= _MAX_RETRIES_MAX:
+        raise InvalidJob("max_retries", value, "must be a whole number from 0 on")
 
 
 def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
@@ -114,6 +146,12 @@ def _check_meta(meta: object) -> None:
         raise InvalidJob("meta", cast("object", meta), problem)
 
 
+_FIELDS: Final = [each.name for each in fields(InsertOptions)]
+_VALUES: Final = attrgetter(*_FIELDS)
+_PUTS: Final = [getattr(InsertOptions, name).__set__ for name in _FIELDS]
+_GENERAL: Final = JobOptions()
+
+
 class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A checked job on its way into the storage.
 
@@ -121,40 +159,64 @@ class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         name: what people read in lists.
         kind: what ties it to its worker.
         args: JSON text, at most 1 MiB.
-        options: all else.
+        options: all else, with the defaults of its kind.
     """
 
     name: str
     kind: str
     args: str
-    options: InsertOptions
+    options: JobOptions
 
 
 JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
 """One job for `insert_many`: (name, args) or (name, args, options)."""
 
-_DEFAULT_OPTIONS: Final = InsertOptions()
+
+class _Completion:
+    """Completes options by what inserts of their kind default to."""
+
+    def __init__(self, defaults: Mapping[str, JobOptions]) -> None:
+        self.defaults = defaults
+        self._last: tuple[InsertOptions, str] | None = None
+        self._complete = _GENERAL
+
+    def completed(self, options: InsertOptions, kind: str) -> JobOptions:
+        # Many jobs share one object of options, and are stored sooner if they still do.
+        if self._last is None or self._last[0] is not options or self._last[1] != kind:
+            self._last = options, kind
+            self._complete = options.over(self.defaults.get(kind, _GENERAL))
+        return self._complete
 
 
-def new_job(name: str, args: Any, options: InsertOptions | None) -> NewJob:
+def new_job(
+    name: str, args: Any, options: InsertOptions | None, defaults: Mapping[str, JobOptions]
+) -> NewJob:
     """Returns the checked job.
+
+    Args:
+        name: see `Client.insert`, as for the others.
+        args: the arguments.
+        options: what is said of this job.
+        defaults: kind -> what holds where they say nothing.
 
     Raises:
         InvalidJob: a value is wrong, named with its field.
     """
-    return _named(check_label("name", name), args, options)
+    return _named(check_label("name", name), args, options, _Completion(defaults))
 
 
-def _named(name: str, args: Any, options: InsertOptions | None) -> NewJob:
+def _named(name: str, args: Any, options: InsertOptions | None, completion: _Completion) -> NewJob:
     if options is None:
-        options = _DEFAULT_OPTIONS
-    elif not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        kind, text = encode_args(args)
+        of_kind = completion.defaults.get(kind, _GENERAL)
+        return NewJob(name=name, kind=kind, args=text, options=of_kind)
+    if not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidJob("options", options, "must be InsertOptions")
     kind, text = encode_args(args, in_order=options.idempotency_key is not None)
-    return NewJob(name=name, kind=kind, args=text, options=options)
+    return NewJob(name=name, kind=kind, args=text, options=completion.completed(options, kind))
 
 
-def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
+def new_jobs(jobs: Iterable[JobSpec], defaults: Mapping[str, JobOptions]) -> list[NewJob]:
     """Returns the checked jobs of `Client.insert_many`.
 
     Raises:
@@ -162,14 +224,15 @@ def new_jobs(jobs: Iterable[JobSpec]) -> list[NewJob]:
     """
     checked: list[NewJob] = []
     name: Any = object()
+    completion = _Completion(defaults)
     for index, job in enumerate(jobs):
         if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")
         if job[0] is not name:
             # Most have the name of the one before.
             name = check_label("name", job[0])
-        checked.append(_named(name, job[1], job[2] if len(job) == 3 else None))
-    optioned = [job.options for job in checked if job.options is not _DEFAULT_OPTIONS]
+        checked.append(_named(name, job[1], job[2] if len(job) == 3 else None, completion))
+    optioned = [job.options for job in checked if job.options is not _GENERAL]
     for key, count in Counter(options.idempotency_key for options in optioned).items():
         if key is not None and count > 1:
             raise InvalidJob("idempotency_key", key, f"is that of {count} jobs of one insert")

@@ -13,15 +13,19 @@ import sys
 import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from synk.arguments import decoder_of, kind_of
 from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import Job
+from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from synk.insertion import JobOptions
+    from synk.row import Priority
 
 A = TypeVar("A")
 
@@ -31,7 +35,28 @@ class Worker(ABC, Generic[A]):
 
     One instance is sent to each worker process when it starts, so its attributes must be picklable
     (or made in `work`). Its class must be importable there: at the top of a module.
+
+    Attributes:
+        queue: the queue that inserts of this kind go to, where their `InsertOptions` name none.
+        priority: the priority that they have, as above.
+        max_retries: the tries after the first that they have, as above.
+        tags: the tags that they have, as above.
+
+    Raises:
+        ConfigurationError: when the class is defined, or a client made: an attribute's value cannot
+            be inserted.
     """
+
+    queue: str | None = None
+    priority: Priority | None = None
+    max_retries: int | None = None
+    tags: Collection[str] | None = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        said = {name: vars(cls).get(name) for name in INSERT_OPTIONS}
+        # A property has no value before there is an instance.
+        insert_defaults({n: v for n, v in said.items() if not hasattr(v, "__get__")}, cls)
 
     @abstractmethod
     def work(self, job: Job[A]) -> object | None:
@@ -95,11 +120,8 @@ class FunctionWorker(Worker[A]):
     """A plain function as a worker; still callable as that function.
 
     Args:
-        function: see `worker`, as for all others.
-        timeout: how long an attempt may run.
-        soft_timeout: after what time `SoftTimeout` is raised in it.
-        max_rss: how many bytes of memory of its own it may have.
-        next_retry: asked after a failure when to try again.
+        function: see `worker`.
+        options: see `worker`.
 
     Attributes:
         args_type: the type of the arguments, by the function's annotation.
@@ -109,26 +131,24 @@ class FunctionWorker(Worker[A]):
     """
 
     def __init__(
-        self,
-        function: Callable[[Job[A]], object],
-        *,
-        timeout: dt.timedelta | None = None,
-        soft_timeout: dt.timedelta | None = None,
-        max_rss: int | None = None,
-        next_retry: Callable[[Job[A]], dt.datetime | None] | None = None,
+        self, function: Callable[[Job[A]], object], **options: Unpack[WorkerOptions]
     ) -> None:
-        for name, value in (("timeout", timeout), ("soft_timeout", soft_timeout)):
-            if value is not None:
+        for name in ("timeout", "soft_timeout"):
+            if (value := options.get(name)) is not None:
                 check_duration(name, value, most=LONGEST_TIMEOUT)
-        if max_rss is not None:
+        if (max_rss := options.get("max_rss")) is not None:
             check_bytes("max_rss", max_rss)
         _check_plain("worker", function)
         self._function = function
-        self._timeout = timeout
-        self._soft_timeout = soft_timeout
+        self._timeout = options.get("timeout")
+        self._soft_timeout = options.get("soft_timeout")
         self._max_rss = max_rss
-        self._next_retry = next_retry
+        self._next_retry = options.get("next_retry")
         functools.update_wrapper(self, function)
+        # After that, which brings the attributes of the function.
+        for name in INSERT_OPTIONS:
+            setattr(self, name, options.get(name))
+        insert_defaults(options, self)
         self.args_type = _args_type_of(function)
 
     def __call__(self, job: Job[A]) -> object:
@@ -171,20 +191,12 @@ class FunctionWorker(Worker[A]):
 def worker(function: Callable[[Job[A]], object], /) -> FunctionWorker[A]: ...
 @overload
 def worker(
-    *,
-    timeout: dt.timedelta | None = None,
-    soft_timeout: dt.timedelta | None = None,
-    max_rss: int | None = None,
-    next_retry: Callable[[Job[A]], dt.datetime | None] | None = None,
+    **options: Unpack[WorkerOptions],
 ) -> Callable[[Callable[[Job[A]], object]], FunctionWorker[A]]: ...
 def worker(
     function: Callable[[Job[Any]], object] | None = None,
     /,
-    *,
-    timeout: dt.timedelta | None = None,
-    soft_timeout: dt.timedelta | None = None,
-    max_rss: int | None = None,
-    next_retry: Callable[[Job[Any]], dt.datetime | None] | None = None,
+    **options: Unpack[WorkerOptions],
 ) -> Any:
     """Makes a worker of a function: ``@synk.worker`` or ``@synk.worker(timeout=...)``.
 
@@ -197,19 +209,21 @@ def worker(
         max_rss: how many bytes of memory of its own it may have, with all that it starts, see
             `QueueConfig`; None: the queue's.
         next_retry: asked after a failure when to try again; None: the default back-off.
+        queue: the queue that inserts of this kind go to, where their `InsertOptions` name none.
+        priority: the priority that they have, as above.
+        max_retries: the tries after the first that they have, as above.
+        tags: the tags that they have, as above.
 
     Raises:
         ConfigurationError: the annotation is missing or has no kind, or a value is out of range.
+        TypeError: there is no such option.
     """
+    unknown = options.keys() - WorkerOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"worker() has no option {', '.join(sorted(unknown))}")
     if function is not None:
         return FunctionWorker(function)
-    return functools.partial(
-        FunctionWorker,
-        timeout=timeout,
-        soft_timeout=soft_timeout,
-        max_rss=max_rss,
-        next_retry=next_retry,
-    )
+    return functools.partial(FunctionWorker, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +237,7 @@ class Handler:
             such).
         names_limits: whether it must be asked for limits before each job.
         names_retry: whether it must be asked for the time of the next try.
+        defaults: what inserts of the kind default to; None: what those of others do.
     """
 
     kind: str
@@ -230,6 +245,7 @@ class Handler:
     decode: Callable[[str], Any]
     names_limits: bool
     names_retry: bool
+    defaults: JobOptions | None
 
 
 class Registry:
@@ -263,6 +279,12 @@ class Registry:
     def kinds(self) -> list[str]:
         """The kinds there is a worker for."""
         return list(self._handlers)
+
+    @functools.cached_property
+    def defaults(self) -> Mapping[str, JobOptions]:
+        """What inserts default to, of the kinds whose worker says something of that."""
+        given = {kind: handler.defaults for kind, handler in self._handlers.items()}
+        return {kind: defaults for kind, defaults in given.items() if defaults is not None}
 
     @property
     def limited_kinds(self) -> frozenset[str]:
@@ -341,6 +363,7 @@ def _handler(item: Worker[Any]) -> Handler:
         decode,
         names_limits=any(map(item.names, ("timeout", "soft_timeout", "max_rss"))),
         names_retry=item.names("next_retry"),
+        defaults=insert_defaults({name: getattr(item, name) for name in INSERT_OPTIONS}, item),
     )
 
 

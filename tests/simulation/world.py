@@ -29,7 +29,7 @@ from support.model import ModelStorage
 from synk import telemetry
 from synk.core.ownership import BEATS_A_TTL, OwnLease
 from synk.errors import StorageUnavailable, UnknownDependency
-from synk.insertion import InsertOptions, NewJob
+from synk.insertion import JobOptions, NewJob
 from synk.storage.statements import client_id_of
 
 NODES: Final = 3
@@ -196,7 +196,7 @@ class World:
         chance = self.chance
         needed = [chance.choice(self.known)] if self.known and chance.random() < 0.3 else []
         at = self.ledger.now() + timedelta(seconds=chance.uniform(0, 5))
-        options = InsertOptions(
+        options = JobOptions(
             max_retries=chance.randint(0, 2),
             scheduled_at=at if chance.random() < 0.3 else None,
             depends_on=tuple(needed),

@@ -17,7 +17,7 @@ from support.jobs import handlers
 from support.supervising import make_client, wait_until
 from synk import CancelReason, JobState
 from synk.claim import AckAnswer, ClaimedJob, Outcome
-from synk.insertion import NewJob
+from synk.insertion import JobOptions, NewJob
 from synk.storage.base import Hints
 from synk.storage.cursors import run
 from synk.storage.statements import Statements
@@ -179,9 +179,7 @@ def test_no_rule_for_others_runs_for_plain_inserts_claims_and_acknowledgements(
     outcomes = [Outcome(job_id, 1, 1) for job_id in range(1, 51)]
     plain = statements.ack_plain(OWNER, outcomes[:25])
     assert plain is not None
-    jobs = [
-        NewJob(name=f"{n}", kind="k", args="{}", options=synk.InsertOptions()) for n in range(50)
-    ]
+    jobs = [NewJob(name=f"{n}", kind="k", args="{}", options=JobOptions()) for n in range(50)]
     connection.execute("SET track_functions = 'all'")
     with connection.transaction():
         run(connection, statements.register_client(status_of(OWNER), timedelta(hours=1)))
@@ -542,7 +540,7 @@ def test_a_supervisor_hears_of_requests_to_itself_alone(connection, storage) -> 
 def test_what_a_plain_success_leaves_is_at_most_400_bytes(connection: psycopg.Connection) -> None:
     """In the long run: the room of dead versions, and on pages that are not full, is in it."""
     statements = Statements()
-    jobs = [NewJob(name="noop", kind="k", args='{"n": 1}', options=synk.InsertOptions())] * 1000
+    jobs = [NewJob(name="noop", kind="k", args='{"n": 1}', options=JobOptions())] * 1000
     run(connection, statements.register_client(status_of(OWNER), timedelta(hours=1)))
     for claim_seq in range(1, 11):
         run(connection, statements.insert_many(jobs))

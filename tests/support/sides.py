@@ -18,7 +18,7 @@ from support.checking import History, Image, image_of
 from support.model import ModelStorage
 from synk.claim import ClaimedJob
 from synk.errors import SynkError
-from synk.insertion import InsertOptions, NewJob
+from synk.insertion import JobOptions, NewJob
 from synk.row import JobRow
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
@@ -121,12 +121,12 @@ class Side:
         self.ids += [id for id in dict.fromkeys(ids) if id not in self.ids]
         return [self.number(id) for id in ids]
 
-    def _options(self, given: dict[str, Any], now: dt.datetime) -> InsertOptions:
+    def _options(self, given: dict[str, Any], now: dt.datetime) -> JobOptions:
         options = dict(given)
         if "scheduled_at" in options:
             options["scheduled_at"] = now + dt.timedelta(hours=options["scheduled_at"])
         needed = tuple(self.ids[number] for number in options.get("depends_on", ()))
-        return InsertOptions(**{**options, "depends_on": needed})
+        return JobOptions(**{**options, "depends_on": needed})
 
     # -- looking ----------------------------------------------------------------------------------
 

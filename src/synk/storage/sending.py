@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from synk.claim import Fence, Outcome
-    from synk.insertion import InsertOptions, NewJob
+    from synk.insertion import JobOptions, NewJob
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -31,7 +31,7 @@ def insert_parameters(job: NewJob) -> dict[str, object]:
     }
 
 
-def _option_columns(options: InsertOptions) -> dict[str, object]:
+def _option_columns(options: JobOptions) -> dict[str, object]:
     if options.pending:
         state = JobState.PENDING
     elif options.scheduled_at is not None:

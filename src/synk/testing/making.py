@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synk.claim import AckAnswer, Outcome
 from synk.failure import AttemptError
-from synk.insertion import InsertOptions, NewJob
+from synk.insertion import InsertOptions, JobOptions, NewJob
 from synk.row import JobState, Priority
 from synk.status import ClientStatus
 
@@ -39,7 +39,8 @@ def new_job(
     options: InsertOptions | None = None,
 ) -> NewJob:
     """Returns a job to insert."""
-    return NewJob(name=name, kind=kind, args=args, options=options or InsertOptions())
+    complete = (options or InsertOptions()).over(JobOptions())
+    return NewJob(name=name, kind=kind, args=args, options=complete)
 
 
 def insert(
