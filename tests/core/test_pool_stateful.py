@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from support.pool_world import World, fence, job
 from synk.core import messages as m
+from synk.core.keyed_jobs import LINGER_S
 from synk.core.limits import QueueLimits
 
 CHOICE = st.integers(min_value=0, max_value=1_000_000)
@@ -48,6 +49,22 @@ class PoolMachine(RuleBasedStateMachine):
         ids = range(self.next_id, self.next_id + count)
         self.next_id += count
         self.world.claim(*(job(n, kind=kind, queue=queue, priority=priority) for n in ids))
+
+    @rule(
+        count=st.integers(0, 12),
+        permits=st.integers(0, 2),
+        key=st.sampled_from(["x", "y"]),
+        priority=st.integers(1, 4),
+    )
+    def claim_under_a_key(self, count: int, permits: int, key: str, priority: int) -> None:
+        ids = range(self.next_id, self.next_id + count)
+        self.next_id += count
+        jobs = [job(n, kind=f"{key}{n % 2}", queue="a", priority=priority) for n in ids]
+        self.world.claim_under(key, *jobs, permits=permits)
+
+    @rule()
+    def give_back_permits(self) -> None:
+        self.world.give_back_permits()
 
     @precondition(lambda self: self.starting())
     @rule(choice=CHOICE)
@@ -122,6 +139,9 @@ class PoolMachine(RuleBasedStateMachine):
         assert world.pool.is_stopped
         assert not world.held()
         world.check()
+        world.now += LINGER_S
+        world.give_back_permits()
+        assert not any(world.permits.values()), "a permit is left"
 
 
 PoolMachine.TestCase.settings = settings(

@@ -7,7 +7,7 @@ not begun) and notes what became of every job.
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from synk.core import messages as m
 from synk.core.limits import QueueLimits
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
+from synk.limit import Permit
 from synk.retry import EndedAttempt, Verdict
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc).timestamp()
@@ -113,6 +114,9 @@ class World:
         self.successes: list[int] = []
         self.ended: dict[int, EndedAttempt] = {}
         self.claimed: dict[int, ClaimedJob] = {}
+        self.key_of: dict[int, str] = {}
+        self.performed: list[m.Command] = []
+        self.permits: defaultdict[str, set[Permit]] = defaultdict(set)
         self.executed: Counter[int] = Counter()
         self.finished: set[int] = set()
         self.gave_up: str | None = None
@@ -139,6 +143,7 @@ class World:
         worker.expected_number += len(command.jobs)
 
     def _perform(self, command: m.Command) -> None:
+        self.performed.append(command)
         match command:
             case m.Spawn():
                 assert command.slot not in self.workers
@@ -181,6 +186,31 @@ class World:
     def claim(self, *jobs: ClaimedJob) -> None:
         self.claimed.update({claimed.id: claimed for claimed in jobs})
         self.handle(m.Claimed(jobs))
+
+    def claim_under(self, key: str, *jobs: ClaimedJob, permits: int = 0) -> None:
+        """Claims *jobs* under one key, with so many new permits for it."""
+        self.claimed.update({claimed.id: claimed for claimed in jobs})
+        self.key_of.update({claimed.id: key for claimed in jobs})
+        first = len(self.permits[key])
+        new = [Permit(key, number) for number in range(first, first + permits)]
+        self.permits[key].update(new)
+        self.handle(m.Claimed(jobs, {claimed.id: key for claimed in jobs}, new))
+
+    def give_back_permits(self) -> list[Permit]:
+        given = self.pool.give_back_permits(self.now)
+        for permit in given:
+            self.permits[permit.key].remove(permit)
+        return given
+
+    def workers_with(self, key: str) -> int:
+        """How many processes have, or may have begun, jobs of a key."""
+        return sum(
+            any(
+                self.key_of.get(claimed.id) == key
+                for _, claimed in (*worker.waiting, *([worker.running] if worker.running else ()))
+            )
+            for worker in self.workers.values()
+        )
 
     def ready(self, slot: int) -> None:
         self.workers[slot].ready = True
@@ -259,6 +289,7 @@ class World:
             for line in queue._lines.values()
             for claimed in line
         }
+        waiting |= {claimed.id for claimed in self.pool.backlog.keyed}
         withheld = {ended.job.id for slot in self.pool.slots for ended in slot.withheld}
         return waiting | withheld | {c.job.id for slot in self.pool.slots for c in slot.in_flight}
 
@@ -274,5 +305,7 @@ class World:
                 raise AssertionError(f"job {job_id} was finished and given back")
         for job_id, count in self.executed.items():
             assert count == 1, f"job {job_id} ran twice under one claim"
+        for key, permits in self.permits.items():
+            assert self.workers_with(key) <= len(permits), f"too many workers have jobs of {key}"
         for slot in self.pool.slots:
             assert (slot.state is SlotState.VACANT) == (slot.number not in self.workers)

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from synk.core.estimates import UNKNOWN_S
+from synk.core.keyed_jobs import KeyedJobs
 from synk.row import Priority
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Backlog:
 
     def __init__(self, queues: Iterable[str]) -> None:
         self.queues = {name: QueueBacklog() for name in queues}
+        self.keyed = KeyedJobs()
+        """Knows which of them have keys, and has those that wait for a permit."""
         self._is_shared = len(self.queues) > 1
         self._used_s = 0.0
         """What the queue had used whose turn was last."""
@@ -131,6 +134,7 @@ class Backlog:
     def __iter__(self) -> Iterator[ClaimedJob]:
         for queue in self.queues.values():
             yield from queue
+        yield from self.keyed
 
     def extend(self, jobs: Iterable[ClaimedJob]) -> None:
         """Puts each of *jobs* behind its equals."""
@@ -146,7 +150,11 @@ class Backlog:
         if not queue.count:
             self._join(queue)
         queue.append_left(job)
-        queue.used_s -= _share_of(expected_s)
+        self.refund(job, expected_s)
+
+    def refund(self, job: ClaimedJob, expected_s: float) -> None:
+        """Its queue was charged with so much for *job*, which did not run."""
+        self.queues[job.queue].used_s -= _share_of(expected_s)
 
     def _join(self, queue: QueueBacklog) -> None:
         """Jobs of this queue wait from now on."""
@@ -173,7 +181,8 @@ class Backlog:
 
     def remove_where(self, unwanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
         """Takes out and returns the jobs for which *unwanted* is true."""
-        return [job for queue in self.queues.values() for job in queue.remove_where(unwanted)]
+        removed = [job for queue in self.queues.values() for job in queue.remove_where(unwanted)]
+        return removed + self.keyed.remove_where(unwanted)
 
     def emptied(self) -> list[ClaimedJob]:
         """Takes out and returns all jobs."""
@@ -186,12 +195,13 @@ class Backlog:
             queue.look(now)
             if queue.stuck_since is not None and now >= queue.stuck_since + HELD_S:
                 stuck += queue.remove_where(lambda _: True)
-        return stuck
+        return stuck + self.keyed.stuck(now)
 
     def stuck_times(self) -> list[float]:
         """Returns when there will be such jobs."""
         since = (queue.stuck_since for queue in self.queues.values())
-        return [each + HELD_S for each in since if each is not None]
+        times = [each + HELD_S for each in since if each is not None]
+        return times + self.keyed.stuck_times()
 
 
 def _share_of(expected_s: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
 from synk.core.estimates import UNKNOWN_S
@@ -122,6 +122,7 @@ class Dispatch:
         self._slots = slots
         self._queues = queues
         self._backlog = backlog
+        self._keyed = backlog.keyed
         self._estimates = estimates
         self._window_s = WINDOW_S
 
@@ -155,13 +156,33 @@ class Dispatch:
                 if room <= 0:
                     break
                 alike = queue.pop_alike(room)
+                if self._keyed:
+                    self._keyed.gave(slot.number, alike, now)
                 slot.gave(alike, expected_s, now)
                 jobs += alike
                 self._backlog.charge(name, expected_s, len(alike))
             if slot.in_flight and queue.count > kept[name] and moves(slot):
                 kept[name] += 1
                 break
+        if self._keyed.are_waiting:
+            jobs += self._follow(slot, now)
         return Send(slot.number, first, jobs) if jobs else None
+
+    def _follow(self, slot: Slot, now: float) -> list[ClaimedJob]:
+        """Gives a worker that has jobs of a key more of that key, as far as it has room."""
+        jobs: list[ClaimedJob] = []
+        for waiting in self._keyed.followers(slot.number):
+            first = waiting[0]
+            expected_s = self._estimates.expected_s(first.kind)
+            room = min(slot.places, room_for(slot, expected_s, self._window_s))
+            if room <= 0 or not self._may_use(slot, first.queue):
+                continue
+            alike = list(takewhile(lambda job: job.kind == first.kind, waiting[:room]))  # noqa: B023
+            self._keyed.follow(slot.number, alike, now)
+            slot.gave(alike, expected_s, now)
+            self._backlog.charge(first.queue, expected_s, len(alike))
+            jobs += alike
+        return jobs
 
     def _may_use(self, slot: Slot, queue: str) -> bool:
         """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
@@ -172,7 +193,13 @@ class Dispatch:
 
     def overfull(self, serving: Iterable[Slot]) -> list[Slot]:
         """Returns the workers at which enough waits to be worth taking back for idle ones."""
-        return [slot for slot in serving if _waiting_s(slot) >= STEAL_S]
+        full = [slot for slot in serving if _waiting_s(slot) >= STEAL_S]
+        return [slot for slot in full if self._movable_s(slot) >= STEAL_S] if self._keyed else full
+
+    def _movable_s(self, slot: Slot) -> float:
+        """Returns how much of what waits at a worker another one may have."""
+        head, *behind = slot.in_flight
+        return sum(held.expected_s for held in behind if self._keyed.may_move(held.job, head.job))
 
     def overtaken(self, jobs: Sequence[ClaimedJob]) -> list[Slot]:
         """Returns the workers at which much waits that *jobs*, which are new, should go before.

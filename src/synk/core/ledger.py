@@ -44,6 +44,10 @@ class Ledger:
         self._successes, self._ended = [], []
         return settle
 
+    def unsettled(self) -> list[ClaimedJob]:
+        """Returns the jobs that `settled` will tell of."""
+        return [success[0] for success in self._successes] + [each.job for each in self._ended]
+
     def release(self, jobs: Iterable[ClaimedJob]) -> None:
         """These go back to the storage uncharged: they have not begun."""
         self._ended += [judge(job, Verdict.RELEASED) for job in jobs]

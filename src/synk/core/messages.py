@@ -7,7 +7,7 @@ Times are seconds of the monotonic clock, a slot is named by its number.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
@@ -15,6 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from synk.claim import ClaimedJob, Fence
+from synk.limit import Permit
 from synk.retry import EndedAttempt
 
 
@@ -119,6 +120,10 @@ class Claimed:
     """The storage gave these jobs to this supervisor."""
 
     jobs: Sequence[ClaimedJob]
+    keys: Mapping[int, str] = field(default_factory=dict[int, str])
+    """By the ids of those that need a permit: the key that it is for."""
+    permits: Sequence[Permit] = ()
+    """What was taken for them, beside what the supervisor has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,13 +37,14 @@ from synk.core.slot import Slot, SlotInput, SlotState
 from synk.core.starts import Starts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from synk.claim import ClaimedJob, Fence
     from synk.config import EngineConfig
     from synk.core.dispatch import Urgent
     from synk.core.limits import QueueLimits
     from synk.core.slot import HeldJob
+    from synk.limit import Permit
 
 
 class Pool:
@@ -66,6 +67,7 @@ class Pool:
         self._limits = Limits(dict(queues), engine, limited)
         self.slots = [Slot(number, self._limits) for number in range(engine.processes)]
         self.backlog = Backlog(queues)
+        self._keyed = self.backlog.keyed
         self.estimates = Estimates()
         self._ledger = Ledger(self._limits, self.estimates)
         self._dispatch = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
@@ -89,6 +91,8 @@ class Pool:
             IllegalTransition: the event cannot happen in the slot's state.
         """
         self._METHOD_OF[type(event)](self, event, now)
+        if self._keyed:
+            self._let_in(now)
         self._give_out(now)
         self._look_at_slots(now)
         self._ledger.release(self.backlog.stuck(now))
@@ -157,10 +161,18 @@ class Pool:
         """Returns the job in flight in *slot* that has this number, if there is one."""
         return self.slots[slot].job_of(number)
 
+    def give_back_permits(self, now: float) -> list[Permit]:
+        """Gives up the permits that were free for long, and returns them; see `KeyedJobs`."""
+        given = self._keyed.to_give_back(now)
+        self.backlog.extend(self._keyed.admitted(now))
+        return given
+
     # -- events -------------------------------------------------------------------------------
 
     def _on_claimed(self, event: messages.Claimed, now: float) -> None:
         self.claims += 1
+        if event.permits:
+            self._keyed.granted(event.permits)
         if self.draining or self.fenced:
             self._release_new(event.jobs)
             return
@@ -173,6 +185,8 @@ class Pool:
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
             self._held.take(jobs)
+        if event.keys:
+            jobs = self._keyed.arrived(jobs, event.keys, now)
         for slot in self._dispatch.overtaken(jobs):
             self._recall(slot)
         self.backlog.extend(jobs)
@@ -195,7 +209,7 @@ class Pool:
         slot = self.slots[event.slot]
         self._ledger.take_report(slot, event.report, now)
         was_deaf = is_deaf(slot, now)
-        self._take_back(slot, event.taken)
+        self._put_back(slot.took_back(event.taken), now)
         reason = reason_to_kill(
             slot, now, is_fenced=self.fenced, drain_deadline=self._drain_deadline
         )
@@ -212,9 +226,9 @@ class Pool:
         slot = self.slots[event.slot]
         had_failed = slot.state is SlotState.STARTING or slot.kill_reason is KillReason.START
         self._ledger.take_report(slot, event.report, now)
-        self._take_back(slot, event.taken)
-        for held in reversed(self._ledger.close_account(slot, event.report, event.exit, now)):
-            self._put_back(held)
+        self._put_back(slot.took_back(event.taken), now)
+        left = self._ledger.close_account(slot, event.report, event.exit, now)
+        self._put_back(left[::-1], now)
         pause_s = 0.0
         if had_failed:
             pause_s = self._starts.failed()
@@ -282,17 +296,24 @@ class Pool:
 
     # -- what becomes of jobs that were sent -----------------------------------------------------
 
-    def _take_back(self, slot: Slot, taken: int) -> None:
-        for held in slot.took_back(taken):
-            self._put_back(held)
-
-    def _put_back(self, held: HeldJob) -> None:
-        if held.cancel_requested:
-            self._ledger.cancel([held.job])
-        elif self.draining or self.fenced or held.disowned:
-            self._ledger.release([held.job])
-        else:
-            self.backlog.append_left(held.job, held.expected_s)
+    def _put_back(self, taken: Sequence[HeldJob], now: float) -> None:
+        """Sees to jobs that were taken back from a worker, the last of them first."""
+        waiting: list[HeldJob] = []
+        for held in taken:
+            if held.cancel_requested:
+                self._ledger.cancel([held.job])
+            elif self.draining or self.fenced or held.disowned:
+                self._ledger.release([held.job])
+            else:
+                waiting.append(held)
+        parked: Container[int] = ()
+        if self._keyed and waiting:
+            parked = self._keyed.came_back([held.job for held in reversed(waiting)], now)
+        for held in waiting:
+            if held.job.id in parked:
+                self.backlog.refund(held.job, held.expected_s)
+            else:
+                self.backlog.append_left(held.job, held.expected_s)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -338,19 +359,27 @@ class Pool:
         slot.asked_to_end(request, now)
         self._commands.append(messages.Ask(slot.number, slot.head_number, request))
 
+    def _let_in(self, now: float) -> None:
+        """Gives what waits for a permit those that are free by what has just happened."""
+        self._keyed.over(self._ledger.unsettled())
+        self.backlog.extend(self._keyed.admitted(now))
+
     def _give_out(self, now: float) -> None:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
         if not serving or self.draining or self.fenced:
             return
         if self._limits.engine.max_worker_rss is not None:
             serving = [slot for slot in serving if not is_due_for_recycling(slot, self.slots)]
-        if self.backlog.count and serving:
+        is_short = not self.backlog.count and any(not slot.in_flight for slot in serving)
+        if serving and (self.backlog.count or self._keyed.are_waiting):
             self._commands += self._dispatch.fill(serving, now)
-        elif any(not slot.in_flight for slot in serving):
+        if is_short:
             for slot in self._dispatch.overfull(serving):
                 self._recall(slot)
 
     def _flushed(self) -> list[messages.Command]:
+        if self._keyed:
+            self._keyed.over(self._ledger.unsettled())
         settle = self._ledger.settled()
         self._held.settled(settle)
         commands, self._commands = self._commands, []
