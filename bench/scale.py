@@ -6,6 +6,7 @@
   table that holds as many finished rows as given, and a tenth of that scheduled (of the highest
   priority) and as many pending; the floor is the same in a table with nothing else. It is measured
   right after the bulk load, when the server has no statistics, and again after an ANALYZE.
+* ``synk jobs`` on that table, from the start of the process to its end; the floor is the empty one.
 * No-op jobs drained by one, two, four and eight supervisors with one worker process each, which
   all wait when the jobs are inserted; from the first claim to the last acknowledgement by the
   database's clock. Each job must have run once.
@@ -14,6 +15,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import ExitStack, contextmanager
@@ -47,6 +50,7 @@ BATCH = 500
 SUPERVISORS = (1, 2, 4, 8)
 PATIENCE_S = 300.0
 CLAIM = f"claim of {BATCH}"
+LIST = "synk jobs, ms"
 ACK = f"acknowledgement of {BATCH}"
 
 LOAD = """
@@ -117,6 +121,16 @@ def measure_table(empty: str, full: str, batches: int, rounds: int, results: Res
             with psycopg.connect(dsn, autocommit=True) as connection:
                 connection.execute("ANALYZE synk.job")
         interleaved(both("analyzed"), rounds, results)
+    lists: Contestants = {SYNK: lambda: listed(full), FLOOR: lambda: listed(empty)}
+    interleaved(lists, rounds, results)
+
+
+def listed(dsn: str) -> dict[str, float]:
+    """How many milliseconds the command takes that lists the newest jobs."""
+    command = [sys.executable, "-m", "synk", "jobs", "--storage", dsn]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return {LIST: (time.perf_counter() - began) * 1000}
 
 
 class Claimer:
