@@ -21,9 +21,10 @@ from synk import errors, telemetry
 
 NOUNS = [
     "arguments", "claim", "config", "errors", "failure", "insertion", "job", "limit", "registry",
-    "remote_traceback.record", "retry", "row", "status", "storage.base", "storage.inspection",
-    "storage.limiting", "telemetry", "telemetry.fact", "telemetry.jobs", "telemetry.subscribers",
-    "telemetry.supervisors", "testing", "testing.making",
+    "remote_traceback.record", "retry", "row", "setting", "status", "storage.base",
+    "storage.inspection", "storage.limiting", "storage.settings", "telemetry", "telemetry.fact",
+    "telemetry.jobs", "telemetry.subscribers", "telemetry.supervisors", "testing",
+    "testing.making",
 ]  # fmt: skip
 """The modules whose classes users get to see, by name or as what another one of them gives."""
 

@@ -20,6 +20,7 @@ from synk.failure import AttemptError, Cause
 from synk.plain import json_text
 from synk.retry import POISON_CRASHES
 from synk.row import CancelReason, Change, JobRow, JobState, Progress
+from synk.setting import Setting, Settings, Standing, owner_of
 from synk.status import Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
 from synk.storage.base import Hints
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimCursor, Outcome
     from synk.insertion import NewJob
+    from synk.setting import SettingChange
     from synk.status import ClientStatus, JobProgress
 
 ERRORS_KEPT: Final = 20
@@ -67,6 +69,11 @@ class ModelAnnouncements:
         self._is_awake = False
         self._queues: set[str] = set()
         self._are_requests = False
+        self._are_settings = False
+
+    def announce_settings(self) -> None:
+        self._are_settings = True
+        self._arrived.set()
 
     def announce(self, queue: str | None) -> None:
         """There is a job in *queue*, or, if that is None, a request."""
@@ -82,7 +89,8 @@ class ModelAnnouncements:
             self._arrived.clear()
         queues, self._queues = self._queues, set()
         are_requests, self._are_requests = self._are_requests, False
-        return Hints(frozenset(queues), are_requests)
+        are_settings, self._are_settings = self._are_settings, False
+        return Hints(frozenset(queues), are_requests, are_settings)
 
     def wake(self) -> None:
         self._is_awake = True
@@ -109,7 +117,7 @@ class ModelHeartbeat:
         return self._storage.renew(self._owner)
 
 
-KEPT = ("_entries", "_clients", "_leases", "_unsettled")
+KEPT = ("_entries", "_clients", "_leases", "_unsettled", "_settings", "_revision", "_in_force")
 """What a fail-over may lose."""
 
 
@@ -132,6 +140,10 @@ class ModelStorage:
         self._clients: dict[UUID, ClientRow] = {}
         self._leases: dict[UUID, ModelLease] = {}
         """Of supervisors that are neither dead nor stopped."""
+        self._settings: dict[tuple[str, str], Setting] = {}
+        self._revision = 0
+        self._in_force: dict[UUID, int] = {}
+        """Of each supervisor, the revision that it has said to be in force."""
 
     @property
     def entries(self) -> dict[int, Entry]:
@@ -449,7 +461,56 @@ class ModelStorage:
                 return None
             lease.until = self.now + lease.ttl
             lease.beat += 1
-            return Beat(migrate.LATEST, self.now.timestamp())
+            return Beat(migrate.LATEST, self.now.timestamp(), self._revision)
+
+    # -- settings -------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        with self._call():
+            rows = [self._settings[key] for key in sorted(self._settings)]
+            return Settings(self._revision, rows, repr(rows))
+
+    def change_settings(self, changes: Sequence[SettingChange]) -> None:
+        with self._call():
+            for scope, name in list(self._settings):
+                owner = owner_of(scope)
+                if owner is not None and owner not in self._leases:
+                    del self._settings[scope, name]
+            for change in changes:
+                key = (change.scope, change.name)
+                former = self._settings.pop(key, None)
+                if former is not None and former.value == change.value:
+                    self._settings[key] = former
+                elif change.value is not None:
+                    self._settings[key] = Setting(*key, change.value, self.now.timestamp())
+            self._revision += 1
+            for _, listener in self._listeners:
+                listener.announce_settings()
+
+    def report_in_force(self, owner: UUID, settings: Settings) -> bool:
+        with self._call():
+            if owner not in self._clients or self.settings() != settings:
+                return False
+            self._in_force[owner] = settings.revision
+            return True
+
+    def standings(self) -> list[Standing]:
+        with self._call():
+            return [
+                Standing(
+                    id=owner,
+                    host=self._clients[owner].host,
+                    pid=self._clients[owner].pid,
+                    queues=self._clients[owner].queues,
+                    revision=self._in_force.get(owner, 0),
+                    beat=lease.beat,
+                    ttl_s=lease.ttl.total_seconds(),
+                    left_s=(lease.until - self.now).total_seconds(),
+                )
+                for owner, lease in self._leases.items()
+            ]
+
+    # -- leases of others -----------------------------------------------------------------------
 
     def leases(self) -> list[Lease]:
         with self._call():

@@ -65,6 +65,7 @@ class PostgresAnnouncements:
         self._connection = connection
         self._describe = describe
         self._jobs = sql.channel("job", schema)
+        self._settings = sql.channel("setting", schema)
         self._owner = str(owner)
         self._ping_at = time.monotonic() + _PING_S
         # Of sockets, which a thread may use that does not know whether they are closed by now.
@@ -78,12 +79,15 @@ class PostgresAnnouncements:
             if time.monotonic() >= self._ping_at:
                 self._ping()
             heard = [
-                (each.channel == self._jobs, each.payload)
+                (each.channel, each.payload)
                 for each in self._connection.notifies(timeout=0, stop_after=1)
             ]
         return Hints(
-            queues=frozenset(payload for is_job, payload in heard if is_job),
-            requests=(False, self._owner) in heard,
+            queues=frozenset(payload for channel, payload in heard if channel == self._jobs),
+            requests=any(
+                payload == self._owner for channel, payload in heard if channel != self._jobs
+            ),
+            settings=any(channel == self._settings for channel, _ in heard),
         )
 
     def wake(self) -> None:

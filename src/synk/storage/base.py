@@ -59,13 +59,15 @@ class Hints:
     Attributes:
         queues: there are new jobs in these.
         requests: whether running jobs are to be cancelled, or asked where they are.
+        settings: whether settings were changed.
     """
 
     queues: frozenset[str] = frozenset()
     requests: bool = False
+    settings: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.queues) or self.requests
+        return bool(self.queues) or self.requests or self.settings
 
 
 class Announcements(Protocol):

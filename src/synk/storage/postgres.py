@@ -68,7 +68,8 @@ def _running(
 class PostgresStorage:
     """The job store on PostgreSQL 14 or later.
 
-    Most of its methods, all of `Storage` and of `Inspection`, only run the statement of their name.
+    Most of its methods, all of `Storage`, `Inspection` and `RuntimeSettings`, only run the
+    statement of their name.
 
     Args:
         target: a DSN (``postgresql://...`` or ``host=... dbname=...``), ``embedded`` or
@@ -205,7 +206,7 @@ class PostgresStorage:
             self._translated(),
             self.connector.single(answer_s=PING_ANSWER_S) as connection,
         ):
-            for name in ("job", "cancel"):
+            for name in ("job", "cancel", "setting"):
                 quoted = Identifier(sql.channel(name, self.schema))
                 connection.execute(SQL("LISTEN {}").format(quoted))
             announcements = PostgresAnnouncements(
@@ -228,6 +229,13 @@ class PostgresStorage:
     stack_questions = _running(Statements.stack_questions)
     answer_stack = _running(Statements.answer_stack)
     stack_answer = _running(Statements.stack_answer)
+
+    # -- settings that change while supervisors run -----------------------------------------------
+
+    settings = _running(Statements.settings)
+    change_settings = _running(Statements.change_settings)
+    report_in_force = _running(Statements.report_in_force)
+    standings = _running(Statements.standings)
 
     # -- besides ----------------------------------------------------------------------------------
 

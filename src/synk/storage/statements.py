@@ -27,7 +27,8 @@ from synk.status import (
 )
 from synk.storage import reading, sending, sql
 from synk.storage.made import made, named
-from synk.storage.statement import Statement, StatementsOfSchema
+from synk.storage.statement import Statement
+from synk.storage.statements_settings import SettingsStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,7 @@ _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
 
-class Statements(StatementsOfSchema):
+class Statements(SettingsStatements):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
     def schema_version(self) -> Statement[int]:

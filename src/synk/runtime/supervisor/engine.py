@@ -160,10 +160,17 @@ class Engine:
 
     def step(self, now: float) -> float:
         """Does what has come up, and what is due; returns the seconds until more of it is due."""
-        self._mind_the_lease()
+        is_over = self._lease_left_s() <= 0
+        if is_over and not self.pool.fenced:
+            # Before anything else, since this process may have stood still until a moment ago.
+            self._handle(messages.LeaseChanged(is_over=True))
         self._selector.call_ready()
         while self._inbox:
             self._handle(self._inbox.popleft())
+        if self.pool.fenced and not is_over:
+            # After what was told before the lease was renewed: what was set meanwhile, and claims
+            # of a moment when nothing might begin.
+            self._handle(messages.LeaseChanged(is_over=False))
         while self._calls:
             self._calls.popleft()(self._processes)
         self._look_around()
@@ -178,12 +185,6 @@ class Engine:
             self._look_closer()
         self._on_change()
         return self._pause_s()
-
-    def _mind_the_lease(self) -> None:
-        """Before anything else, since this process may have stood still until a moment ago."""
-        is_over = self._lease_left_s() <= 0
-        if is_over != self.pool.fenced:
-            self._handle(messages.LeaseChanged(is_over))
 
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""

@@ -43,8 +43,10 @@ class LeaseLoop:
         owner: whose it is.
         lease: takes note of each renewal.
         facts: told when the storage fails it.
-        on_beat: called after each renewal.
+        on_beat: called after each renewal, with the answer.
         on_return: called after the first renewal that follows a failure.
+        on_regaining: called where the lease was over, before work may go on by the renewal. If it
+            raises, that has failed too.
         on_newer_schema: called once if the storage's schema is newer than this version of synk.
         on_lost: called with the reason once the lease can never be renewed again.
         clock: gives the time that `step` is told.
@@ -57,10 +59,11 @@ class LeaseLoop:
         lease: OwnLease,
         facts: Telemetry,
         *,
-        on_beat: Callable[[], None],
+        on_beat: Callable[[Beat], None],
         on_return: Callable[[], None],
         on_newer_schema: Callable[[int], None],
         on_lost: Callable[[str], None],
+        on_regaining: Callable[[], None] | None = None,
         clock: Callable[[], float] = boottime,
     ) -> None:
         self._storage = storage
@@ -69,6 +72,7 @@ class LeaseLoop:
         self._facts = facts
         self._on_beat = on_beat
         self._on_return = on_return
+        self._on_regaining = on_regaining
         self._on_newer_schema: Callable[[int], None] | None = on_newer_schema
         self._on_lost = on_lost
         self.backoff = Backoff("renewing the lease", facts, is_scout=True)
@@ -110,6 +114,8 @@ class LeaseLoop:
             self._is_lost = True
             self._on_lost("another supervisor declared this one dead, or its row is gone")
             return math.inf
+        if self._on_regaining is not None and self._lease.left_s(self._clock()) <= 0:
+            self._on_regaining()
         self._lease.renewed(now)
         if self.backoff.is_failing:
             self.backoff.succeeded(now)
@@ -118,7 +124,7 @@ class LeaseLoop:
         if beat.schema_version > heartbeat.schema_version and self._on_newer_schema is not None:
             self._on_newer_schema(beat.schema_version)
             self._on_newer_schema = None
-        self._on_beat()
+        self._on_beat(beat)
         # Not all of a fleet in the same instant.
         return jittered(self._lease.beat_s, 0.1)
 

@@ -11,8 +11,6 @@ import datetime as dt
 import os
 import socket
 import sys
-import time
-from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +18,7 @@ from synk import telemetry
 from synk.core.claim_schedule import Demand
 from synk.core.limits import QueueLimits
 from synk.core.messages import DrainRequested, LeaseChanged, Tick
-from synk.core.ownership import BEATS_A_TTL, OwnLease
+from synk.core.ownership import BEATS_A_TTL
 from synk.core.pool import Pool
 from synk.errors import SchemaMismatch
 from synk.retry import Verdict
@@ -28,24 +26,26 @@ from synk.runtime.supervisor import platform_grace, preconditions
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.backoff import StorageLink
 from synk.runtime.supervisor.claim_loop import ClaimLoop
-from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.lag_loop import LagLoop
-from synk.runtime.supervisor.lease_loop import LeaseLoop, boottime
+from synk.runtime.supervisor.lease_loop import LeaseLoop
 from synk.runtime.supervisor.listen_loop import ListenLoop
-from synk.runtime.supervisor.loop_runner import LoopRunner
+from synk.runtime.supervisor.machine import Machine
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
 from synk.runtime.supervisor.report_loop import ReportLoop
+from synk.runtime.supervisor.settings_loop import SettingsLoop
 from synk.runtime.supervisor.worker_status import slot_status
 from synk.status import ClientStatus, client_id_of
+from synk.storage.settings import RuntimeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
     from synk.core.messages import Settle
     from synk.registry import Registry
-    from synk.status import SlotStatus
+    from synk.runtime.supervisor.loop_runner import LoopRunner
+    from synk.status import Beat, SlotStatus
     from synk.storage.base import Hints, Storage
     from synk.telemetry import Telemetry
 
@@ -58,25 +58,7 @@ HASTE_S: Final = 3.0
 
 FLUSH_S: Final = 10.0
 """How long the last outcomes may take to be stored; after that their jobs will run again."""
-
-LOOPS: Final = ("claim", "ack", "listen", "maintain", "report", "lease", "lag")
-_OF_LEASES: Final = ("maintain", "lease")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What a supervisor runs on: the real thing, or a simulation's."""
-
-    clock: Callable[[], float] = time.monotonic
-    lease_clock: Callable[[], float] = boottime
-    """Of the loops that look at leases: these hold on while the machine sleeps."""
-    make_runner: Callable[..., LoopRunner] = LoopRunner
-    make_engine: Callable[..., Engine] = Engine
-    make_lease: Callable[[float], OwnLease] = OwnLease
-
-    def clock_of(self, loop: str) -> Callable[[], float]:
-        """Returns the clock by which a loop takes its steps."""
-        return self.lease_clock if loop in _OF_LEASES else self.clock
+_REAL: Final = Machine()
 
 
 class Supervisor:
@@ -92,7 +74,7 @@ class Supervisor:
         engine: EngineConfig,
         cleaner: CleanerConfig | None,
         facts: Telemetry,
-        machine: Machine = Machine(),
+        machine: Machine = _REAL,
     ) -> None:
         preconditions.check_place()
         preconditions.check_machine(queues, engine)
@@ -115,10 +97,7 @@ class Supervisor:
         self._status = _status(owner, engine, queues, registry)
         self._lease = machine.make_lease(engine.lease_ttl_s)
         self.pool = _pool(engine, queues, registry)
-        self._runners = {
-            name: machine.make_runner(name, self._on_failure, clock=machine.clock_of(name))
-            for name in LOOPS
-        }
+        self._runners = machine.runners(self._on_failure)
         self.engine = machine.make_engine(
             self.pool,
             engine,
@@ -151,14 +130,21 @@ class Supervisor:
             held_bytes=config.max_held_bytes,
             clock=machine.clock,
         )
+        self.settings = (
+            SettingsLoop(storage, owner, facts, wake=runners["settings"].wake)
+            if isinstance(storage, RuntimeSettings)
+            else None
+        )
+        """None: nothing can be set while this runs."""
         self._lease_loop = LeaseLoop(
             storage,
             owner,
             self._lease,
             facts,
             on_beat=self._on_beat,
-            # Perhaps to another server, which has not all that the former one had.
-            on_return=self._claims.reconcile_soon,
+            on_return=self._on_return,
+            # What was set while this one was taken for dead holds before anything begins here.
+            on_regaining=self.settings.refresh if self.settings else None,
             on_newer_schema=self._on_newer_schema,
             on_lost=self._on_lease_lost,
             clock=machine.lease_clock,
@@ -213,6 +199,9 @@ class Supervisor:
         sent_at = self._machine.lease_clock()
         self._storage.register_client(self._status, dt.timedelta(seconds=self._config.lease_ttl_s))
         self._lease.renewed(sent_at)
+        if self.settings:
+            # After it is known as one that runs, before it claims.
+            self.settings.refresh()
         self._facts.emit(
             telemetry.SupervisorStarted(
                 self._client_id, self._config.processes, tuple(self._queues), repr(self._storage)
@@ -231,6 +220,9 @@ class Supervisor:
         link.join(self._listener.backoff, runners["listen"].wake)
         link.join(self._maintenance.backoff, runners["maintain"].wake)
         link.join(self._reports.backoff, runners["report"].wake)
+        if self.settings:
+            link.join(self.settings.backoff, runners["settings"].wake)
+            runners["settings"].start(self.settings.step)
         runners["claim"].start(self._claims.step, close=self._claims.close)
         runners["ack"].start(self._acks.step)
         runners["listen"].start(self._listener.step, close=self._listener.close)
@@ -272,7 +264,7 @@ class Supervisor:
         Yields whose end is to be waited for before it goes on, and for how many seconds at most.
         """
         runners = self._runners
-        for name in ("claim", "listen", "maintain", "lag"):
+        for name in ("claim", "listen", "maintain", "settings", "lag"):
             runners[name].stop()
         self._listener.interrupt()
         deadline = self._machine.clock() + FLUSH_S
@@ -287,7 +279,7 @@ class Supervisor:
         self._facts.unsubscribe(self._reports.note)
         self._reports.finish()
         runners["report"].finish()
-        for name in ("listen", "maintain", "lease", "report", "lag"):
+        for name in ("listen", "maintain", "settings", "lease", "report", "lag"):
             yield runners[name], 1.0
         unstored = self._acks.unacknowledged
         if unstored:
@@ -342,8 +334,18 @@ class Supervisor:
         if hints is None or hints.requests:
             self._runners["maintain"].wake()
             self._runners["report"].wake()
+        if self.settings and (hints is None or hints.settings):
+            self.settings.read_soon()
 
-    def _on_beat(self) -> None:
+    def _on_return(self) -> None:
+        """It was away, and may be another server, without all that the former one had."""
+        self._claims.reconcile_soon()
+        if self.settings:
+            self.settings.read_soon()
+
+    def _on_beat(self, beat: Beat) -> None:
+        if self.settings:
+            self.settings.noticed(beat.revision)
         self._beats += 1
         if self._beats % BEATS_A_TTL == 0:
             self._claims.reconcile_soon()
