@@ -19,6 +19,7 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World(slots=1)
         self.next_id = 1
+        self.cap = self.using = 4
 
     @initialize(slots=st.integers(1, 4), cap=st.integers(1, 4))
     def make(self, slots: int, cap: int) -> None:
@@ -29,7 +30,7 @@ class PoolMachine(RuleBasedStateMachine):
                 "b": QueueLimits(max_workers=cap, timeout_s=3.0),
             },
         )
-        self.cap = cap
+        self.cap = self.using = cap
 
     def pick(self, choice: int, slots: list[int]) -> int:
         return slots[choice % len(slots)]
@@ -104,6 +105,11 @@ class PoolMachine(RuleBasedStateMachine):
             claimed = self.world.claimed[self.pick(choice, held)]
             self.world.handle(m.CancelRequested([fence(claimed)]))
 
+    @rule(paused=st.sets(st.sampled_from("ab")), cap=st.integers(1, 4))
+    def set_queues(self, paused: set[str], cap: int) -> None:
+        self.cap = cap
+        self.world.handle(m.QueuesSet(frozenset(paused), {"a": 100, "b": cap}))
+
     @rule(seconds=st.sampled_from([0.0, 1.0]))
     def drain(self, seconds: float) -> None:
         self.world.handle(m.DrainRequested(self.world.now + seconds))
@@ -126,7 +132,20 @@ class PoolMachine(RuleBasedStateMachine):
         using = sum(
             any(h.job.queue == "b" for h in slot.in_flight) for slot in self.world.pool.slots
         )
-        assert using <= max(1, getattr(self, "cap", 4))
+        # Where it was lowered, what has begun may go on.
+        assert using <= max(self.cap, self.using)
+        self.using = using
+
+    @invariant()
+    def nothing_of_a_paused_queue_is_where_it_could_begin(self) -> None:
+        pool = self.world.pool
+        for worker in self.world.workers.values():
+            assert not [job for _, job in worker.waiting if job.queue in pool.paused]
+        assert not [job for job in pool.backlog if job.queue in pool.paused]
+        assert not pool.demand(pool.rooms()).keys() & pool.paused
+        running = [slot for slot in pool.slots if slot.in_flight and not slot.running]
+        is_sure = not any(slot.in_flight[0].job.queue in pool.paused for slot in running)
+        assert pool.held_claims.may_begin(pool.paused) is not is_sure
 
     def teardown(self) -> None:
         """From wherever it got, a drain ends with everything settled and no process."""

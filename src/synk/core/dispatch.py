@@ -187,9 +187,11 @@ class Dispatch:
     def _may_use(self, slot: Slot, queue: str) -> bool:
         """Whether one more slot may hold jobs of *queue*: `max_workers` caps those that run."""
         limit = self._queues[queue].max_workers
-        if limit >= len(self._slots) or any(held.job.queue == queue for held in slot.in_flight):
+        if limit >= len(self._slots):
             return True
-        return slots_using(self._slots, queue) < limit
+        # More than the limit, where that was lowered: all of them run dry first.
+        is_one_more = not any(held.job.queue == queue for held in slot.in_flight)
+        return slots_using(self._slots, queue) + is_one_more <= limit
 
     def overfull(self, serving: Iterable[Slot]) -> list[Slot]:
         """Returns the workers at which enough waits to be worth taking back for idle ones."""

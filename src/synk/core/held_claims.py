@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from synk.claim import ClaimedJob
     from synk.core.backlog import Backlog
@@ -46,6 +46,16 @@ class HeldClaims:
             self._ids |= ids
             self._bytes.take(jobs)
         return former
+
+    def may_begin(self, queues: Container[str]) -> bool:
+        """Whether any job of these queues is held that is not known to have begun."""
+        at_workers = (
+            held.job.queue in queues
+            for slot in self._slots
+            for place, held in enumerate(slot.in_flight)
+            if place or not slot.running
+        )
+        return any(job.queue in queues for job in self._backlog) or any(at_workers)
 
     def doubt(self) -> None:
         """What will be settled may be of jobs that are held by another claim."""

@@ -1,8 +1,8 @@
-"""What bounds jobs and worker processes, as the pool is told at its start."""
+"""What bounds jobs and worker processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,11 +26,21 @@ class QueueLimits:
 class Limits:
     """All of it, for the slots of one supervisor."""
 
-    queues: Mapping[str, QueueLimits]
+    queues: dict[str, QueueLimits]
     engine: EngineConfig
     """When a worker process is replaced, and how long it, or a cancelled job, gets."""
     limited: Container[str] | None = None
     """The kinds whose workers may name limits of their own; None: all."""
+
+    def resize(self, max_workers: Mapping[str, int]) -> set[str]:
+        """Has so many jobs of each queue run at once; returns the queues that had more before."""
+        fewer: set[str] = set()
+        for name, count in max_workers.items():
+            limits = self.queues[name]
+            if count < limits.max_workers:
+                fewer.add(name)
+            self.queues[name] = replace(limits, max_workers=count)
+        return fewer
 
     def of(self, job: ClaimedJob) -> QueueLimits:
         """Returns what its queue allows a job."""

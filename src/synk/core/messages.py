@@ -199,6 +199,16 @@ class Disowned:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuesSet:
+    """What somebody wants of the queues while they are served."""
+
+    paused: frozenset[str]
+    """Of these nothing begins; what runs goes on."""
+    max_workers: Mapping[str, int]
+    """How many jobs of each may run at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """Stop: nothing new begins, what runs may finish until *deadline*."""
 
@@ -220,6 +230,7 @@ Event: TypeAlias = (
     | CancelRequested
     | LeaseChanged
     | Disowned
+    | QueuesSet
     | DrainRequested
     | Tick
 )

@@ -72,11 +72,13 @@ class Pool:
         self._ledger = Ledger(self._limits, self.estimates)
         self._dispatch = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
         self._held_bytes = HeldBytes(self.slots, queues, engine.max_held_bytes)
-        self._held = HeldClaims(self.slots, self.backlog, self._held_bytes)
+        self.held_claims = HeldClaims(self.slots, self.backlog, self._held_bytes)
         self._starts = Starts()
         self.draining = False
         self.fenced = False
         """The lease is not renewed: nothing runs, and nothing is given out."""
+        self.paused = frozenset[str]()
+        """The queues of which nothing is given out."""
         self.claims = 0
         """Claims taken in so far."""
         self._drain_deadline: float | None = None
@@ -113,7 +115,7 @@ class Pool:
         """
         if self.draining or self.fenced:
             return {}
-        able = [name for name, room in rooms.items() if room > 0]
+        able = [name for name, room in rooms.items() if room > 0 and name not in self.paused]
         return {name: count for name in able if (count := self._dispatch.wanted(name)) > 0}
 
     def rooms(self) -> dict[str, int]:
@@ -124,12 +126,12 @@ class Pool:
         """Returns what is wanted beyond that, of jobs that would overtake those at hand."""
         if self.draining or self.fenced:
             return {}
-        names = self.backlog.queues
+        names = self.backlog.queues.keys() - self.paused
         return {name: more for name in names if (more := self._dispatch.urgent(name)) is not None}
 
     def held(self) -> list[Fence]:
         """Returns the claims whose end is not told yet."""
-        return [fence_of(job) for job in self._held]
+        return [fence_of(job) for job in self.held_claims]
 
     def abandon(self) -> messages.Settle:
         """Gives up every job that is held; for a shell whose processes are all dead.
@@ -177,14 +179,17 @@ class Pool:
             self._release_new(event.jobs)
             return
         jobs = event.jobs
-        if former := self._held.take(jobs):
+        if former := self.held_claims.take(jobs):
             # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job
             # never run at one time: the former one is ended, the other is for later.
             self._on_disowned(messages.Disowned([fence_of(job) for job in former]), now)
             twice = {job.id for job in former}
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
-            self._held.take(jobs)
+            self.held_claims.take(jobs)
+        if self.paused and (unwanted := [job for job in jobs if job.queue in self.paused]):
+            self._ledger.release(unwanted)
+            jobs = [job for job in jobs if job.queue not in self.paused]
         if event.keys:
             jobs = self._keyed.arrived(jobs, event.keys, now)
         for slot in self._dispatch.overtaken(jobs):
@@ -194,7 +199,7 @@ class Pool:
     def _release_new(self, jobs: Iterable[ClaimedJob]) -> None:
         """Gives back what has just come, of which an earlier claim may be held still."""
         self._ledger.release(jobs)
-        self._held.doubt()
+        self.held_claims.doubt()
 
     def _on_reported(self, event: messages.Reported, now: float) -> None:
         self._ledger.take_report(self.slots[event.slot], event.report, now)
@@ -269,6 +274,13 @@ class Pool:
                 self._recall(slot)
         return found
 
+    def _on_queues_set(self, event: messages.QueuesSet, _now: float) -> None:
+        self.paused = event.paused
+        self._ledger.release(self.backlog.remove_where(lambda job: job.queue in event.paused))
+        # Where fewer may run now, what has not begun is given out anew.
+        again = self._limits.resize(event.max_workers) | event.paused
+        self._recalled(lambda job: job.queue in again)
+
     def _on_drain_requested(self, event: messages.DrainRequested, _now: float) -> None:
         self.draining = True
         self._drain_deadline = event.deadline
@@ -290,6 +302,7 @@ class Pool:
         messages.CancelRequested: _on_cancel_requested,
         messages.LeaseChanged: _on_lease_changed,
         messages.Disowned: _on_disowned,
+        messages.QueuesSet: _on_queues_set,
         messages.DrainRequested: _on_drain_requested,
         messages.Tick: _on_tick,
     }
@@ -302,7 +315,7 @@ class Pool:
         for held in taken:
             if held.cancel_requested:
                 self._ledger.cancel([held.job])
-            elif self.draining or self.fenced or held.disowned:
+            elif self.draining or self.fenced or held.disowned or held.job.queue in self.paused:
                 self._ledger.release([held.job])
             else:
                 waiting.append(held)
@@ -381,7 +394,7 @@ class Pool:
         if self._keyed:
             self._keyed.over(self._ledger.unsettled())
         settle = self._ledger.settled()
-        self._held.settled(settle)
+        self.held_claims.settled(settle)
         commands, self._commands = self._commands, []
         # First: what is over must be told also if the shell fails at one of the others.
         return commands if settle is None else [settle, *commands]
