@@ -43,7 +43,7 @@ CREATE TRIGGER job_announce BEFORE INSERT ON synk.theirs EXECUTE FUNCTION synk.n
 """
 
 
-@pytest.mark.parametrize("version", [1, BEFORE, BEFORE + 1, BEFORE + 4])
+@pytest.mark.parametrize("version", [1, BEFORE, BEFORE + 1, BEFORE + 5])
 def test_all_that_migrations_make_is_known_by_name(empty_dsn: str, version: int) -> None:
     """Procedures, views and domains would be too; there are none. Triggers are their table's."""
     with later_code(), psycopg.connect(empty_dsn, autocommit=True) as connection:

@@ -7,8 +7,8 @@ A fleet is upgraded without a stop by new code first: it works on the schema of 
 it too, beside supervisors of that version. Once all run it, the schema follows; a supervisor of the
 old version that is left then drains and ends. A migration keeps nobody waiting: see
 `synk.storage.patience`. What it asks for, of a table that may be large, is therefore short: a
-constraint is added NOT VALID, and the rows that are there are looked at by a migration after it. No
-migration builds an index on such a table: that would keep writers out for as long as it takes.
+constraint is added NOT VALID, and the rows that are there are looked at by a migration after it. An
+index on such a table is built ahead of the transaction: see `synk.storage.ahead`.
 
 Whose the schema is does not matter: what is there already and is not synk's is left alone, and what
 may not be done is told with the SQL that does it.
@@ -23,7 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from synk.errors import ConfigurationError, SchemaMismatch, StorageError
-from synk.storage import sql
+from synk.storage import ahead, sql
 from synk.storage.made import Thing, made_on_the_way, named
 from synk.storage.patience import PATIENCE_S, Patient, rows
 from synk.storage.rights import belong, give_rights
@@ -117,8 +117,10 @@ def apply(
         elif done == _NOTHING:
             patient.run(lambda: connection.execute(base[2].encode()))
         for version, name, text in numbered:
-            step = partial(_apply_one, connection, schema, version, name, text)
-            if version <= up_to and patient.run(step):
+            if version > up_to or _version(connection, schema) >= version:
+                continue
+            rest = ahead.run(patient, text)
+            if patient.run(partial(_apply_one, connection, schema, version, name, rest)):
                 applied.append(f"{version:03} {name}")
         if with_roles:
             give_rights(patient, up_to)
@@ -158,7 +160,8 @@ def all_from(schema: str, how: str) -> str:
     """
     _, first, *others = sql.migrations(schema)
     _, mark, rest = first[2].partition(_AFTER_THE_TABLE)
-    texts = [whole(schema, *first[:2], mark + rest), *(whole(schema, *each) for each in others)]
+    texts = [whole(schema, *first[:2], mark + rest)]
+    texts += [whole(schema, *each[:2], ahead.in_one(each[2])) for each in others]
     kept = _MAKES.sub(
         lambda found: f"CREATE OR REPLACE {found[1]}" if found[1] else f"{found[0]} IF NOT EXISTS",
         "".join(texts),
@@ -275,6 +278,10 @@ def _others(connection: psycopg.Connection[Any], schema: str, things: list[Thing
         " WHEN 'f' THEN 'foreign table' ELSE 'relation' END || ' ' || c.relname"
         " FROM pg_class AS c WHERE c.relnamespace = to_regnamespace(%(schema)s)"
         " AND c.relname = ANY (%(relations)s)"
+        # But of a migration that did not get beyond what comes ahead of it.
+        " AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indexrelid = c.oid"
+        " AND c.relname = ANY (%(ahead)s)"
+        " AND i.indrelid = to_regclass(%(schema)s || '.job'))"
         " UNION SELECT 'type ' || t.typname FROM pg_type AS t"
         " WHERE t.typnamespace = to_regnamespace(%(schema)s) AND t.typname = ANY (%(types)s)"
         " AND t.typrelid = 0"
@@ -286,6 +293,7 @@ def _others(connection: psycopg.Connection[Any], schema: str, things: list[Thing
             "relations": named(things, "TABLE", "TYPE", "INDEX"),
             "types": named(things, "TYPE", "TABLE"),
             "functions": functions,
+            "ahead": ahead.indexes(schema),
         },
     )
     return [name for (name,) in found]

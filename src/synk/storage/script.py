@@ -2,14 +2,14 @@
 
 It may be run on a schema of any version, and again: each step looks first whether it is done. Each
 is one statement, so one transaction, in psql and elsewhere, and stops psql with ON_ERROR_STOP where
-it fails.
+it fails. Indexes are built between them, in no transaction: see `synk.storage.ahead`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from synk.storage import migrate, roles, sql
+from synk.storage import ahead, migrate, roles, sql
 from synk.storage.made import made_on_the_way, named
 from synk.storage.patience import LOCK_ID
 
@@ -66,6 +66,13 @@ $synk_body$;
 END $synk_step$;
 """
 
+_INDEX: Final = """
+-- While everybody goes on; in no transaction.
+SET client_min_messages = warning;
+{text};
+RESET client_min_messages;
+"""
+
 _RIGHT: Final = """
 DO $synk_step$
 BEGIN
@@ -99,8 +106,15 @@ def script(schema: str = sql.DEFAULT_SCHEMA, *, with_roles: bool = True) -> str:
         _step(schema, former, f"NOT ({is_former})", migrate.all_from(schema, "upgrade_former"))
     )
     for version, name, text in numbered:
-        whole = migrate.whole(schema, version, name, text)
-        parts.append(_step(schema, f"{version:03} {name}", f"max(m.version) >= {version}", whole))
+        is_done = f"max(m.version) >= {version}"
+        first, rest = ahead.parts(text)
+        for statement in first:
+            if ahead.is_index(statement):
+                parts.append(_INDEX.format(text=statement))
+            else:
+                parts.append(_step(schema, f"ahead of {version:03} {name}", is_done, statement))
+        whole = migrate.whole(schema, version, name, rest)
+        parts.append(_step(schema, f"{version:03} {name}", is_done, whole))
     if with_roles:
         parts += _rights(schema)
     return "".join(parts)
