@@ -20,6 +20,7 @@ import synk
 from synk import errors, telemetry
 
 NOUNS = [
+    "periodic", "storage.scheduling",
     "arguments", "claim", "config", "errors", "failure", "insertion", "job", "limit", "registry",
     "remote_traceback.record", "retry", "row", "setting", "status", "storage.base",
     "storage.inspection", "storage.limiting", "storage.settings", "telemetry", "telemetry.fact",

@@ -212,7 +212,7 @@ class Definition:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def ticking(self, since: dt.datetime) -> Ticking:
-        """Returns when it ticks.
+        """Returns when it ticks; an interval is counted from *since* on.
 
         Raises:
             ConfigurationError: it was stored by other means, and cannot be read.

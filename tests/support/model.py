@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from support.model_periodic import ModelSchedule, ModelSchedules
 from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
@@ -117,11 +118,20 @@ class ModelHeartbeat:
         return self._storage.renew(self._owner)
 
 
-KEPT = ("_entries", "_clients", "_leases", "_unsettled", "_settings", "_revision", "_in_force")
+KEPT = (
+    "_entries",
+    "_clients",
+    "_leases",
+    "_unsettled",
+    "_settings",
+    "_revision",
+    "_in_force",
+    "_schedules",
+)
 """What a fail-over may lose."""
 
 
-class ModelStorage:
+class ModelStorage(ModelSchedules):
     """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
 
     settled_at_once = 10_000
@@ -142,6 +152,7 @@ class ModelStorage:
         """Of supervisors that are neither dead nor stopped."""
         self._settings: dict[tuple[str, str], Setting] = {}
         self._revision = 0
+        self._schedules: dict[str, ModelSchedule] = {}
         self._in_force: dict[UUID, int] = {}
         """Of each supervisor, the revision that it has said to be in force."""
 

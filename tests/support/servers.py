@@ -89,6 +89,11 @@ class Server:
                 "TRUNCATE synk.job, synk.client, synk.stack_question, synk.completed"
                 " RESTART IDENTITY"
             )
+            # Not in the oldest schema.
+            connection.execute(
+                "DO $$ BEGIN IF to_regclass('synk.periodic') IS NOT NULL THEN"
+                " DELETE FROM synk.periodic; END IF; END $$"
+            )
         return self.dsn_of(self._kept)
 
     @contextmanager

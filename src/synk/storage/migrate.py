@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-LATEST: Final = 6
+LATEST: Final = 9
 """The schema version that this code works with."""
 
 OLDEST: Final = 6

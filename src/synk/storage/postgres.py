@@ -68,8 +68,8 @@ def _running(
 class PostgresStorage:
     """The job store on PostgreSQL 14 or later.
 
-    Most of its methods, all of `Storage`, `Inspection` and `RuntimeSettings`, only run the
-    statement of their name.
+    Most of its methods, all of `Storage`, `Inspection`, `RuntimeSettings` and
+    `Scheduling`, only run the statement of their name.
 
     Args:
         target: a DSN (``postgresql://...`` or ``host=... dbname=...``), ``embedded`` or
@@ -236,6 +236,18 @@ class PostgresStorage:
     change_settings = _running(Statements.change_settings)
     report_in_force = _running(Statements.report_in_force)
     standings = _running(Statements.standings)
+
+    # -- periodic jobs ----------------------------------------------------------------------------
+
+    declare_schedule = _running(Statements.declare_schedule)
+    note_declared = _running(Statements.note_declared)
+    due_schedules = _running(Statements.due_schedules)
+    take_ticks = _running(Statements.take_ticks)
+    schedules = _running(Statements.schedules)
+    pause_schedule = _running(Statements.pause_schedule)
+    resume_schedule = _running(Statements.resume_schedule)
+    remove_schedule = _running(Statements.remove_schedule)
+    run_schedule = _running(Statements.run_schedule)
 
     # -- besides ----------------------------------------------------------------------------------
 

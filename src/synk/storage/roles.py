@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synk.storage.made import made
+from synk.storage.made import made, named
 from synk.storage.sql import check_schema
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def foreign(installed: Installation, among: Iterable[str] = tuple(_ROLES)) -> st
 
 def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
     """Returns what is to be done, in order, for the roles that are not in *without*."""
+    tables = named(made(installed.schema, installed.version), "TABLE")
     left_alone = {name.removeprefix(f"{installed.schema}_") for name in without}
     found = [
         *(_make(installed, name) for name in _ROLES),
@@ -93,12 +94,14 @@ def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
         _member(installed, "supervisor", ("producer", "viewer")),
         *(
             _grant(installed, "SELECT", table, "viewer")
-            for table in ("job", "client", "tie", "setting", "revision")
+            for table in ("job", "client", "tie", "setting", "revision", "periodic")
+            if table in tables
         ),
         _grant(installed, "SELECT, UPDATE, DELETE", "job", "supervisor"),
         *(
             _grant(installed, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
-            for table in ("client", "stack_question", "setting")
+            for table in ("client", "stack_question", "setting", "periodic")
+            if table in tables
         ),
         _grant(installed, "SELECT, UPDATE, DELETE", "unsettled", "supervisor"),
         _give(installed),

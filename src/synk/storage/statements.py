@@ -28,6 +28,7 @@ from synk.status import (
 from synk.storage import reading, sending, sql
 from synk.storage.made import made, named
 from synk.storage.statement import Statement
+from synk.storage.statements_periodic import PeriodicStatements
 from synk.storage.statements_settings import SettingsStatements
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
 
-class Statements(SettingsStatements):
+class Statements(PeriodicStatements, SettingsStatements):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
     def schema_version(self) -> Statement[int]:

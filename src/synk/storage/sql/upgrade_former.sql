@@ -10,6 +10,7 @@ DECLARE
     noted integer := (SELECT max(m.version) FROM synk.migration AS m);
     other text := (
         SELECT min(n.name) FROM (VALUES
+            (20, 'synk.periodic'), (20, 'synk.periodic_changed()'),
             (2, 'synk.client'), (2, 'synk.stack_question'), (2, 'synk.stack_question_open'),
             (2, 'synk.cancel(bigint)'), (3, 'synk.job_idempotency_key'),
             (3, 'synk.complete(bigint, integer, uuid, bigint, jsonb)'), (7, 'synk.link'),

@@ -1,0 +1,5 @@
+-- All periodic jobs.
+SELECT
+-- include: schedule_columns
+FROM synk.periodic AS p
+ORDER BY p.name
