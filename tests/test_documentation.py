@@ -23,7 +23,8 @@ NOUNS = [
     "periodic", "storage.scheduling",
     "arguments", "claim", "config", "errors", "failure", "insertion", "job", "limit", "registry",
     "remote_traceback.record", "retry", "row", "setting", "status", "storage.base",
-    "storage.inspection", "storage.limiting", "storage.settings", "telemetry", "telemetry.fact",
+    "storage.inspection", "storage.limiting", "storage.settings", "storage.sweeping", "telemetry",
+    "telemetry.fact",
     "telemetry.jobs", "telemetry.subscribers", "telemetry.supervisors", "testing",
     "testing.making",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ WRONG = [
     ("max_retries", True),
     ("tags", "one text"),
     ("tags", 7),
+    ("keep", dt.timedelta(0)),
+    ("keep", 60),
 ]
 
 

@@ -44,7 +44,7 @@ _OWN_CODE: Final = ("model_fields", "__post_init__", "__attrs_post_init__")
 _MADE_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__")
 _OPTIONS: Final = (
     *("scheduled_at", "priority", "pending", "queue", "max_retries", "depends_on"),
-    *("idempotency_key", "tags", "meta"),
+    *("idempotency_key", "tags", "meta", "start_before", "keep"),
 )
 _LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry")
 """What belongs to an insert, and to a worker."""

@@ -27,6 +27,7 @@ from synk.registry import Registry
 from synk.row import check_id
 from synk.runtime.ipc import process_role
 from synk.storage.inspection import Inspection
+from synk.storage.sweeping import check_sweeps
 from synk.telemetry import Telemetry
 from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
@@ -204,7 +205,9 @@ class Client:
             StorageConflict: the server gave up on locks or time, also when it was tried again;
                 nothing was stored.
         """
-        return self._stored([new_job(name, args, options, self.registry.defaults)], wait)[0]
+        jobs = [new_job(name, args, options, self.registry.defaults)]
+        check_sweeps(self.storage, jobs)
+        return self._stored(jobs, wait)[0]
 
     def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
@@ -231,9 +234,9 @@ class Client:
             psycopg.Error: something that you sent before, in a pipeline, has failed.
         """
         check_given(connection)
-        return self.storage.insert(
-            [new_job(name, args, options, self.registry.defaults)], connection=connection
-        )[0]
+        jobs = [new_job(name, args, options, self.registry.defaults)]
+        check_sweeps(self.storage, jobs)
+        return self.storage.insert(jobs, connection=connection)[0]
 
     def insert_many(
         self,
@@ -262,6 +265,7 @@ class Client:
         rows = new_jobs(jobs, self.registry.defaults)
         if not rows:
             return []
+        check_sweeps(self.storage, rows)
         if connection is not None:
             return self.storage.insert(rows, connection=connection)
         return self._stored(rows, wait)

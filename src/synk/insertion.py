@@ -19,6 +19,7 @@ from synk.errors import ConfigurationError, InvalidJob
 from synk.plain import json_text
 from synk.row import (
     DEFAULT_QUEUE,
+    FOR_EVER,
     KEY_CHARACTERS_MAX,
     Priority,
     check_aware,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_RETRIES: Final = 6
 _MAX_RETRIES_MAX: Final = 1_000_000
+_LONGEST_WAIT: Final = FOR_EVER
 _META_BYTES_MAX: Final = 32 * 1024
 """Most of it fits into the table's 64 KiB of PostgreSQL's own form; the rest is refused there."""
 
@@ -60,6 +62,11 @@ class InsertOptions:
             kind's, or none.
         meta: what you want to have with the job, a dict that JSON can hold, at most 32 KiB of it,
             with text as keys; synk does not read it. None, the default: nothing.
+        start_before: a time, or a time from the insert on: if the job has not begun by then it
+            never does, and ends ``cancelled`` for the reason ``expired``. Once an attempt counts it
+            has begun, and is tried again as others are. None, the default: at any time.
+        keep: for how long it is kept when it is over, above zero, whatever the cleaner is told;
+            `timedelta.max`, or a thousand years: for ever. None: the kind's, or the cleaner's.
 
     Raises:
         InvalidJob: on construction, naming the field and the value.
@@ -74,6 +81,8 @@ class InsertOptions:
     idempotency_key: str | None = None
     tags: Collection[str] | None = None
     meta: Mapping[str, Any] | None = None
+    start_before: dt.datetime | dt.timedelta | None = None
+    keep: dt.timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
@@ -89,15 +98,27 @@ class InsertOptions:
         if self.idempotency_key is not None:
             check_label("idempotency_key", self.idempotency_key, most=KEY_CHARACTERS_MAX)
         object.__setattr__(self, "depends_on", _checked_ids("depends_on", self.depends_on))
+        self._check_extras()
+
+    def _check_extras(self) -> None:
         if self.tags is not None:
             object.__setattr__(self, "tags", check_tags(self.tags))
         if self.meta is not None:
             _check_meta(self.meta)
+        if self.start_before is not None:
+            _check_start_before(self.start_before, self.scheduled_at)
+        if self.keep is not None:
+            _check_above_zero("keep", self.keep)
 
     @property
     def has_extras(self) -> bool:
         """Whether there is something in the columns that are NULL in plain rows."""
-        return bool(self.tags) or self.meta is not None
+        return bool(self.tags) or self.meta is not None or self.needs_sweep
+
+    @property
+    def needs_sweep(self) -> bool:
+        """Whether the time alone will do something to the job: only some storages know that."""
+        return self.start_before is not None or self.keep is not None
 
     def over(self, defaults: JobOptions) -> JobOptions:
         """Returns *defaults* with all that these options say."""
@@ -132,6 +153,26 @@ def _checked_ids(field_name: str, values: Iterable[int]) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise InvalidJob(field_name, values, "must be the ids of jobs")
     return tuple(dict.fromkeys(check_id(field_name, value) for value in values))
+
+
+def _check_start_before(given: object, scheduled_at: dt.datetime | None) -> None:
+    if isinstance(given, dt.timedelta):
+        if _check_above_zero("start_before", given) > _LONGEST_WAIT:
+            raise InvalidJob("start_before", given, "is more than a thousand years away")
+    elif isinstance(given, dt.datetime):
+        check_aware("start_before", given)
+        if scheduled_at is not None and given <= scheduled_at:
+            raise InvalidJob("start_before", given, f"is not after scheduled_at={scheduled_at}")
+    else:
+        raise InvalidJob("start_before", given, "must be a datetime or a timedelta")
+
+
+def _check_above_zero(field_name: str, given: object) -> dt.timedelta:
+    if not isinstance(given, dt.timedelta):
+        raise InvalidJob(field_name, given, "must be a timedelta")
+    if given <= dt.timedelta(0):
+        raise InvalidJob(field_name, given, "must be above zero")
+    return given
 
 
 def _check_meta(meta: object) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from synk.job import Job
     from synk.row import Priority
 
-INSERT_OPTIONS: Final = ("queue", "priority", "max_retries", "tags")
+INSERT_OPTIONS: Final = ("queue", "priority", "max_retries", "tags", "keep")
 """Those that inserts default to."""
 
 
@@ -36,6 +36,7 @@ class WorkerOptions(TypedDict, total=False):
     priority: Priority | None
     max_retries: int | None
     tags: Collection[str] | None
+    keep: dt.timedelta | None
 
 
 def insert_defaults(said: Mapping[str, object], whose: object) -> JobOptions | None:

@@ -41,6 +41,7 @@ class Worker(ABC, Generic[A]):
         priority: the priority that they have, as above.
         max_retries: the tries after the first that they have, as above.
         tags: the tags that they have, as above.
+        keep: for how long they are kept when they are over, as above.
 
     Raises:
         ConfigurationError: when the class is defined, or a client made: an attribute's value cannot
@@ -51,6 +52,7 @@ class Worker(ABC, Generic[A]):
     priority: Priority | None = None
     max_retries: int | None = None
     tags: Collection[str] | None = None
+    keep: dt.timedelta | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -213,6 +215,7 @@ def worker(
         priority: the priority that they have, as above.
         max_retries: the tries after the first that they have, as above.
         tags: the tags that they have, as above.
+        keep: for how long they are kept when they are over, as above.
 
     Raises:
         ConfigurationError: the annotation is missing or has no kind, or a value is out of range.

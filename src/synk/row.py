@@ -32,6 +32,9 @@ TAGS_MAX: Final = 100
 TAGS_BYTES_MAX: Final = 15_000
 """What they may weigh together, a little less than the table's own limit."""
 
+FOR_EVER: Final = dt.timedelta(days=360_000)
+"""A job whose `keep` is as long is not removed; the table's own limit, a thousand years."""
+
 _HUGE: Final = 1e300
 """No share of a whole can be computed of a number beyond."""
 
@@ -245,6 +248,9 @@ class JobRow(ListedJob):
         progress: what a handler noted last with `Job.progress`; None: nothing.
         checkpoint: what a handler noted last with `Job.checkpoint`; None: nothing.
         meta: what was given with the insert, besides the arguments; empty by default.
+        start_before: if no attempt that counts has begun by then, it expires; None: it does not.
+        keep: for how long it is kept when it is over, `timedelta.max` for ever; None: the cleaner's
+            retention.
     """
 
     args: Json
@@ -257,6 +263,8 @@ class JobRow(ListedJob):
     progress: Progress | None
     checkpoint: Json
     meta: dict[str, Json]
+    start_before: dt.datetime | None
+    keep: dt.timedelta | None
 
 
 class JobList(list[ListedJob]):

@@ -13,6 +13,7 @@ from support.servers import Server
 from support.supervising import ended, is_running, supervised, wait_until
 from synk import JobState
 from synk.storage.postgres import PostgresStorage
+from synk.storage.sweeping import Cleaned
 
 OLD = 300_000
 CLEANER = synk.CleanerConfig(
@@ -39,9 +40,16 @@ class Unannounced(PostgresStorage):
         super().__init__(target, pooler="transaction")
         self.limits: list[int] = []
 
-    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
+    def clean(
+        self,
+        state: JobState,
+        retention: dt.timedelta,
+        *,
+        limit: int,
+        after: dt.datetime | None = None,
+    ) -> Cleaned:
         self.limits.append(limit)
-        return super().cleaner(state, retention, limit=limit)
+        return super().clean(state, retention, limit=limit, after=after)
 
 
 def fill(connection: psycopg.Connection, count: int) -> None:

@@ -20,12 +20,13 @@ from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDepend
 from synk.failure import AttemptError, Cause
 from synk.plain import json_text
 from synk.retry import POISON_CRASHES
-from synk.row import CancelReason, Change, JobRow, JobState, Progress
+from synk.row import FOR_EVER, CancelReason, Change, JobRow, JobState, Progress
 from synk.setting import Setting, Settings, Standing, owner_of
 from synk.status import Beat, ClientRow, Lease, Rescued
 from synk.storage import migrate
 from synk.storage.base import Hints
 from synk.storage.statements import client_id_of
+from synk.storage.sweeping import Cleaned, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -254,6 +255,8 @@ class ModelStorage(ModelSchedules):
             idempotency_key=options.idempotency_key,
             tags=list(options.tags or ()),
             meta=json.loads(json_text(options.meta or {})),
+            start_before=self._time_of(options.start_before),
+            keep=options.keep,
         )
         entry = self._entries[row.id] = Entry(row, held=options.pending)
         if any(e.row.state is JobState.CANCELLED for e in needed):
@@ -286,6 +289,7 @@ class ModelStorage(ModelSchedules):
                 and entry.row.queue == queue
                 and entry.row.kind in kinds
                 and entry.row.scheduled_at <= self.now
+                and not self._is_late(entry)
                 and (entry.row.scheduled_at.timestamp(), entry.row.id)
                 > cursors.get(int(entry.row.priority), (float("-inf"), 0))
             ]
@@ -629,10 +633,49 @@ class ModelStorage(ModelSchedules):
                 entry.change(state=JobState.AVAILABLE)
             return min(limit, len(due))
 
+    def _time_of(self, given: dt.datetime | dt.timedelta | None) -> dt.datetime | None:
+        return self.now + given if isinstance(given, dt.timedelta) else given
+
+    def _is_past(self, time: dt.datetime | None) -> bool:
+        return time is not None and time <= self.now
+
+    def _is_late(self, entry: Entry) -> bool:
+        """Whether it may not begin any more."""
+        return self._is_past(entry.row.start_before) and entry.row.attempt == entry.row.uncounted
+
+    def sweep(self, limit: int) -> Swept:
+        with self._call():
+            waiting = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.PENDING)
+            entries = list(self._entries.values())
+            late = [e for e in entries if e.row.state in waiting and self._is_late(e)]
+            old = [
+                e.row.id
+                for e in entries
+                if e.row.keep is not None
+                and e.row.keep < FOR_EVER
+                and e.row.finalized_at is not None
+                and e.row.finalized_at + e.row.keep <= self.now
+            ]
+            for entry in late[:limit]:
+                # Another one may have taken it along.
+                if not entry.row.state.is_final:
+                    self._finish(entry, CancelReason.EXPIRED)
+            for job_id in old[: limit - len(late[:limit])]:
+                self._remove(job_id)
+            return Swept(min(limit, len(late) + len(old)), len(late), len(old))
+
+    def clean(
+        self, state: JobState, retention: dt.timedelta, *, limit: int, after: Any = None
+    ) -> Cleaned:
+        removed = self.cleaner(state, retention, limit=limit)
+        return Cleaned(removed, removed, None)
+
     def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
         with self._call():
             ended = [
-                (e.row.finalized_at, e.row.id) for e in self._in_state(state) if e.row.finalized_at
+                (e.row.finalized_at, e.row.id)
+                for e in self._in_state(state)
+                if e.row.finalized_at and e.row.keep is None
             ]
             old = [id for at, id in sorted(ended) if at < self.now - retention][:limit]
             for job_id in old:
@@ -675,6 +718,7 @@ class ModelStorage(ModelSchedules):
             entry.change(
                 state=JobState.PENDING if unmet else JobState.AVAILABLE,
                 scheduled_at=self.now,
+                start_before=None if self._is_past(row.start_before) else row.start_before,
                 finalized_at=None,
                 cancel_reason=None,
                 cancel_requested_at=None,

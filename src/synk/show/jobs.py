@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from synk.row import FOR_EVER
 from synk.show.console import WIDE_ENOUGH
 from synk.show.values import duration, plain, size, state, when
 
@@ -101,6 +102,13 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
         if values:
             rest = f" and {len(values) - _LISTED:,} more" if len(values) > _LISTED else ""
             yield name, Text(", ".join(map(str, values[:_LISTED])) + rest)
+    if row.start_before is not None:
+        yield (
+            "start_before",
+            Text(f"{row.start_before.isoformat(sep=' ')} ({when(row.start_before, now)})"),
+        )
+    if row.keep is not None:
+        yield "kept", Text("for ever" if row.keep >= FOR_EVER else f"{row.keep} after its end")
     if row.cancel_requested_at is not None and not row.state.is_final:
         yield "cancel", Text(f"requested {when(row.cancel_requested_at, now)}")
     yield from _traces(row)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LATEST: Final = 9
 """The schema version that this code works with."""
 
-OLDEST: Final = 6
+OLDEST: Final = 8
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]

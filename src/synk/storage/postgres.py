@@ -29,6 +29,7 @@ from synk.storage.inserting import Inserting
 from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Generator, Sequence
     from uuid import UUID
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from synk.claim import AckAnswer, Outcome
     from synk.insertion import NewJob
+    from synk.row import JobState
     from synk.storage.heartbeat import PostgresHeartbeat
     from synk.storage.statement import Statement
 
@@ -168,14 +170,27 @@ class PostgresStorage:
         """See `Storage.update_job_state`."""
         return Acknowledging(self._run, self.statements, owner).of(outcomes)
 
+    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> int:
+        """See `Storage.cleaner`. Each batch is a transaction."""
+        removed, room, after = 0, limit, None
+        while removed < limit:
+            cleaned = self.clean(state, retention, limit=room, after=after)
+            removed += cleaned.removed
+            if cleaned.looked < room:
+                break
+            room = room * 2 if cleaned.last == after else limit - removed
+            after = cleaned.last
+        return removed
+
     get_job_available = _running(Statements.claim)
     cancel = _running(Statements.cancel)
     retry = _running(Statements.retry)
     delete = _running(Statements.delete)
     ready = _running(Statements.ready)
-    cleaner = _running(Statements.cleaner)
     stage = _running(Statements.stage)
     settle = _running(Statements.settle)
+    sweep = _running(Statements.sweep)
+    clean = _running(Statements.cleaner)
     get = _running(Statements.get)
     cancel_requests = _running(Statements.cancel_requests)
     save_progress = _running(Statements.save_progress)

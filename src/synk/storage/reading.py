@@ -12,6 +12,7 @@ import msgspec
 from synk.claim import ClaimedJob
 from synk.failure import AttemptError
 from synk.row import (
+    FOR_EVER,
     CancelReason,
     JobList,
     JobRow,
@@ -186,6 +187,11 @@ def _duration(microseconds: int | None) -> dt.timedelta | None:
         return dt.timedelta.max
 
 
+def _keep(microseconds: int | None) -> dt.timedelta | None:
+    keep = _duration(microseconds)
+    return dt.timedelta.max if keep is not None and keep >= FOR_EVER else keep
+
+
 def kind_summaries(rows: Records, _: int) -> list[KindSummary]:
     """Returns the kinds of summary.sql."""
     for row in rows:
@@ -210,5 +216,6 @@ _CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "progress": Progress.from_json,
     "checkpoint": _json,
     "meta": lambda text: _json(text) or {},
+    "keep": _keep,
 }
 """What becomes of a job's columns; all others are as they come."""

@@ -30,7 +30,7 @@ _ROLES: Final = {
 
 _INSERTED: Final = (
     *("queue", "kind", "args", "max_attempts", "state", "scheduled_at", "priority", "name"),
-    *("depends_on", "idempotency_key", "meta", "tags"),
+    *("depends_on", "idempotency_key", "meta", "tags", "start_before", "keep"),
 )
 
 
@@ -103,7 +103,10 @@ def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
             for table in ("client", "stack_question", "setting", "periodic")
             if table in tables
         ),
-        _grant(installed, "SELECT, UPDATE, DELETE", "unsettled", "supervisor"),
+        *(
+            _grant(installed, "SELECT, UPDATE, DELETE", table, "supervisor")
+            for table in ("unsettled", "watched")
+        ),
         _give(installed),
     ]
     return [step for step in found if not step.roles & left_alone]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -63,6 +64,14 @@ def insert_full_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
     parameters["each_meta"] = [
         None if each.meta is None else json_text(each.meta) for each in options
     ]
+    given = [each.start_before for each in options]
+    parameters["each_start_before"] = [
+        each if isinstance(each, dt.datetime) else None for each in given
+    ]
+    parameters["each_start_within"] = [
+        each if isinstance(each, dt.timedelta) else None for each in given
+    ]
+    parameters["each_keep"] = [each.keep for each in options]
     return parameters
 
 

@@ -30,6 +30,7 @@ from synk.storage.made import made, named
 from synk.storage.statement import Statement
 from synk.storage.statements_periodic import PeriodicStatements
 from synk.storage.statements_settings import SettingsStatements
+from synk.storage.statements_sweeping import SweepingStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,7 @@ _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
 
-class Statements(PeriodicStatements, SettingsStatements):
+class Statements(PeriodicStatements, SettingsStatements, SweepingStatements):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
     def schema_version(self) -> Statement[int]:
@@ -209,10 +210,6 @@ class Statements(PeriodicStatements, SettingsStatements):
     def settle(self, limit: int) -> Statement[int]:
         """See `Storage.settle`."""
         return self._changing("settle", limit=limit)
-
-    def cleaner(self, state: JobState, retention: dt.timedelta, *, limit: int) -> Statement[int]:
-        """See `Storage.cleaner`."""
-        return self._changing("cleaner", state=state.value, retention=retention, limit=limit)
 
     # -- supervisors and their leases -------------------------------------------------------------
 

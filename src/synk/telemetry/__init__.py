@@ -13,6 +13,7 @@ from synk.telemetry.jobs import AttemptFailed as AttemptFailed
 from synk.telemetry.jobs import AttemptInterrupted as AttemptInterrupted
 from synk.telemetry.jobs import AttemptSucceeded as AttemptSucceeded
 from synk.telemetry.jobs import JobsCleaned as JobsCleaned
+from synk.telemetry.jobs import JobsExpired as JobsExpired
 from synk.telemetry.jobs import JobsGivenBack as JobsGivenBack
 from synk.telemetry.jobs import JobsReconciled as JobsReconciled
 from synk.telemetry.jobs import JobsRescued as JobsRescued

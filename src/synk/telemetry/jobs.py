@@ -197,6 +197,17 @@ class JobsCleaned(Fact):
     count: int
 
 
+class JobsExpired(Fact):
+    """Jobs had not begun before the time that was set for that, and never will.
+
+    Attributes:
+        count: how many.
+    """
+
+    line = "{count} jobs expired: they had not begun before their start_before"
+    count: int
+
+
 def headline(error: str | None) -> str:
     """Returns the first line of what an attempt failed with.
 

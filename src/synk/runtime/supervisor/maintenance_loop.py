@@ -1,4 +1,4 @@
-"""The loop that makes due jobs available, looks for cancel requests, rescues and cleans.
+"""The loop that makes due jobs available, looks for cancel requests, rescues, sweeps and cleans.
 
 It also goes on where a job has ended with more dependents than one transaction settles.
 
@@ -22,6 +22,7 @@ from synk.runtime.supervisor.jitter import jittered
 from synk.runtime.supervisor.lease_loop import boottime
 from synk.status import client_id_of
 from synk.storage.inspection import Inspection
+from synk.storage.sweeping import Sweeping
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -39,8 +40,12 @@ STAGE_S: Final = 0.5
 
 STAGE_JOBS: Final = 1_000
 CLEAN_JOBS: Final = 2_000
+SWEEP_JOBS: Final = 1_000
 RESCUE_JOBS: Final = 500
 """Jobs in a batch at the most."""
+
+SWEEP_S: Final = 1.0
+"""How often it is looked for jobs that have expired, or were kept for long enough."""
 
 SETTLE_JOBS: Final = 2_000
 """Jobs whose dependents are gone on with together: their number in all is bounded by the table."""
@@ -79,6 +84,9 @@ class MaintenanceLoop:
         self._staging = BatchSize(STAGE_JOBS)
         self._cleaning = BatchSize(CLEAN_JOBS)
         self._rescuing = BatchSize(RESCUE_JOBS)
+        self._sweeping = BatchSize(SWEEP_JOBS)
+        self._sweeper = storage if isinstance(storage, Sweeping) else None
+        self._sweep_due = 0.0
         self._second_opinion = SecondOpinion(lease_ttl_s)
         self._look_s = lease_ttl_s / BEATS_A_TTL
         """How often the others' leases are looked at: as often as they are renewed, so that a dead
@@ -91,6 +99,9 @@ class MaintenanceLoop:
         self._clean_due = clock() + self._first_clean_s()
         self._to_clean: deque[tuple[JobState, dt.timedelta]] = deque()
         """What is left to do of a cleaning that is under way."""
+        self._clean_after: dt.datetime | None = None
+        """Up to where it has come in one state."""
+        self._clean_times = 1
         self._cleaned = 0
 
     def _first_clean_s(self) -> float:
@@ -123,6 +134,11 @@ class MaintenanceLoop:
             self._rescue_due = now + jittered(self._look_s, 0.3)
             if self._rescue():
                 self._rescue_due = now
+                is_more = True
+        if now >= self._sweep_due and self._sweeper is not None:
+            self._sweep_due = now + jittered(SWEEP_S, 0.2)
+            if self._sweep(self._sweeper):
+                self._sweep_due = now
                 is_more = True
         if now >= self._kinds_due and self._inspection is not None:
             self._look_for_unknown_kinds(self._inspection, now)
@@ -164,6 +180,19 @@ class MaintenanceLoop:
 
         return self._batch(self._rescuing, rescue) if owners else False
 
+    def _sweep(self, sweeper: Sweeping) -> bool:
+        """Lets a batch of jobs expire, or removes them; returns whether there may be more."""
+
+        def sweep(limit: int) -> int:
+            swept = sweeper.sweep(limit)
+            if swept.expired:
+                self._facts.emit(telemetry.JobsExpired(swept.expired))
+            if swept.removed:
+                self._facts.emit(telemetry.JobsCleaned(swept.removed))
+            return swept.looked
+
+        return self._batch(self._sweeping, sweep)
+
     def _look_for_unknown_kinds(self, inspection: Inspection, now: float) -> None:
         """Tells once of each kind that waits and that no supervisor has a worker for."""
         unknown = inspection.unknown_kinds(self._queues)
@@ -180,12 +209,22 @@ class MaintenanceLoop:
         state, retention = self._to_clean[0]
 
         def clean(limit: int) -> int:
-            removed = self._storage.cleaner(state, retention, limit=limit)
-            self._cleaned += removed
-            return removed
+            if self._sweeper is None:
+                removed = self._storage.cleaner(state, retention, limit=limit)
+                self._cleaned += removed
+                return removed
+            room = limit * self._clean_times
+            done = self._sweeper.clean(state, retention, limit=room, after=self._clean_after)
+            # Very many that are kept ended at the same moment: the next batch is to get past them.
+            is_stuck = done.looked == room and not done.removed and done.last == self._clean_after
+            self._clean_times = self._clean_times * 2 if is_stuck else 1
+            self._clean_after = done.last
+            self._cleaned += done.removed
+            return done.looked if done.looked == room else 0
 
         if not self._batch(self._cleaning, clean):
             self._to_clean.popleft()
+            self._clean_after = None
         if not self._to_clean and self._cleaned:
             self._facts.emit(telemetry.JobsCleaned(self._cleaned))
             self._cleaned = 0

@@ -41,6 +41,8 @@ WITH read AS MATERIALIZED (
           AND (j.scheduled_at, j.id) > (cursor.at, cursor.id)
           AND j.kind = ANY (%(kinds)s)
           AND j.scheduled_at <= now()
+          -- What has not begun by then does not begin any more.
+          AND (j.start_before IS NULL OR j.start_before > now() OR j.attempt > j.uncounted)
         ORDER BY j.scheduled_at, j.id
         LIMIT %(limit)s
         FOR NO KEY UPDATE SKIP LOCKED

@@ -7,4 +7,8 @@
            ORDER BY d.n) ELSE '{}' END AS waiting_on,
        to_jsonb(j.errors)::text AS errors, j.result::text AS result, j.output,
        j.progress::text AS progress, j.checkpoint::text AS checkpoint,
-       j.meta::text AS meta
+       j.meta::text AS meta,
+       CASE WHEN j.start_before IS NOT NULL
+            THEN least(greatest(j.start_before, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00')
+       END AS start_before,
+       (1000000 * extract(epoch FROM least(j.keep, interval '1000000 days')))::bigint AS keep

@@ -25,7 +25,8 @@ DECLARE
             (17, 'synk.unsettled_after_delete()'), (17, 'synk.job_after_truncate()'),
             (17, 'synk.job_tie_anew(bigint, bigint[])'), (20, 'synk.job_held'),
             (20, 'synk.job_untie(bigint[], integer)'), (20, 'synk.job_out_of_bounds()'), (20, 'synk.setting'), (20, 'synk.revision'),
-            (20, 'synk.setting_changed()')
+            (20, 'synk.setting_changed()'), (20, 'synk.watched'), (20, 'synk.watched_at'),
+            (20, 'synk.job_watch()')
         ) AS n (version, name)
         WHERE n.version > noted AND CASE WHEN n.name LIKE '%)' THEN to_regprocedure(n.name)::oid
                                          ELSE to_regclass(n.name)::oid END IS NOT NULL);
