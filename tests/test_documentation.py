@@ -20,11 +20,10 @@ import synk
 from synk import errors, telemetry
 
 NOUNS = [
-    "periodic", "storage.scheduling",
-    "arguments", "claim", "config", "errors", "failure", "insertion", "job", "limit", "registry",
-    "remote_traceback.record", "retry", "row", "setting", "status", "storage.base",
-    "storage.inspection", "storage.limiting", "storage.settings", "storage.sweeping", "telemetry",
-    "telemetry.fact",
+    "arguments", "claim", "config", "errors", "failure", "insertion", "job", "limit", "periodic",
+    "queues", "registry", "remote_traceback.record", "retry", "row", "setting", "status",
+    "storage.base", "storage.inspection", "storage.limiting", "storage.scheduling",
+    "storage.settings", "storage.sweeping", "telemetry", "telemetry.fact",
     "telemetry.jobs", "telemetry.subscribers", "telemetry.supervisors", "testing",
     "testing.making",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from synk.insertion import InsertOptions as InsertOptions
     from synk.job import Job as Job
     from synk.limit import Limit as Limit
+    from synk.queue_steps import Paused as Paused
     from synk.registry import Worker as Worker
     from synk.registry import worker as worker
     from synk.row import CancelReason as CancelReason
@@ -44,6 +45,7 @@ _NAMES = {
     "insertion": ("InsertOptions",),
     "job": ("Job",),
     "limit": ("Limit",),
+    "queue_steps": ("Paused",),
     "registry": ("Worker", "worker"),
     "row": ("CancelReason", "Change", "JobRow", "JobState", "Priority", "Progress"),
     "storage.base": ("Storage",),

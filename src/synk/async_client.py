@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
+from synk.async_queues import AsyncQueues, drain_awaited
 from synk.config import seconds_of
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs
@@ -34,6 +35,7 @@ class AsyncClient:
 
     Attributes:
         id: this client's id, a ULID.
+        queues: pauses, resumes and resizes queues that run: the verbs of `Queues`, awaited.
         registry: the workers by kind.
 
     Raises:
@@ -52,6 +54,7 @@ class AsyncClient:
         self.registry = Registry(workers)
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
+        self.queues = AsyncQueues(self.storage)
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,6 +144,10 @@ class AsyncClient:
         while (answer := await self.storage.stack_answer(question)) is None:  # noqa: ASYNC110 - it comes from afar
             await asyncio.sleep(waiting.pause_s())
         return answer
+
+    async def drain_supervisor(self, supervisor: str, *, by: str | None = None) -> bool:
+        """See `Client.drain_supervisor`."""
+        return await drain_awaited(self.storage, supervisor, by)
 
     async def close(self) -> None:
         """Gives up the storage's connections."""

@@ -23,6 +23,7 @@ from synk import cpus
 from synk.config import HELD_BYTES, EngineConfig, check_cleaner, check_queues, seconds_of
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs
+from synk.queues import Queues, drain
 from synk.registry import Registry
 from synk.row import check_id
 from synk.runtime.ipc import process_role
@@ -102,6 +103,8 @@ class Client:
             `attempted_by` of its jobs.
         telemetry: tells of what a running client does: ``client.telemetry.subscribe(function)`` has
             it called with each fact of `synk.telemetry`, as `AttemptFailed` and `AttemptSucceeded`.
+        queues: the queues that `start` serves, by name with their settings; and the verbs that
+            pause, resume and resize queues while they run, see `synk.queues.Queues`.
         registry: the workers by kind.
         engine: the settings above that are about worker processes.
 
@@ -139,7 +142,7 @@ class Client:
     ) -> None:
         self.storage = _checked_storage(storage)
         self.registry = Registry(workers)
-        self.queues = check_queues(queues or {}, self.registry.kinds)
+        self.queues = Queues(check_queues(queues or {}, self.registry.kinds), storage)
         self.cleaner = check_cleaner(cleaner)
         self.engine = EngineConfig(
             processes=cpus.available() if processes is None else processes,
@@ -428,6 +431,22 @@ class Client:
         """
         service = self._service
         return [] if service is None else service.activity()
+
+    def drain_supervisor(self, supervisor: str, *, by: str | None = None) -> bool:
+        """Has a supervisor anywhere stop, as SIGTERM has; returns at once whether it runs.
+
+        It claims no more, lets running jobs finish for its `drain_timeout`, and ends. Whatever has
+        started it may start it anew. Safe to repeat.
+
+        Args:
+            supervisor: the id of its client, see ``synk top``.
+            by: who says so, for people who look; by default the user and the machine.
+
+        Raises:
+            ConfigurationError: *supervisor* is no id, or the storage has no way to tell it.
+            StorageError: the database could not be reached, or gave up on it.
+        """
+        return drain(self.storage, supervisor, by)
 
     def close(self) -> None:
         """Shuts down if it runs, and gives up the storage's connections."""

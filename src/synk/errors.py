@@ -11,6 +11,7 @@
     │   │   └── OutcomeUnknown                it went away after an insert was sent
     │   ├── StorageConflict                   gave up on locks, time or a deadlock: try again
     │   └── SchemaMismatch                    migrations are missing, or newer than this code
+    ├── PauseNotInForce                       a pause was waited for, and jobs may begin still
     ├── LeaseLost                             the attempt is not this worker's any more
     ├── WorkerStartError                      worker processes cannot be started
     ├── SoftTimeout                           raised in a handler: its soft time limit is over
@@ -35,6 +36,7 @@ __all__ = [
     "KeyReused",
     "LeaseLost",
     "OutcomeUnknown",
+    "PauseNotInForce",
     "RemoteError",
     "SchemaMismatch",
     "SoftTimeout",
@@ -132,6 +134,14 @@ class StorageConflict(StorageError):
 
 class SchemaMismatch(StorageError):
     """The database's schema is not the one that this version of synk works with."""
+
+
+class PauseNotInForce(SynkError):
+    """A queue is paused, but until now not everywhere: jobs of it may begin still.
+
+    It stays paused, and takes force once those that the message names say so, or are gone. Pause it
+    again to wait for that.
+    """
 
 
 class LeaseLost(SynkError):

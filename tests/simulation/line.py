@@ -85,6 +85,13 @@ class Line:
         self._wait(max(0.0, self.held_until.get(method, 0.0) - self._schedule.now))
         return self._call(lambda: self._ledger.call(method, *args, **options))
 
+    # By name, as all of `RuntimeSettings`: who is asked for it is looked at, and not asked.
+    settings = functools.partialmethod(ask, "settings")
+    change_settings = functools.partialmethod(ask, "change_settings")
+    report_in_force = functools.partialmethod(ask, "report_in_force")
+    standings = functools.partialmethod(ask, "standings")
+    count_running = functools.partialmethod(ask, "count_running")
+
     @contextmanager
     def heartbeat(self, owner: UUID) -> Iterator[Heartbeat]:
         yield Heartbeat(self, owner)

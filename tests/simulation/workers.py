@@ -38,6 +38,7 @@ class Process:
         self.channel = self
         self._workers = workers
         self._slot = slot
+        self.begin_until = float("inf")
 
     @property
     def is_ready(self) -> bool:
@@ -54,6 +55,9 @@ class Process:
         worker.waiting.extend(enumerate(jobs, first))
         worker.expected_number += len(jobs)
         self._workers.sent(self._slot)
+
+    def may_begin_until(self, time_s: float) -> None:
+        self.begin_until = time_s
 
     def recall(self) -> tuple[m.Report, int]:
         taken = self.worker.take_back()
@@ -195,6 +199,9 @@ class Workers:
     def _begin_next(self, slot: int) -> None:
         worker = self.processes[slot].worker
         if worker.running is not None or not worker.waiting:
+            return
+        if self._clock() > self.processes[slot].begin_until:
+            self._after(slot, 0.05, 0.05, self._begin_next)
             return
         worker.running = worker.waiting.popleft()
         worker.started_s = self._clock()

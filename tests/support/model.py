@@ -509,6 +509,11 @@ class ModelStorage(ModelSchedules):
             self._in_force[owner] = settings.revision
             return True
 
+    def count_running(self, queue: str | None, owner: UUID | None) -> int:
+        with self._call():
+            running = [e for e in self._entries.values() if e.row.state is JobState.RUNNING]
+            return sum(queue in (None, e.row.queue) and owner in (None, e.owner) for e in running)
+
     def standings(self) -> list[Standing]:
         with self._call():
             return [

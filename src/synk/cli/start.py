@@ -20,6 +20,7 @@ import click
 from synk.cli.pid1 import stay_behind_as_pid1
 from synk.config import QueueConfig
 from synk.errors import ConfigurationError
+from synk.queues import Queues
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -94,7 +95,7 @@ def _configure(client: Client, processes: int | None, queues: list[str]) -> None
     if queues and not client.registry.kinds:
         raise ConfigurationError("--queue", queues, "this client has no worker: give it workers=")
     if queues:
-        client.queues = dict(_queue(client, text) for text in queues)
+        client.queues = Queues(dict(_queue(client, text) for text in queues), client.storage)
 
 
 def _queue(client: Client, text: str) -> tuple[str, QueueConfig]:

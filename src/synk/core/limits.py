@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
     from synk.claim import ClaimedJob
-    from synk.config import EngineConfig
+    from synk.config import EngineConfig, QueueConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,18 @@ class QueueLimits:
     timeout_s: float
     rss_max: int | None = None
     """Bytes."""
+
+
+def limits_of(queues: Mapping[str, QueueConfig]) -> dict[str, QueueLimits]:
+    """Returns what holds for *queues* as they are configured."""
+    return {
+        name: QueueLimits(
+            max_workers=queue.max_workers,
+            timeout_s=queue.job_timeout.total_seconds(),
+            rss_max=queue.max_rss,
+        )
+        for name, queue in queues.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

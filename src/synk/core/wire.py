@@ -9,7 +9,7 @@ Three things tie a worker process to its supervisor, and no other process has th
   taking bytes back is taking back exactly the last of the jobs sent;
 * the *status page*, shared memory: which job the worker runs since when, which are done, what each
   took, and what the job notes of its progress. It says the truth also after a SIGKILL. The
-  supervisor writes four words of it, the worker all others.
+  supervisor writes five words of it, the worker all others.
 
 A worker that has more to do wakes its supervisor only when it has done half of what may be at hand,
 by time or by number. What is done and not told is on the page: it is read whenever the supervisor
@@ -62,6 +62,9 @@ PIPES_LEFT: Final = 11
 """Word: how many pipes the worker has left to jobs that are over, by packets of `OUTPUT`."""
 SEEN: Final = 12
 """Word, written by the supervisor: the number of the last job that it knows to be done."""
+BEGIN_UNTIL_NS: Final = 13
+"""Word, written by the supervisor: until when jobs may begin, CLOCK_MONOTONIC; 0: at any time. It
+is when the lease is over, which others rely on, also if the supervisor stands still then."""
 
 RING_JOBS: Final = 1024
 """Jobs whose measures the ring holds: twice the most that may be at a worker."""

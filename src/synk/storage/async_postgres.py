@@ -144,6 +144,10 @@ class AsyncPostgresStorage:
         """See `Inspection.stack_answer`."""
         return await self._run(self._statements.stack_answer(question))
 
+    async def ask(self, name: str, *given: Any) -> Any:
+        """Does what the method of `PostgresStorage` of that name does, which runs one statement."""
+        return await self._run(getattr(self._statements, name)(*given))
+
     async def close(self) -> None:
         """Gives up the connections. A pool that was passed in is left open."""
         pool, self._pool = self._pool, None

@@ -251,6 +251,7 @@ class PostgresStorage:
     change_settings = _running(Statements.change_settings)
     report_in_force = _running(Statements.report_in_force)
     standings = _running(Statements.standings)
+    count_running = _running(Statements.count_running)
 
     # -- periodic jobs ----------------------------------------------------------------------------
 

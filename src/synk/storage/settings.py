@@ -44,6 +44,10 @@ class RuntimeSettings(Protocol):
         """
         ...
 
+    def count_running(self, queue: str | None, owner: UUID | None) -> int:
+        """Returns how many jobs of *queue* (None: of all) run for *owner* (None: for anybody)."""
+        ...
+
     def standings(self) -> list[Standing]:
         """Returns the supervisors that may still own jobs, with what each has in force."""
         ...

@@ -44,6 +44,12 @@ class SettingsStatements(StatementsOfSchema):
             lambda _, number: number == 1,
         )
 
+    def count_running(self, queue: str | None, owner: UUID | None) -> Statement[int]:
+        """See `RuntimeSettings.count_running`."""
+        return Statement(
+            self._text("count_running"), {"queue": queue, "owner": owner}, reading.first_value
+        )
+
     def standings(self) -> Statement[list[Standing]]:
         """See `RuntimeSettings.standings`."""
         return self._asking("standings", reading.records(Standing), binary=True)

@@ -29,6 +29,9 @@ from synk.telemetry.supervisors import LeaseRegained as LeaseRegained
 from synk.telemetry.supervisors import LeaseRevoked as LeaseRevoked
 from synk.telemetry.supervisors import LoopResumed as LoopResumed
 from synk.telemetry.supervisors import LoopStalled as LoopStalled
+from synk.telemetry.supervisors import QueuePaused as QueuePaused
+from synk.telemetry.supervisors import QueueResized as QueueResized
+from synk.telemetry.supervisors import QueueResumed as QueueResumed
 from synk.telemetry.supervisors import StorageClockStepped as StorageClockStepped
 from synk.telemetry.supervisors import StorageDoubted as StorageDoubted
 from synk.telemetry.supervisors import StorageFailing as StorageFailing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from synk.status import printable
 from synk.telemetry.fact import Fact
 
 if TYPE_CHECKING:
@@ -94,6 +95,46 @@ class SupervisorDraining(Fact):
 
     line = "draining: claims no more; running jobs have {seconds:.0f} s to finish"
     seconds: float
+
+
+class QueuePaused(Fact):
+    """Nothing of a queue begins here from now on; what runs goes on.
+
+    Attributes:
+        queue: its name.
+        by: who has paused it; empty: it is not known.
+    """
+
+    queue: str
+    by: str
+
+    def __str__(self) -> str:
+        by = f" by {printable(self.by)}" if self.by else ""
+        return f"queue {self.queue} is paused{by}: nothing of it begins, what runs goes on"
+
+
+class QueueResumed(Fact):
+    """Jobs of a queue that was paused begin here again.
+
+    Attributes:
+        queue: its name.
+    """
+
+    line = "queue {queue} is resumed"
+    queue: str
+
+
+class QueueResized(Fact):
+    """Other numbers of jobs of a queue may run at once here than before.
+
+    Attributes:
+        queue: its name.
+        max_workers: how many, from now on.
+    """
+
+    line = "queue {queue} runs up to {max_workers} jobs at once"
+    queue: str
+    max_workers: int
 
 
 class SupervisorFlushing(Fact):

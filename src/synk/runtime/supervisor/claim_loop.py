@@ -85,6 +85,11 @@ class ClaimLoop:
 
     # -- for other threads ------------------------------------------------------------------------
 
+    @property
+    def begun(self) -> int:
+        """How many claims were begun so far."""
+        return self._schedule.claims
+
     def set_demand(self, demand: Demand) -> None:
         """See `ClaimSchedule.set_demand`; what is handed over stays as it is."""
         if demand.claims_seen < self._schedule.claims:

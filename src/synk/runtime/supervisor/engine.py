@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 from synk import retry
 from synk.core import messages
+from synk.core.slot import SlotState
 from synk.errors import WorkerStartError
 from synk.runtime.ipc.setup import setup_of
 from synk.runtime.supervisor.memory_sampler import MemorySampler
@@ -40,6 +41,9 @@ _ANSWER_PAUSE_S: Final = 0.05
 """Between two looks whether the loop is still there to answer."""
 
 _LONGEST_WAIT_S: Final = 60.0
+
+_RENEWED_S: Final = 0.05
+"""By so much more a lease lasts if it was renewed; less is the noise of two clocks."""
 
 T = TypeVar("T")
 
@@ -88,6 +92,8 @@ class Engine:
         self.clock = clock
         self._is_over = False
         """Whether the loop has ended, so that nobody answers any more."""
+        self._begin_until = -math.inf
+        """When the lease is over, as workers were told; infinite: never, and they were not."""
         self._settle = settle
         self._on_change = on_change
         self._memory_sampler = MemorySampler()
@@ -160,13 +166,18 @@ class Engine:
 
     def step(self, now: float) -> float:
         """Does what has come up, and what is due; returns the seconds until more of it is due."""
-        is_over = self._lease_left_s() <= 0
+        left_s = self._lease_left_s()
+        is_over = left_s <= 0
         if is_over and not self.pool.fenced:
             # Before anything else, since this process may have stood still until a moment ago.
             self._handle(messages.LeaseChanged(is_over=True))
         self._selector.call_ready()
         while self._inbox:
             self._handle(self._inbox.popleft())
+        if not is_over and now + left_s > self._begin_until + _RENEWED_S:
+            self._begin_until = now + left_s
+            for slot in self._processes:
+                self._limit(slot)
         if self.pool.fenced and not is_over:
             # After what was told before the lease was renewed: what was set meanwhile, and claims
             # of a moment when nothing might begin.
@@ -182,9 +193,18 @@ class Engine:
             self._handle(sampled)
         deadline = self._pool_deadline()
         if deadline is not None and deadline <= self.clock():
-            self._look_closer()
+            self.look_closer()
         self._on_change()
         return self._pause_s()
+
+    def _limit(self, slot: int) -> None:
+        """Has a worker begin nothing once the lease is over, also where this stands still then.
+
+        One whose end is decided may have waited for that, with a job that it shall not begin.
+        """
+        is_doomed = self.pool.slots[slot].state is SlotState.KILLING
+        if self._begin_until < math.inf and not is_doomed:
+            self._processes[slot].channel.may_begin_until(self._begin_until)
 
     def _pool_deadline(self) -> float | None:
         """Nothing is due before the modules are imported."""
@@ -220,7 +240,7 @@ class Engine:
                         if isinstance(command, messages.Settle):
                             self._settle(command)
 
-    def _look_closer(self) -> None:
+    def look_closer(self) -> None:
         """Before the pool judges who is late, it gets what the status pages say now."""
         for slot, process in list(self._processes.items()):
             if process.channel.is_ready:
@@ -258,6 +278,8 @@ class Engine:
                 self._processes[command.slot].ask(command.number, command.request)
             case messages.Spawn():
                 self.worker_set.spawn(command.slot)
+                if command.slot in self._processes:
+                    self._limit(command.slot)
             case messages.Dismiss():
                 self._processes[command.slot].dismiss()
             case messages.GiveUp():

@@ -103,6 +103,10 @@ class JobChannel:
             events = READABLE | WRITABLE if self._waits_for_room else READABLE
             self._selector.modify(self.socket.fileno(), events)
 
+    def may_begin_until(self, time_s: float) -> None:
+        """Has the worker begin no job after this time, by the monotonic clock."""
+        self._words[wire.BEGIN_UNTIL_NS] = max(1, int(time_s * 1e9))
+
     def recall(self) -> tuple[Report, int]:
         """Takes back what the worker has not begun; returns a report made after that, and how many.
 

@@ -63,7 +63,7 @@ class LeaseLoop:
         on_return: Callable[[], None],
         on_newer_schema: Callable[[int], None],
         on_lost: Callable[[str], None],
-        on_regaining: Callable[[], None] | None = None,
+        on_regaining: Callable[[], None],
         clock: Callable[[], float] = boottime,
     ) -> None:
         self._storage = storage
@@ -114,7 +114,7 @@ class LeaseLoop:
             self._is_lost = True
             self._on_lost("another supervisor declared this one dead, or its row is gone")
             return math.inf
-        if self._on_regaining is not None and self._lease.left_s(self._clock()) <= 0:
+        if self._lease.left_s(self._clock()) <= 0:
             self._on_regaining()
         self._lease.renewed(now)
         if self.backoff.is_failing:

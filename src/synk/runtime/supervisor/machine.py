@@ -1,18 +1,26 @@
-"""What a supervisor runs on: the real thing, or a simulation's."""
+"""What a supervisor runs on, the real thing or a simulation's, and what it says of itself."""
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from synk.core.ownership import OwnLease
 from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.lease_loop import boottime
 from synk.runtime.supervisor.loop_runner import LoopRunner
+from synk.status import ClientStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from uuid import UUID
+
+    from synk.config import EngineConfig, QueueConfig
+    from synk.registry import Registry
 
 LOOPS: Final = ("claim", "ack", "listen", "maintain", "report", "settings", "lease", "lag")
 _OF_LEASES: Final = ("maintain", "lease")
@@ -37,3 +45,18 @@ class Machine:
             )
             for name in LOOPS
         }
+
+
+def own_status(
+    owner: UUID, engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry
+) -> ClientStatus:
+    """Returns what a supervisor in this process says of itself."""
+    return ClientStatus(
+        id=owner,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=metadata.version("synk"),
+        processes=engine.processes,
+        queues=tuple(queues),
+        kinds=tuple(registry.kinds),
+    )

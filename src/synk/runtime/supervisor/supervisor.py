@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import socket
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.claim_schedule import Demand
-from synk.core.limits import QueueLimits
+from synk.core.limits import limits_of
 from synk.core.messages import DrainRequested, LeaseChanged, Tick
 from synk.core.ownership import BEATS_A_TTL
 from synk.core.pool import Pool
@@ -29,12 +27,13 @@ from synk.runtime.supervisor.claim_loop import ClaimLoop
 from synk.runtime.supervisor.lag_loop import LagLoop
 from synk.runtime.supervisor.lease_loop import LeaseLoop
 from synk.runtime.supervisor.listen_loop import ListenLoop
-from synk.runtime.supervisor.machine import Machine
+from synk.runtime.supervisor.machine import Machine, own_status
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
+from synk.runtime.supervisor.queue_control import QueueControl
 from synk.runtime.supervisor.report_loop import ReportLoop
 from synk.runtime.supervisor.settings_loop import SettingsLoop
 from synk.runtime.supervisor.worker_status import slot_status
-from synk.status import ClientStatus, client_id_of
+from synk.status import client_id_of
 from synk.storage.settings import RuntimeSettings
 
 if TYPE_CHECKING:
@@ -89,14 +88,14 @@ class Supervisor:
         self._drain_until: float | None = None
         self._problem: BaseException | None = None
         self.has_lost_its_lease = False
-        """Whether it ended because it can never own a job again."""
+        """Whether it ended only because it can never own a job again."""
         self._beats = 0
         self._given_back = 0
         """Jobs that went back without having begun, and were not told of yet."""
         self._was_fenced = False
-        self._status = _status(owner, engine, queues, registry)
+        self._status = own_status(owner, engine, queues, registry)
         self._lease = machine.make_lease(engine.lease_ttl_s)
-        self.pool = _pool(engine, queues, registry)
+        self.pool = Pool(engine, limits_of(queues), limited=registry.limited_kinds)
         self._runners = machine.runners(self._on_failure)
         self.engine = machine.make_engine(
             self.pool,
@@ -136,6 +135,12 @@ class Supervisor:
             else None
         )
         """None: nothing can be set while this runs."""
+        if self.settings:
+            control = QueueControl(
+                engine, self._claims, self._acks, owner, self._queues, facts,
+                drain=self.drain, clock=machine.clock,
+            )  # fmt: skip
+            self.settings.subscribe(control.apply, control.is_in_force)
         self._lease_loop = LeaseLoop(
             storage,
             owner,
@@ -143,8 +148,7 @@ class Supervisor:
             facts,
             on_beat=self._on_beat,
             on_return=self._on_return,
-            # What was set while this one was taken for dead holds before anything begins here.
-            on_regaining=self.settings.refresh if self.settings else None,
+            on_regaining=self._on_regaining,
             on_newer_schema=self._on_newer_schema,
             on_lost=self._on_lease_lost,
             clock=machine.lease_clock,
@@ -247,6 +251,14 @@ class Supervisor:
         now = self._machine.clock()
         if timeout_s is None:
             timeout_s = self._time_left_s(now)
+        self._drain_for(timeout_s, now)
+
+    def drain(self) -> None:
+        """Begins to stop where nobody has told it so; a `stop` after that is the first one."""
+        if self._drain_until is None:
+            self._drain_for(self._config.drain_timeout_s, self._machine.clock())
+
+    def _drain_for(self, timeout_s: float, now: float) -> None:
         self._drain_until = now + timeout_s
         self._facts.emit(telemetry.SupervisorDraining(timeout_s))
         self._runners["claim"].stop()
@@ -343,6 +355,15 @@ class Supervisor:
         if self.settings:
             self.settings.read_soon()
 
+    def _on_regaining(self) -> None:
+        """Others may have relied on the end of the lease, also if it was not noticed here.
+
+        What was set meanwhile holds before anything begins.
+        """
+        self.engine.post(LeaseChanged(is_over=True))
+        if self.settings:
+            self.settings.refresh()
+
     def _on_beat(self, beat: Beat) -> None:
         if self.settings:
             self.settings.noticed(beat.revision)
@@ -362,33 +383,7 @@ class Supervisor:
     def _on_lease_lost(self, reason: str) -> None:
         """Others may have its jobs: all of them are killed at once, and no outcome counts."""
         self._facts.emit(telemetry.LeaseRevoked(reason))
-        self.has_lost_its_lease = True
+        self.has_lost_its_lease = self._drain_until is None
         self._runners["claim"].stop()
         self.engine.post(LeaseChanged(is_over=True))
         self.engine.post(DrainRequested(self._machine.clock()))
-
-
-def _pool(engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry) -> Pool:
-    limits = {
-        name: QueueLimits(
-            max_workers=queue.max_workers,
-            timeout_s=queue.job_timeout.total_seconds(),
-            rss_max=queue.max_rss,
-        )
-        for name, queue in queues.items()
-    }
-    return Pool(engine, limits, limited=registry.limited_kinds)
-
-
-def _status(
-    owner: UUID, engine: EngineConfig, queues: Mapping[str, QueueConfig], registry: Registry
-) -> ClientStatus:
-    return ClientStatus(
-        id=owner,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        version=metadata.version("synk"),
-        processes=engine.processes,
-        queues=tuple(queues),
-        kinds=tuple(registry.kinds),
-    )

@@ -56,6 +56,8 @@ _TRUST_NS: Final = 2_000_000
 """A job shorter than the first, with others behind it in its batch, is taken to have left the
 process as it was, for as long as the second: looking takes some microseconds."""
 
+_LEASE_LOOK_S: Final = 0.05
+
 _INTERRUPTED: Final = "a job was interrupted, perhaps in the middle of an import or with a lock"
 """Nobody can tell what such an exception has left half done: the process runs no other job."""
 
@@ -242,9 +244,21 @@ class JobLoop:
         if self._named:
             status_page[wire.TIMEOUT_NS] = status_page[wire.SOFT_NS] = status_page[wire.RSS_MAX] = 0
             self._named = False
-        status_page[wire.STARTED_NS] = started_ns = time.monotonic_ns()
+        started_ns = time.monotonic_ns()
+        if started_ns > status_page[wire.BEGIN_UNTIL_NS] > 0:
+            started_ns = self._wait_for_the_lease()
+        status_page[wire.STARTED_NS] = started_ns
         status_page[wire.RUNNING] = number
         return started_ns
+
+    def _wait_for_the_lease(self) -> int:
+        """Waits while the lease is over; returns when it was not, in nanoseconds.
+
+        The supervisor, stopped perhaps, has not said so, but ends this process once it goes on.
+        """
+        while (now_ns := time.monotonic_ns()) > self._status_page[wire.BEGIN_UNTIL_NS]:
+            time.sleep(_LEASE_LOOK_S)
+        return now_ns
 
     def _measured(self, number: int, wall_ns: int) -> Measure:
         status_page, place = self._status_page, wire.ring_place(number)
