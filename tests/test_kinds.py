@@ -173,6 +173,59 @@ def test_a_worker_may_say_it_when_it_is_made() -> None:
         Registry([Chosen("")])
 
 
+def with_job(job: Any) -> None:
+    pass
+
+
+def with_error(job: Any, error: Any) -> None:
+    pass
+
+
+def with_a_default(job: Any, base_s: int = 4) -> None:
+    assert base_s == 4
+
+
+def with_a_late_error(job: Any, error: Any = None) -> None:
+    assert error is not None
+
+
+@pytest.mark.parametrize("asked", [with_job, with_error, with_a_default, with_a_late_error])
+def test_who_names_the_next_try_is_called_as_it_wants_to_be(asked: Any) -> None:
+    class Method(Mailer):
+        next_retry = staticmethod(asked)
+
+    for item in (synk.worker(next_retry=asked)(report._function), Method()):
+        (handler,) = Registry([item]).handlers.values()
+        assert handler.next_retry is not None
+        assert handler.next_retry(synk.Job(None, Mail(), "me"), ValueError()) is None
+
+
+def without_any() -> None:
+    pass
+
+
+def with_three(job: Any, error: Any, more: Any) -> None:
+    pass
+
+
+def with_a_keyword(job: Any, *, error: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("asked", [without_any, with_three, with_a_keyword])
+def test_who_names_the_next_try_and_cannot_be_called_is_refused(asked: Any) -> None:
+    class Method(Mailer):
+        next_retry = staticmethod(asked)
+
+    for define in (
+        lambda: synk.worker(next_retry=asked)(report._function),
+        lambda: Registry([Method()]),
+    ):
+        with pytest.raises(synk.ConfigurationError, match=r"must take \(job\) or") as caught:
+            define()
+        assert caught.value.field == "next_retry"
+
+
 def test_an_attribute_of_a_function_is_no_option_of_its_worker() -> None:
     def handler(job: synk.Job[Plain]) -> None:
         pass

@@ -81,7 +81,7 @@ class Actor(synk.Worker[Act]):
     def max_rss(self, job: synk.Job[Act]) -> int:  # noqa: ARG002 - the same for all
         return RSS_MAX
 
-    def next_retry(self, job: synk.Job[Act]) -> datetime:  # noqa: ARG002 - the same for all
+    def next_retry(self, job: synk.Job[Act], error: BaseException) -> datetime:  # noqa: ARG002 - the same for all
         return datetime.now(UTC) + timedelta(seconds=random.uniform(0.0, 1.0))
 
     def work(self, job: synk.Job[Act]) -> object:

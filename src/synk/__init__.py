@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from synk import telemetry as telemetry
     from synk.arguments import JobArgs as JobArgs
     from synk.async_client import AsyncClient as AsyncClient
+    from synk.choices import Cancel as Cancel
+    from synk.choices import RetryAt as RetryAt
+    from synk.choices import Snooze as Snooze
     from synk.client import Client as Client
     from synk.config import CleanerConfig as CleanerConfig
     from synk.config import QueueConfig as QueueConfig
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "arguments": ("JobArgs",),
     "async_client": ("AsyncClient",),
+    "choices": ("Cancel", "RetryAt", "Snooze"),
     "client": ("Client",),
     "config": ("CleanerConfig", "QueueConfig"),
     "failure": ("AttemptError", "Cause"),

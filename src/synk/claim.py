@@ -97,10 +97,12 @@ class Outcome(msgspec.Struct, gc=False):
             own.
         progress: what it noted, as JSON text; None: nothing new.
         checkpoint: likewise.
-        retry_at: when a failed job is to be tried again.
-        retry_in_s: the same in seconds from the acknowledgement on; of the two, `retry_at` wins.
+        retry_at: when the job is to run again, if it failed.
+        retry_in_s: the same in seconds from the acknowledgement on, also for one that snoozes; of
+            the two, `retry_at` wins. None of both, and of no other outcome: it keeps its time.
         cancel_reason: why, where the job becomes cancelled.
         uncharged: whether the attempt does not count.
+        snoozes: how often the job has snoozed, if it does now: kept in its `meta`, by that name.
     """
 
     id: int
@@ -122,6 +124,7 @@ class Outcome(msgspec.Struct, gc=False):
     retry_in_s: float | None = None
     cancel_reason: CancelReason | None = None
     uncharged: bool = False
+    snoozes: int | None = None
 
 
 class AckAnswer(StrEnum):

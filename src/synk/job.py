@@ -41,7 +41,7 @@ from synk.attempt import Attempt, checkpoint_text, progress_text
 from synk.claim import ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidValue, LeaseLost
 from synk.failure import AttemptError
-from synk.row import JobState, Priority
+from synk.row import JobState, Priority, is_whole
 
 if TYPE_CHECKING:
     from synk.row import Json
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ATTEMPTS: Final = 7
+
+_SNOOZES_MAX: Final = 2**31 - 1
+"""A number beyond is no count of synk's."""
 
 
 def _made_up(args: object) -> ClaimedJob:
@@ -188,6 +191,12 @@ class Job(Generic[T]):
     def meta(self) -> dict[str, Json]:
         """What was given with the insert, besides the arguments."""
         return self._past().get("meta") or {}
+
+    @property
+    def snoozes(self) -> int:
+        """How often it has snoozed so far; see `synk.Snooze`."""
+        count = self.meta.get("snoozes")
+        return count if is_whole(count) and 0 <= count < _SNOOZES_MAX else 0
 
     @property
     def errors(self) -> list[AttemptError]:

@@ -9,7 +9,8 @@ psql does not know them: such a job has the table's defaults.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+import inspect
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from synk.errors import ConfigurationError, InvalidJob
 from synk.insertion import InsertOptions, JobOptions
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from synk.job import Job
     from synk.row import Priority
 
+NextRetry: TypeAlias = "Callable[[Job[Any], BaseException], dt.datetime | None]"
+"""When to try a job again after an error; None: the default back-off."""
+
+_BY_POSITION: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
 INSERT_OPTIONS: Final = ("queue", "priority", "max_retries", "tags", "keep")
 """Those that inserts default to."""
 
@@ -31,7 +40,7 @@ class WorkerOptions(TypedDict, total=False):
     timeout: dt.timedelta | None
     soft_timeout: dt.timedelta | None
     max_rss: int | None
-    next_retry: Callable[[Job[Any]], dt.datetime | None] | None
+    next_retry: NextRetry | Callable[[Job[Any]], dt.datetime | None] | None
     queue: str | None
     priority: Priority | None
     max_retries: int | None
@@ -59,3 +68,29 @@ def insert_defaults(said: Mapping[str, object], whose: object) -> JobOptions | N
     except InvalidJob as error:
         problem = f"{error.problem} (said by {whose!r})"
         raise ConfigurationError(error.field, error.value, problem) from None
+
+
+def next_retry_of(method: Callable[..., dt.datetime | None], whose: object) -> NextRetry:
+    """Returns *method*, to be called with the job and the error.
+
+    One that takes the job alone is called with that, also where it has more parameters that have
+    defaults; a second one by the name of ``error`` is given the error in any case.
+
+    Raises:
+        ConfigurationError: it can be called with neither.
+    """
+    try:
+        signature = inspect.signature(method)
+    except ValueError:
+        # Written in C, and it does not say: it was always called with the job.
+        return lambda job, _: method(job)
+    named = [each for each in signature.parameters.values() if each.kind in _BY_POSITION]
+    takes_error = len(named) > 1 and (
+        named[1].name == "error" or named[1].default is inspect.Parameter.empty
+    )
+    try:
+        signature.bind(*([None, None] if takes_error else [None]))
+    except TypeError as error:
+        problem = f"must take (job) or (job, error): {error} (said by {whose!r})"
+        raise ConfigurationError("next_retry", method, problem) from None
+    return method if takes_error else lambda job, _: method(job)

@@ -19,12 +19,13 @@ from synk.arguments import decoder_of, kind_of
 from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import Job
-from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults
+from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults, next_retry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from synk.insertion import JobOptions
+    from synk.kinds import NextRetry
     from synk.row import Priority
 
 A = TypeVar("A")
@@ -64,6 +65,9 @@ class Worker(ABC, Generic[A]):
     def work(self, job: Job[A]) -> object | None:
         """Does *job*. What it returns is stored as JSON; an exception is a failed attempt.
 
+        It may choose what else becomes of the job: `synk.Snooze`, `synk.RetryAt`, `synk.Cancel`,
+        raised or returned.
+
         `synk.plain` has the rule of what becomes what. A result that has no place in JSON, such as
         a lock or a generator, or has more than 64 KiB, fails the job at once: the work is done, and
         another attempt would only do it again.
@@ -92,12 +96,14 @@ class Worker(ABC, Generic[A]):
         """
         return None
 
-    def next_retry(self, job: Job[A]) -> dt.datetime | None:  # noqa: ARG002 - as above
-        """Returns when to try *job* again after a failure of this attempt.
+    def next_retry(self, job: Job[A], error: BaseException) -> dt.datetime | None:  # noqa: ARG002 - as above
+        """Returns when to try *job* again after this attempt of it failed with *error*.
 
         None, the default: after the back-off of 4 s, 16 s, 64 s, ... up to a day.
-        It is asked in the worker process, so not after a timeout or a crash: then the default
-        holds.
+        It is asked in the worker process, with the very exception that was raised: so not after a
+        kill, by its timeout for instance, nor after a crash: then the default holds. Neither is it
+        where the handler has chosen itself (`synk.RetryAt`, `synk.Snooze`, `synk.Cancel`), nor
+        where another try would only repeat the failure. It may do without its second parameter.
         """
         return None
 
@@ -145,7 +151,8 @@ class FunctionWorker(Worker[A]):
         self._timeout = options.get("timeout")
         self._soft_timeout = options.get("soft_timeout")
         self._max_rss = max_rss
-        self._next_retry = options.get("next_retry")
+        asked = options.get("next_retry")
+        self._next_retry = None if asked is None else next_retry_of(asked, function)
         functools.update_wrapper(self, function)
         # After that, which brings the attributes of the function.
         for name in INSERT_OPTIONS:
@@ -184,9 +191,9 @@ class FunctionWorker(Worker[A]):
         """Returns the decorator's `max_rss`, whatever the *job*."""
         return self._max_rss
 
-    def next_retry(self, job: Job[A]) -> dt.datetime | None:
-        """Calls the decorator's `next_retry` with *job*."""
-        return None if self._next_retry is None else self._next_retry(job)
+    def next_retry(self, job: Job[A], error: BaseException) -> dt.datetime | None:
+        """Calls the decorator's `next_retry` with *job*, and with *error* if it takes that."""
+        return None if self._next_retry is None else self._next_retry(job, error)
 
 
 @overload
@@ -210,7 +217,8 @@ def worker(
         soft_timeout: after what time `SoftTimeout` is raised in it; None: never.
         max_rss: how many bytes of memory of its own it may have, with all that it starts, see
             `QueueConfig`; None: the queue's.
-        next_retry: asked after a failure when to try again; None: the default back-off.
+        next_retry: asked when to try again after an attempt failed, with the job and the exception,
+            or with the job alone, see `Worker.next_retry`; None: the default back-off.
         queue: the queue that inserts of this kind go to, where their `InsertOptions` name none.
         priority: the priority that they have, as above.
         max_retries: the tries after the first that they have, as above.
@@ -239,7 +247,7 @@ class Handler:
         decode: JSON text -> arguments; raises ValueError (msgspec's and pydantic's errors are
             such).
         names_limits: whether it must be asked for limits before each job.
-        names_retry: whether it must be asked for the time of the next try.
+        next_retry: to be asked for the time of the next try; None: it has nothing to say.
         defaults: what inserts of the kind default to; None: what those of others do.
     """
 
@@ -247,7 +255,7 @@ class Handler:
     worker: Worker[Any]
     decode: Callable[[str], Any]
     names_limits: bool
-    names_retry: bool
+    next_retry: NextRetry | None
     defaults: JobOptions | None
 
 
@@ -365,7 +373,7 @@ def _handler(item: Worker[Any]) -> Handler:
         item,
         decode,
         names_limits=any(map(item.names, ("timeout", "soft_timeout", "max_rss"))),
-        names_retry=item.names("next_retry"),
+        next_retry=next_retry_of(item.next_retry, item) if item.names("next_retry") else None,
         defaults=insert_defaults({name: getattr(item, name) for name in INSERT_OPTIONS}, item),
     )
 

@@ -40,12 +40,16 @@ class Verdict(Enum):
         SUCCEEDED: the handler returned.
         FAILED: it raised, was killed, or died.
         CANCELLED: somebody cancelled the job while it ran.
+        GAVE_UP: its handler cancelled it.
+        SNOOZED: its handler wants to run again after a while: not charged.
         RELEASED: it never began, or an orderly shutdown ended it: not charged.
     """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    GAVE_UP = "gave up"
+    SNOOZED = "snoozed"
     RELEASED = "released"
 
 
@@ -97,15 +101,25 @@ def judge(
         case Verdict.CANCELLED:
             outcome.state = JobState.CANCELLED
             outcome.cancel_reason = CancelReason.REQUESTED
-        case Verdict.FAILED if outcome.crashed and job.crashes + 1 >= POISON_CRASHES:
+        case Verdict.GAVE_UP:
             outcome.state = JobState.CANCELLED
-            outcome.cancel_reason = CancelReason.POISON
-        case Verdict.FAILED if is_final or job.charged >= job.max_attempts:
-            outcome.state = JobState.CANCELLED
-            outcome.cancel_reason = CancelReason.FAILED
+            outcome.cancel_reason = CancelReason.HANDLER
+        case Verdict.SNOOZED:
+            # After no time at all it need not wait until those that are due are looked for.
+            outcome.state = JobState.SCHEDULED if outcome.retry_in_s else JobState.AVAILABLE
+            outcome.uncharged = True
         case Verdict.FAILED:
-            outcome.state = JobState.SCHEDULED
-            outcome.retry_in_s = backoff_s(job.charged)
+            _judge_failure(job, outcome, is_final=is_final)
     if outcome.state is not JobState.SCHEDULED:
         outcome.retry_at = None
     return EndedAttempt(job, verdict, outcome, interrupted)
+
+
+def _judge_failure(job: ClaimedJob, outcome: Outcome, *, is_final: bool) -> None:
+    if outcome.crashed and job.crashes + 1 >= POISON_CRASHES:
+        outcome.state, outcome.cancel_reason = JobState.CANCELLED, CancelReason.POISON
+    elif is_final or job.charged >= job.max_attempts:
+        outcome.state, outcome.cancel_reason = JobState.CANCELLED, CancelReason.FAILED
+    else:
+        outcome.state = JobState.SCHEDULED
+        outcome.retry_in_s = backoff_s(job.charged)

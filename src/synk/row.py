@@ -203,6 +203,8 @@ class ListedJob:
         lost: attempts whose supervisor was lost; three are too many.
         idempotency_key: the key that only this job has; None: it has none.
         tags: the words by which it is found; none by default.
+        snoozes: how often its handler has it run again after a while, see `synk.Snooze`; 0 by
+            default.
     """
 
     id: int
@@ -230,6 +232,7 @@ class ListedJob:
     lost: int
     idempotency_key: str | None
     tags: list[str]
+    snoozes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from support.servers import Server
 from support.sides import KeptInModel, KeptInPostgres, Side, agreed
 from synk.claim import AckAnswer, ClaimedJob, Fence, Outcome
 from synk.failure import AttemptError, Cause
+from synk.job import Job
 from synk.retry import Verdict, judge
 from synk.row import Change, JobRow, JobState, Priority
 from synk.status import JobProgress, Lease
@@ -64,7 +65,10 @@ OPTIONS = st.fixed_dictionaries(
     },
 )
 WANTED = st.lists(st.tuples(st.sampled_from(KINDS), OPTIONS), min_size=1, max_size=4)
-ENDS = ("succeeded", "failed", "failed for long", "crashed", "cancelled", "released")
+ENDS = (
+    *("succeeded", "failed", "failed for long", "crashed", "cancelled", "released"),
+    *("snoozed", "snoozed for no time", "gave up"),
+)
 FENCES = ("its own", "another owner", "another claim")
 
 
@@ -523,6 +527,13 @@ def outcome_of(job: ClaimedJob, how: str, past: dt.datetime) -> Outcome:
             left.crashed, left.retry_at = True, past
         case "cancelled":
             verdict = Verdict.CANCELLED
+        case "gave up":
+            verdict = Verdict.GAVE_UP
+        case "snoozed" | "snoozed for no time":
+            times = Job(job, None, "me").snoozes + 1
+            delay_s = 3600.0 if how == "snoozed" else 0.0
+            left = structs.replace(left, error=None, snoozes=times, retry_in_s=delay_s)
+            verdict = Verdict.SNOOZED
         case _:
             left, verdict = None, Verdict.RELEASED
     return judge(job, verdict, left).outcome

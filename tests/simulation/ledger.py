@@ -13,7 +13,7 @@ from support.checking import History, Image, image_of
 from support.model import Entry, ModelStorage
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.core.ownership import fence_of
-from synk.row import Change, JobRow, JobState
+from synk.row import CancelReason, Change, JobRow, JobState
 from synk.storage.statements import client_id_of
 
 EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
@@ -117,6 +117,9 @@ class Ledger:
             assert (answer is AckAnswer.APPLIED) == held, f"I7: {answer} was said to {outcome}"
             answers.append(answer)
             self.counts[answer.value] += 1
+            if answer is AckAnswer.APPLIED:
+                self.counts["snoozes"] += outcome.snoozes is not None
+                self.counts["given up"] += outcome.cancel_reason is CancelReason.HANDLER
             self._look()
         return answers
 

@@ -91,7 +91,8 @@ def test_every_promise_is_kept_in_any_history() -> None:
     for seed in seeds():
         counts += lived(seed).counts
     print(f"{len(seeds())} histories: {dict(counts)}")
-    missed = [name for name in (*RARE, "completed") if not counts[name]]
+    usual = ("completed", "snoozes", "given up")
+    missed = [name for name in (*RARE, *usual) if not counts[name]]
     assert len(seeds()) < SEEDS or not missed
 
 
@@ -126,7 +127,7 @@ def test_d7_what_a_fail_over_forgot_is_given_up_with_the_next_beat() -> None:
 def test_i19_jobs_of_a_dead_supervisor_are_offered_again_soon_after_its_lease() -> None:
     looks_s = 2 * TTL_S / BEATS_A_TTL + STAGE_S
     rescued_at: list[float] = []
-    for seed in range(10):
+    for seed in range(30):
         rescued_at += lived(seed, troubles=(), plan=crash_the_first).rescued_at
 
     assert rescued_at

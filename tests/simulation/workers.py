@@ -14,6 +14,7 @@ from support.pool_world import FakeWorker
 from synk.claim import ClaimedJob
 from synk.core import messages as m
 from synk.failure import AttemptError, Cause
+from synk.job import Job
 from synk.runtime.ipc.setup import Setup
 
 TIMEOUT_S: Final = 14.0
@@ -248,7 +249,16 @@ class Workers:
             soon = self._chance.random() < 0.8
             retry_at = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc) if soon else None
             reply = m.Reply(error=self._error(slot, Cause.EXCEPTION), retry_at=retry_at)
+        elif running is not None and self._chance.random() < 0.1:
+            reply = self._choice(slot, running[1])
         self._finish(slot, reply)
+
+    def _choice(self, slot: int, job: ClaimedJob) -> m.Reply:
+        """What a handler may have decided."""
+        if self._chance.random() < 0.2:
+            return m.Reply(error=self._error(slot, Cause.CANCELLED), gave_up=True)
+        delay_s = self._chance.choice((0.0, 0.0, 1.0, 3.0))
+        return m.Reply(snooze_s=delay_s, snoozes=Job(job, None, self._owner).snoozes + 1)
 
     def _obey(self, slot: int) -> None:
         self._finish(slot, m.Reply(error=self._error(slot, Cause.CANCELLED), cancelled=True))

@@ -108,6 +108,7 @@ class Image:
         attempted_at: when the last attempt was claimed.
         finalized_at: when it ended.
         failed: the numbers of the attempts whose errors it keeps.
+        snoozes: how often it has snoozed.
     """
 
     id: int
@@ -121,6 +122,7 @@ class Image:
     attempted_at: dt.datetime | None
     finalized_at: dt.datetime | None
     failed: tuple[int, ...]
+    snoozes: int = 0
 
 
 def image_of(row: JobRow, owner: str | None, claim_seq: int | None) -> Image:
@@ -137,6 +139,7 @@ def image_of(row: JobRow, owner: str | None, claim_seq: int | None) -> Image:
         attempted_at=row.attempted_at,
         finalized_at=row.finalized_at,
         failed=tuple(error.attempt for error in row.errors),
+        snoozes=row.snoozes,
     )
 
 
@@ -278,6 +281,17 @@ def _i11_error(change: _Change) -> str | None:
     return f"attempt {was.attempt} became {row.state} and left {count} errors"
 
 
+def _snoozed(change: _Change) -> str | None:
+    was, row = change.before, change.after
+    if was is None or row is None or row.snoozes == was.snoozes:
+        return None
+    if change.ended is None:
+        return f"it has snoozed {row.snoozes} times, and no attempt of it has ended"
+    if (row.snoozes, row.uncounted) == (was.snoozes + 1, was.uncounted + 1):
+        return None
+    return f"attempt {was.attempt} made {row.snoozes} snoozes of {was.snoozes}, or was charged"
+
+
 def _i24_time(change: _Change) -> str | None:
     row = change.begun
     if row is None or row.attempted_at is None or row.attempted_at >= row.scheduled_at:
@@ -292,6 +306,7 @@ _RULES: Final[dict[str, Callable[[_Change], str | None]]] = {
     "I9 columns fit the state": _i9_columns,
     "I10 no attempt beyond the last": _i10_charged,
     "I11 and I12 an error for each failure, and none else": _i11_error,
+    "each snooze counts once, and is not charged": _snoozed,
     "I24 no attempt before its time": _i24_time,
 }
 

@@ -371,9 +371,12 @@ class ModelStorage(ModelSchedules):
             **_account(outcome),
         )
         self._take_progress(entry, outcome.progress, outcome.checkpoint)
-        if outcome.state is JobState.SCHEDULED:
+        if outcome.retry_at is not None or outcome.retry_in_s is not None:
             wait = dt.timedelta(seconds=outcome.retry_in_s or 0)
             entry.change(scheduled_at=outcome.retry_at or self.now + wait)
+        if outcome.snoozes is not None:
+            meta = {**entry.row.meta, "snoozes": outcome.snoozes}
+            entry.change(meta=meta, snoozes=outcome.snoozes)
         self._end_attempt(entry, outcome.state, outcome.cancel_reason)
         if entry.row.state is JobState.COMPLETED:
             entry.change(checkpoint=None)

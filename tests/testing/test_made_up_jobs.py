@@ -54,7 +54,7 @@ def test_a_handler_is_tested_with_a_job_made_by_hand() -> None:
     assert worker.work(job) == [1, "a.jpg", False, None]
     assert resize(job) == "<Job 1 'resize' attempt 1> a.jpg"
     assert worker.timeout(job) is None
-    assert worker.next_retry(job) is None
+    assert worker.next_retry(job, ValueError()) is None
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     error: str | None = None
     """An AttemptError as JSON text; None: the job succeeded."""
     retry_at: dt.datetime | None = None
-    """What the worker's `next_retry` asked for."""
+    """What the handler asked for, or its worker's `next_retry`."""
     cancelled: bool = False
     """It ended because it was asked to: the error says so."""
     progress: str | None = None
@@ -37,6 +37,12 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     """It failed in a way that another try would only repeat."""
     output: str = ""
     """The end of what it wrote to stdout and stderr: its supervisor adds that."""
+    snooze_s: float | None = None
+    """For how long it snoozes; None: it does not."""
+    snoozes: int = 0
+    """How often it has, this time included."""
+    gave_up: bool = False
+    """Its handler cancelled it: the error says why."""
 
 
 Measure: TypeAlias = Sequence[int]

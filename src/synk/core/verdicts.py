@@ -36,10 +36,15 @@ def ended_by_reply(
     outcome.progress, outcome.checkpoint = reply.progress, reply.checkpoint
     if reply.error is None:
         outcome.output = reply.output or None
-        return judge(job, Verdict.SUCCEEDED, outcome)
+        if reply.snooze_s is None:
+            return judge(job, Verdict.SUCCEEDED, outcome)
+        outcome.retry_in_s, outcome.snoozes = reply.snooze_s, reply.snoozes
+        return judge(job, Verdict.SNOOZED, outcome)
     outcome.error = with_output(reply.error, reply.output)
     outcome.retry_at = reply.retry_at
     verdict = Verdict.CANCELLED if reply.cancelled else Verdict.FAILED
+    if reply.gave_up and not reply.cancelled:
+        verdict = Verdict.GAVE_UP
     return judge(job, verdict, outcome, is_final=reply.is_final)
 
 

@@ -76,7 +76,7 @@ class Misbehaver(synk.Worker[Planted]):
         """Two seconds."""
         return TIMEOUT
 
-    def next_retry(self, job: synk.Job[Planted]) -> dt.datetime | None:  # noqa: ARG002 - for all alike
+    def next_retry(self, job: synk.Job[Planted], error: BaseException) -> dt.datetime | None:  # noqa: ARG002 - for all alike
         """At once, nearly: a demo does not wait."""
         return dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=300)
 

@@ -82,8 +82,6 @@ def one_job(row: JobRow, now: dt.datetime, *, problem: str = "") -> RenderableTy
 
 
 def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]]:
-    charged = f"{row.attempt - row.uncounted} of {row.max_attempts}"
-    extra = f", and {row.uncounted} not charged" if row.uncounted else ""
     yield "state", state(row)
     yield "kind", plain(row.kind)
     yield "queue", plain(f"{row.queue}, priority {row.priority.name.lower()}")
@@ -92,7 +90,7 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
     yield "args", Text(_shortened(json.dumps(row.args), 2000))
     if row.meta:
         yield "meta", Text(_shortened(json.dumps(row.meta), 2000))
-    yield "attempts", Text(charged + extra)
+    yield "attempts", Text(_attempts(row))
     for name in ("created_at", "scheduled_at", "attempted_at", "finalized_at"):
         moment: dt.datetime | None = getattr(row, name)
         if moment is not None:
@@ -112,6 +110,12 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
     if row.cancel_requested_at is not None and not row.state.is_final:
         yield "cancel", Text(f"requested {when(row.cancel_requested_at, now)}")
     yield from _traces(row)
+
+
+def _attempts(row: JobRow) -> str:
+    charged = f"{row.attempt - row.uncounted} of {row.max_attempts}"
+    extra = f", and {row.uncounted} not charged" if row.uncounted else ""
+    return charged + extra + (f"; it snoozed {row.snoozes} times" if row.snoozes else "")
 
 
 def _traces(row: JobRow) -> Iterable[tuple[str, RenderableType]]:

@@ -61,8 +61,10 @@ def when(value: dt.datetime | None, now: dt.datetime) -> str:
 
 
 def state(row: ListedJob) -> Text:
-    """Returns the state in its colour, with the reason of a cancelled job."""
+    """Returns the state in its colour, why it is cancelled, or how often it has snoozed."""
     reason = f" ({row.cancel_reason})" if row.cancel_reason else ""
+    if row.snoozes and row.state in (JobState.SCHEDULED, JobState.AVAILABLE):
+        reason = f" (snoozed {row.snoozes}x)"
     return Text(f"{row.state}{reason}", style=STYLES[row.state])
 
 

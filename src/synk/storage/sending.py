@@ -170,6 +170,7 @@ RARE_COLUMNS: dict[str, Callable[[Outcome], object]] = {
     "outputs": lambda o: o.output,
     "progress": lambda o: o.progress,
     "checkpoints": lambda o: o.checkpoint,
+    "snoozes": lambda o: o.snoozes,
 }
 """What ack.sql is told beyond that, which most outcomes have nothing to say to."""
 

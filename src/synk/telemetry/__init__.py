@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from synk.telemetry.fact import Fact as Fact
 from synk.telemetry.jobs import AttemptFailed as AttemptFailed
+from synk.telemetry.jobs import AttemptGaveUp as AttemptGaveUp
 from synk.telemetry.jobs import AttemptInterrupted as AttemptInterrupted
+from synk.telemetry.jobs import AttemptSnoozed as AttemptSnoozed
 from synk.telemetry.jobs import AttemptSucceeded as AttemptSucceeded
 from synk.telemetry.jobs import JobsCleaned as JobsCleaned
 from synk.telemetry.jobs import JobsExpired as JobsExpired

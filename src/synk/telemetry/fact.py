@@ -29,6 +29,11 @@ class Fact:
         return self.level
 
     @property
+    def is_routine(self) -> bool:
+        """Whether there can be one for each job: only who wants to hear of successes is told."""
+        return False
+
+    @property
     def fields(self) -> dict[str, object]:
         """What it is about, by name."""
         return {}

@@ -70,9 +70,66 @@ class AttemptSucceeded(AttemptFact, level=logging.DEBUG):
     It is made only if somebody has subscribed who wants to hear of successes.
     """
 
+    @property
+    def is_routine(self) -> bool:
+        """It is."""
+        return True
+
     def __str__(self) -> str:
         job, seconds = self.ended.job, self.ended.outcome.duration_us / 1e6
         return f"job {job.id} ({job.kind}) succeeded after {seconds:.3f} s"
+
+
+class AttemptSnoozed(AttemptFact, level=logging.DEBUG):
+    """A handler wants to run again after a while: `synk.Snooze`.
+
+    A job that has done so 100 times, or 1,000, and so on, may wait for what never comes: of that
+    all are told, as a warning. Of others those are who want to hear of successes.
+    """
+
+    @property
+    def severity(self) -> int:
+        """WARNING where it is the hundredth time, and so on."""
+        return self.level if self.is_routine else logging.WARNING
+
+    @property
+    def is_routine(self) -> bool:
+        """Whether it is neither the hundredth time nor the thousandth, and so on."""
+        times = str(self.ended.outcome.snoozes or 0)
+        return len(times) < 3 or times != "1".ljust(len(times), "0")
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt, and how often it has snoozed."""
+        return {**super().fields, "snoozes": self.ended.outcome.snoozes}
+
+    def __str__(self) -> str:
+        job, outcome = self.ended.job, self.ended.outcome
+        return (
+            f"job {job.id} ({job.kind}) snoozed for {outcome.retry_in_s or 0:g} s, "
+            f"now {outcome.snoozes} times"
+        )
+
+
+class AttemptGaveUp(AttemptFact):
+    """A handler cancelled its job: `synk.Cancel`."""
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The job and its attempt, what the job is now and why, and what its handler said."""
+        return {
+            **super().fields,
+            "state": self.ended.outcome.state.value,
+            "cancel_reason": self.ended.outcome.cancel_reason,
+            "error": headline(self.ended.outcome.error),
+        }
+
+    def __str__(self) -> str:
+        job = self.ended.job
+        return (
+            f"job {job.id} ({job.kind}) was cancelled by its handler: "
+            f"{headline(self.ended.outcome.error)}"
+        )
 
 
 class AttemptInterrupted(AttemptFact, level=logging.WARNING):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from synk.telemetry.jobs import AttemptSucceeded
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,7 +28,8 @@ class Telemetry:
 
         Args:
             subscriber: must be quick; it is called in the supervisor's own threads.
-            successes: whether it wants an `AttemptSucceeded` for each success too.
+            successes: whether it wants an `AttemptSucceeded` for each success too, and an
+                `AttemptSnoozed` for each job that snoozes.
         """
         self._subscribers.append(subscriber)
         if successes:
@@ -44,8 +43,7 @@ class Telemetry:
 
     def emit(self, fact: Fact) -> None:
         """Tells all of *fact*. A subscriber that raises is logged, and bothers nobody else."""
-        of_success = isinstance(fact, AttemptSucceeded)
-        for subscriber in tuple(self._of_successes if of_success else self._subscribers):
+        for subscriber in tuple(self._of_successes if fact.is_routine else self._subscribers):
             try:
                 subscriber(fact)
             except Exception:

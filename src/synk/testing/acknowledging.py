@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from synk.testing.making import (
     new_job,
     outcome_of,
     release,
+    snooze,
     state_of,
 )
 
@@ -145,6 +147,60 @@ class AcknowledgingConformance:
 
         again = claim(storage)[0]
         assert (again.id, again.attempt, again.uncounted, again.charged) == (job.id, 2, 1, 1)
+
+    def test_a_job_that_snoozes_waits_uncharged_without_an_error(self, storage: Storage) -> None:
+        job = begun(storage, max_retries=0, meta={"mine": 1})
+
+        snooze(storage, job, delay_s=3600, snoozes=1, checkpoint='{"page": 3}', output="said")
+
+        row = get(storage, job.id)
+        assert row.attempted_at is not None
+        assert row.scheduled_at - row.attempted_at >= AN_HOUR
+        assert (row.state, row.attempt, row.uncounted, row.errors) == (JobState.SCHEDULED, 1, 1, [])
+        assert (row.checkpoint, row.output, row.cancel_reason) == ({"page": 3}, "said", None)
+        assert (row.snoozes, row.meta) == (1, {"mine": 1, "snoozes": 1})
+        assert (storage.stage(10), claim(storage)) == (0, [])
+
+    def test_a_job_that_snoozes_for_no_time_goes_behind_what_waits(self, storage: Storage) -> None:
+        job = begun(storage)
+        other = insert(storage)
+
+        snooze(storage, job, delay_s=0, snoozes=1)
+
+        (first,), (second,) = claim(storage, 1, seq=2), claim(storage, 1, seq=3)
+        assert (first.id, second.id) == (other, job.id)
+        assert (second.attempt, second.charged) == (2, 1)
+
+    def test_how_often_a_job_has_snoozed_is_what_it_said_last(self, storage: Storage) -> None:
+        job = begun(storage)
+        for number in (1, 2, 3):
+            snooze(storage, job, delay_s=0, snoozes=number)
+            (job,) = claim(storage, seq=number + 1)
+
+        assert json.loads(job.history or "{}")["meta"] == {"snoozes": 3}
+        acknowledge(storage, job)
+        assert get(storage, job.id).snoozes == 3
+
+    def test_a_cancel_that_came_meanwhile_wins_over_a_snooze(self, storage: Storage) -> None:
+        for delay_s in (0, 3600):
+            job = begun(storage)
+            storage.cancel(job.id)
+
+            snooze(storage, job, delay_s=delay_s, snoozes=1)
+
+            row = get(storage, job.id)
+            assert (row.state, row.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
+
+    def test_what_depends_on_a_job_that_its_handler_cancels_is_cancelled(
+        self, storage: Storage
+    ) -> None:
+        job = begun(storage)
+        child = insert(storage, depends_on=(job.id,))
+
+        fail(storage, job, state=JobState.CANCELLED, cancel_reason=CancelReason.HANDLER)
+
+        assert get(storage, job.id).cancel_reason is CancelReason.HANDLER
+        assert get(storage, child).cancel_reason is CancelReason.DEPENDENCY
 
     def test_the_last_failure_ends_the_job(self, storage: Storage) -> None:
         job = begun(storage)

@@ -134,6 +134,12 @@ def release(storage: Storage, job: ClaimedJob, *, owner: uuid.UUID = OWNER) -> A
     return acknowledge(storage, job, owner=owner, state=JobState.AVAILABLE, uncharged=True)
 
 
+def snooze(storage: Storage, job: ClaimedJob, *, delay_s: float, **changed: Any) -> AckAnswer:
+    """Acknowledges an attempt as `OWNER` whose job is to run again after a while."""
+    state = JobState.SCHEDULED if delay_s else JobState.AVAILABLE
+    return acknowledge(storage, job, state=state, uncharged=True, retry_in_s=delay_s, **changed)
+
+
 def fail(
     storage: Storage, job: ClaimedJob, *, state: JobState = JobState.SCHEDULED, **changed: Any
 ) -> AckAnswer:

@@ -43,7 +43,7 @@ class Actor(synk.Worker[Act]):
     def max_rss(self, job: ActJob) -> int | None:
         return job.args.max_rss
 
-    def next_retry(self, job: ActJob) -> datetime | None:
+    def next_retry(self, job: ActJob, error: BaseException) -> datetime | None:
         return datetime.now(timezone.utc) if job.args.retries_at_once else None
 
     def work(self, job: ActJob) -> object:

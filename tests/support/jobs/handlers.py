@@ -102,7 +102,7 @@ class Misbehaver(synk.Worker[Misbehave]):
     def timeout(self, job: synk.Job[Misbehave]) -> timedelta | None:
         return timedelta(seconds=600 if job.args.how.startswith("long") else 0.5)
 
-    def next_retry(self, job: synk.Job[Misbehave]) -> datetime | None:
+    def next_retry(self, job: synk.Job[Misbehave], error: BaseException) -> datetime | None:
         if job.args.how == "second_attempt":
             return datetime.now(timezone.utc) + timedelta(milliseconds=50)
         return None

@@ -298,7 +298,7 @@ class Extremist(synk.Worker[Extreme]):
     def timeout(self, job: synk.Job[Extreme]) -> Any:
         return TIMEOUTS[job.args.timeout]
 
-    def next_retry(self, job: synk.Job[Extreme]) -> Any:
+    def next_retry(self, job: synk.Job[Extreme], error: BaseException) -> Any:
         return RETRIES[job.args.retry]
 
     def work(self, job: synk.Job[Extreme]) -> None:

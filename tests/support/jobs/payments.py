@@ -36,7 +36,7 @@ class Payer(synk.Worker[Pay]):
                 return
             raise
 
-    def next_retry(self, job: synk.Job[Pay]) -> datetime | None:
+    def next_retry(self, job: synk.Job[Pay], error: BaseException) -> datetime | None:
         return datetime.now(timezone.utc)
 
     def work(self, job: synk.Job[Pay]) -> None:

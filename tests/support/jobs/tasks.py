@@ -30,7 +30,7 @@ class Doer(synk.Worker[Task]):
     def timeout(self, job: synk.Job[Task]) -> timedelta | None:
         return timedelta(seconds=job.args.timeout_s)
 
-    def next_retry(self, job: synk.Job[Task]) -> datetime | None:
+    def next_retry(self, job: synk.Job[Task], error: BaseException) -> datetime | None:
         return datetime.now(timezone.utc) + timedelta(milliseconds=50)
 
     def work(self, job: synk.Job[Task]) -> object | None:

@@ -202,14 +202,21 @@ class AckLoop:
             self._outcomes.extend([plain_success(*success) for success in settle.successes])
             for ended in settle.ended:
                 outcome = ended.outcome
-                if outcome.retry_in_s is not None:
+                if outcome.retry_in_s is not None and ended.verdict is Verdict.FAILED:
                     outcome.retry_in_s = spread(outcome.retry_in_s, SPREAD)
                 self._outcomes.append(outcome)
-                if outcome.error is not None:
-                    self._facts.emit(telemetry.AttemptFailed(ended))
+                self._tell(ended)
             if self._facts.wants_successes:
                 self._tell_successes(settle)
             self._settled.popleft()
+
+    def _tell(self, ended: EndedAttempt) -> None:
+        if ended.verdict is Verdict.SNOOZED:
+            self._facts.emit(telemetry.AttemptSnoozed(ended))
+        elif ended.verdict is Verdict.GAVE_UP:
+            self._facts.emit(telemetry.AttemptGaveUp(ended))
+        elif ended.outcome.error is not None:
+            self._facts.emit(telemetry.AttemptFailed(ended))
 
     def _tell_successes(self, settle: Settle) -> None:
         plain = (

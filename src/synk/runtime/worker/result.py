@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
+from synk.choices import Cancel, Choice, RetryAt, Snooze
 from synk.plain import json_text
 
 RESULT_BYTES_MAX: Final = 64 * 1024
@@ -20,11 +21,18 @@ def text_of_result(result: object) -> str:
     """Returns a handler's result as JSON text.
 
     Raises:
+        Choice: it is one, which counts as if it had been raised.
+        TypeError: it is the class of one.
         NotStored: it is not JSON, or too large: the job fails, and says so.
     """
+    if issubclass(type(result), Choice):
+        # One object may serve many jobs.
+        raise BaseException.with_traceback(cast("Choice", result), None)
     try:
         text = json_text(result)
     except ValueError as error:
+        if any(result is each for each in (Snooze, RetryAt, Cancel)):
+            raise TypeError(f"{result!r} was returned, the class: call it") from None
         raise NotStored from ValueError(
             f"the result {error}: return what JSON can hold. {_NO_REPEAT}"
         )

@@ -20,10 +20,11 @@ WITH given AS MATERIALIZED (
         %(states)s::synk.job_state[], %(results)s::jsonb[], %(errors)s::jsonb[],
         %(retry_at)s::timestamptz[], %(retry_in_s)s::float8[],
         %(reasons)s::synk.cancel_reason[], %(uncharged)s::integer[], %(crashed)s::integer[],
-        %(outputs)s::text[], %(progress)s::jsonb[], %(checkpoints)s::jsonb[]
+        %(outputs)s::text[], %(progress)s::jsonb[], %(checkpoints)s::jsonb[],
+        %(snoozes)s::integer[]
     ) AS g (id, attempt, claim_seq, duration_us, cpu_us, system_us, peak_rss_bytes, pid, state,
             result, error, retry_at, retry_in_s, reason, uncharged, crashed, output, progress,
-            checkpoint)
+            checkpoint, snoozes)
 ), held AS MATERIALIZED (
     SELECT g.*,
            j.has_dependents,
@@ -54,9 +55,7 @@ UPDATE synk.job AS j
 SET state = h.next_state,
     finalized_at = CASE WHEN h.next_state IN ('completed', 'cancelled') THEN now() END,
     cancel_reason = CASE WHEN h.next_state = 'cancelled' THEN coalesce(h.reason, 'requested') END,
-    scheduled_at = CASE WHEN h.state = 'scheduled'
-                        THEN coalesce(h.retry_at, now() + h.retry_in_s * interval '1 second')
-                        ELSE j.scheduled_at END,
+    scheduled_at = coalesce(h.retry_at, now() + h.retry_in_s * interval '1 second', j.scheduled_at),
     uncounted = j.uncounted + coalesce(h.uncharged, 0),
     errors = CASE WHEN h.error IS NULL THEN j.errors
                   ELSE j.errors[greatest(1, cardinality(j.errors) - 18):]
@@ -70,6 +69,9 @@ SET state = h.next_state,
     crashes = j.crashes + coalesce(h.crashed, 0),
     output = h.output,
     progress = coalesce(h.progress, j.progress),
+    -- Where it fits in: a table's rule bounds what is there.
+    meta = CASE WHEN h.snoozes IS NULL OR pg_column_size(j.meta || '{}') > 65000 THEN j.meta
+                ELSE coalesce(j.meta, '{}') || jsonb_build_object('snoozes', h.snoozes) END,
     checkpoint = CASE WHEN h.next_state <> 'completed' THEN coalesce(h.checkpoint, j.checkpoint) END,
     owner = NULL,
     claim_seq = NULL,

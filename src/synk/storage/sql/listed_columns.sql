@@ -16,4 +16,7 @@ SELECT j.id, j.name, j.kind, j.queue, j.state::text AS state, j.priority, j.atte
        END AS cancel_requested_at,
        j.duration_us AS duration, j.cpu_us AS cpu_time, j.system_us AS system_time, j.peak_rss_bytes,
        j.pid, c.host, j.crashes, j.lost, j.idempotency_key,
-       coalesce(j.tags, '{}') AS tags
+       coalesce(j.tags, '{}') AS tags,
+       CASE WHEN jsonb_typeof(j.meta -> 'snoozes') = 'number'
+            THEN greatest(0, least((j.meta -> 'snoozes')::numeric, 2147483647))::integer
+            ELSE 0 END AS snoozes
