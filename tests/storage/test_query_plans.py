@@ -98,7 +98,7 @@ def test_a_claim_reads_the_head_of_its_index(loaded: psycopg.Connection, mode: s
 
     plan = plan_of(loaded, statement, mode)
 
-    assert indexes(plan) == {"job_claim", "client_pkey"}
+    assert indexes(plan) == {"job_claim_plain", "client_pkey"}
     assert '"Node Type": "Tid Scan"' in plan
     assert '"Node Type": "Sort"' not in plan
     assert "Seq Scan" not in plan
@@ -154,8 +154,8 @@ def test_kinds_that_nobody_knows_are_looked_for_at_the_front_of_each_queue(
 ) -> None:
     plan = plan_of(loaded, STATEMENTS.unknown_kinds(["default"]), mode)
 
-    assert indexes(plan) == {"job_claim"}
-    assert len(re.findall(r'"Relation Name": "job"', plan)) == 1
+    assert indexes(plan) == {"job_claim_plain", "job_claim_keyed"}
+    assert len(re.findall(r'"Relation Name": "job"', plan)) == 2
     assert '"Node Type": "Bitmap' not in plan
 
 

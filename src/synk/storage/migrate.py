@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     import psycopg
 
-LATEST: Final = 9
+LATEST: Final = 10
 """The schema version that this code works with."""
 
-OLDEST: Final = 8
+OLDEST: Final = 10
 """The oldest one that it works on as well. It rises with the first statement that needs more."""
 
 _COLUMNS: Final = ["version integer", "name text", "applied_at timestamp with time zone"]

@@ -265,6 +265,13 @@ class PostgresStorage:
     remove_schedule = _running(Statements.remove_schedule)
     run_schedule = _running(Statements.run_schedule)
 
+    # -- limits: see `Limiting` --------------------------------------------------------------------
+
+    claim_keyed = _running(Statements.claim_keyed)
+    release_permits = _running(Statements.release_permits)
+    permits = _running(Statements.permits)
+    key_jobs = _running(Statements.key_jobs)
+
     # -- besides ----------------------------------------------------------------------------------
 
     def migrate(

@@ -30,7 +30,7 @@ _ROLES: Final = {
 
 _INSERTED: Final = (
     *("queue", "kind", "args", "max_attempts", "state", "scheduled_at", "priority", "name"),
-    *("depends_on", "idempotency_key", "meta", "tags", "start_before", "keep"),
+    *("depends_on", "idempotency_key", "meta", "tags", "start_before", "keep", "limit_key"),
 )
 
 
@@ -94,13 +94,22 @@ def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
         _member(installed, "supervisor", ("producer", "viewer")),
         *(
             _grant(installed, "SELECT", table, "viewer")
-            for table in ("job", "client", "tie", "setting", "revision", "periodic")
+            for table in (
+                "job",
+                "client",
+                "tie",
+                "setting",
+                "revision",
+                "periodic",
+                "permit",
+                "rate",
+            )
             if table in tables
         ),
         _grant(installed, "SELECT, UPDATE, DELETE", "job", "supervisor"),
         *(
             _grant(installed, "SELECT, INSERT, UPDATE, DELETE", table, "supervisor")
-            for table in ("client", "stack_question", "setting", "periodic")
+            for table in ("client", "stack_question", "setting", "periodic", "permit", "rate")
             if table in tables
         ),
         *(

@@ -60,7 +60,7 @@ def insert_full_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
     """Returns what insert_full.sql is told: as insert_many_once, and the columns of few jobs."""
     options = [job.options for job in jobs]
     parameters = insert_once_parameters(jobs)
-    parameters["each_tags"] = [_texts(each.tags) if each.tags else None for each in options]
+    parameters["each_tags"] = [text_array(each.tags) if each.tags else None for each in options]
     parameters["each_meta"] = [
         None if each.meta is None else json_text(each.meta) for each in options
     ]
@@ -75,7 +75,7 @@ def insert_full_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
     return parameters
 
 
-def _texts(values: Iterable[str]) -> str:
+def text_array(values: Iterable[str]) -> str:
     """Returns PostgreSQL's text for an array of text."""
     quoted = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
     return "{" + ",".join([f'"{each}"' for each in quoted]) + "}"

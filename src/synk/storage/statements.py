@@ -28,6 +28,7 @@ from synk.status import (
 from synk.storage import reading, sending, sql
 from synk.storage.made import made, named
 from synk.storage.statement import Statement
+from synk.storage.statements_limiting import LimitingStatements
 from synk.storage.statements_periodic import PeriodicStatements
 from synk.storage.statements_settings import SettingsStatements
 from synk.storage.statements_sweeping import SweepingStatements
@@ -48,7 +49,7 @@ _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
 
-class Statements(PeriodicStatements, SettingsStatements, SweepingStatements):
+class Statements(LimitingStatements, PeriodicStatements, SettingsStatements, SweepingStatements):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
     def schema_version(self) -> Statement[int]:

@@ -1,5 +1,5 @@
--- Claims up to %(limit)s available jobs of one queue, the most urgent first, for a supervisor that
--- holds its lease.
+-- Claims up to %(limit)s available jobs of one queue that have no limit's key, the most urgent first,
+-- for a supervisor that holds its lease. Of jobs that have one, see claim_keyed.sql.
 --
 -- Each priority is read from its cursor on, or from the beginning, until the limit is reached: the
 -- cursors come in the order of the priorities, and a nested loop keeps it.
@@ -26,16 +26,10 @@ WITH read AS MATERIALIZED (
     ) AS cursor
     CROSS JOIN LATERAL (
         SELECT j.ctid AS place,
-               -- #> '{}' is the whole value, and errors || '{}' likewise.
-               CASE WHEN pg_column_compression(j.args) IS NULL
-                    THEN coalesce(pg_column_size(j.args), 0)
-                    ELSE pg_column_size(j.args #> '{}') END
-               + CASE WHEN j.attempt = 0 THEN 0
-                      ELSE pg_column_size(j.errors || '{}')
-                           + coalesce(pg_column_size(j.checkpoint #> '{}'), 0) END
-               + coalesce(pg_column_size(j.meta), 0) AS bytes
+-- include: claimed_bytes
         FROM synk.job AS j
         WHERE j.state = 'available'
+          AND j.limit_key IS NULL
           AND j.queue = %(queue)s
           AND j.priority = cursor.priority
           AND (j.scheduled_at, j.id) > (cursor.at, cursor.id)
@@ -56,28 +50,9 @@ WITH read AS MATERIALIZED (
     WHERE weighed.total - weighed.bytes < %(bytes_max)s
 )
 UPDATE synk.job AS j
-SET state = 'running',
-    -- The table's bound: a number may repeat there, the fence does not.
-    attempt = least(j.attempt + 1, 2000000000),
-    owner = %(owner)s,
-    claim_seq = %(claim_seq)s,
-    attempted_at = now(),
-    progress = NULL,
-    -- The last hundred, or a job that is tried for ever would weigh more and more.
-    attempted_by = CASE WHEN cardinality(j.attempted_by) < 100 THEN j.attempted_by
-                        ELSE j.attempted_by[cardinality(j.attempted_by) - 98:] END
-                   || %(client_id)s::text
+-- include: claimed_set
 FROM pick
 WHERE j.ctid = pick.place
 RETURNING
 -- include: claimed_columns
-    , coalesce(j.args, '{}')::text AS args,
-    CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' OR j.tags IS NOT NULL OR j.meta IS NOT NULL THEN
-        jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
-                           'depends_on', to_jsonb(j.depends_on),
-                           'errors', to_jsonb(j.errors),
-                           'checkpoint', j.checkpoint,
-                           'tags', to_jsonb(j.tags),
-                           'meta', j.meta)::text
-    END AS history,
-    j.crashes
+-- include: claimed_rest

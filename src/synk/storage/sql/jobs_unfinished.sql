@@ -23,8 +23,15 @@ WITH since (at) AS MATERIALIZED (
     LIMIT %(searched)s + 1
 ), own AS MATERIALIZED (
     (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e
-     WHERE e.state = 'available' AND (SELECT w.state FROM wanted AS w) = 'available'
+     WHERE e.state = 'available' AND e.limit_key IS NULL
+       AND (SELECT w.state FROM wanted AS w) = 'available'
      ORDER BY e.queue, e.priority, e.scheduled_at, e.id
+     LIMIT %(searched)s + 1)
+    UNION ALL
+    (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e
+     WHERE e.state = 'available' AND e.limit_key IS NOT NULL
+       AND (SELECT w.state FROM wanted AS w) = 'available'
+     ORDER BY e.queue, e.priority, e.limit_key, e.scheduled_at, e.id
      LIMIT %(searched)s + 1)
     UNION ALL
     (SELECT e.id, e.queue, e.kind, e.tags, e.created_at FROM synk.job AS e

@@ -1,7 +1,17 @@
 -- Takes running jobs from owners that will never act again. The attempt is charged: it may have run.
 -- All guards are constants on the locked row, never on a joined one, which a re-check under READ
 -- COMMITTED would compare with its old version.
-WITH picked AS MATERIALIZED (
+--
+-- Their permits go with them, all at once: an owner that will never act again has no process left.
+WITH permits AS MATERIALIZED (
+    SELECT p.key, p.slot FROM synk.permit AS p
+    WHERE p.owner = ANY (%(dead)s::uuid[])
+    ORDER BY p.key, p.slot
+    FOR UPDATE
+), freed AS (
+    DELETE FROM synk.permit AS p USING permits AS f
+    WHERE p.key = f.key AND p.slot = f.slot AND p.owner = ANY (%(dead)s::uuid[])
+), picked AS MATERIALIZED (
     SELECT j.id FROM synk.job AS j
     WHERE j.state = 'running' AND j.owner = ANY (%(dead)s::uuid[])
     ORDER BY j.id

@@ -26,7 +26,11 @@ DECLARE
             (17, 'synk.job_tie_anew(bigint, bigint[])'), (20, 'synk.job_held'),
             (20, 'synk.job_untie(bigint[], integer)'), (20, 'synk.job_out_of_bounds()'), (20, 'synk.setting'), (20, 'synk.revision'),
             (20, 'synk.setting_changed()'), (20, 'synk.watched'), (20, 'synk.watched_at'),
-            (20, 'synk.job_watch()')
+            (20, 'synk.job_watch()'),
+            (20, 'synk.job_claim_plain'), (20, 'synk.job_claim_keyed'),
+            (20, 'synk.limit_key(text, text)'), (20, 'synk.permit'), (20, 'synk.permit_owner'),
+            (20, 'synk.rate'), (20, 'synk.let_begin(text, integer, integer, interval)'),
+            (20, 'synk.permit_freed()')
         ) AS n (version, name)
         WHERE n.version > noted AND CASE WHEN n.name LIKE '%)' THEN to_regprocedure(n.name)::oid
                                          ELSE to_regclass(n.name)::oid END IS NOT NULL);

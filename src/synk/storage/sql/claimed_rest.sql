@@ -1,0 +1,10 @@
+    , coalesce(j.args, '{}')::text AS args,
+    CASE WHEN j.attempt > 1 OR j.depends_on <> '{}' OR j.tags IS NOT NULL OR j.meta IS NOT NULL THEN
+        jsonb_build_object('attempted_by', to_jsonb(j.attempted_by),
+                           'depends_on', to_jsonb(j.depends_on),
+                           'errors', to_jsonb(j.errors),
+                           'checkpoint', j.checkpoint,
+                           'tags', to_jsonb(j.tags),
+                           'meta', j.meta)::text
+    END AS history,
+    j.crashes
