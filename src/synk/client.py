@@ -32,6 +32,7 @@ from synk.storage.sweeping import check_sweeps
 from synk.telemetry import Telemetry
 from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
+from synk.weight import bytes_of, checked_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -95,6 +96,10 @@ class Client:
         no_new_privileges: whether programs that jobs start are kept from gaining rights by a setuid
             bit (sudo, ping).
         rlimits: limits of each worker process, as ``{"NOFILE": 4096, "AS": 8 << 30}``.
+        cores: how many CPU cores the jobs may take together whose worker names `cores`; None: as
+            many as this process may really use.
+        memory: likewise how many bytes, as a number or as ``"24GiB"``; None: all that the machine
+            has, or this process's control group may use.
         insert_wait: how long `insert` and `insert_many` wait for a database that cannot be reached,
             where they are not told otherwise; zero, the default: not at all.
 
@@ -138,6 +143,8 @@ class Client:
         max_held_bytes: int = HELD_BYTES,
         no_new_privileges: bool = True,
         rlimits: Mapping[str, int] | None = None,
+        cores: int | None = None,
+        memory: int | str | None = None,
         insert_wait: dt.timedelta = dt.timedelta(0),
     ) -> None:
         self.storage = _checked_storage(storage)
@@ -159,6 +166,8 @@ class Client:
             max_held_bytes=max_held_bytes,
             no_new_privileges=no_new_privileges,
             rlimits=dict(rlimits or {}),
+            cores=None if cores is None else checked_cores(cores),
+            memory=None if memory is None else bytes_of("memory", memory),
         )
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()

@@ -182,6 +182,9 @@ class EngineConfig:
             bit; True by default.
         rlimits: limits of each worker process by name, such as ``NOFILE`` or ``AS``, see
             setrlimit(2); none by default.
+        cores: CPU cores that jobs whose kind names a weight may take together; None, the default:
+            as many as this process may really use.
+        memory: bytes that they may take together; None, the default: as many as there are.
 
     Raises:
         ConfigurationError: a value out of its range, named with its field.
@@ -201,6 +204,8 @@ class EngineConfig:
     max_held_bytes: int = HELD_BYTES
     no_new_privileges: bool = True
     rlimits: Mapping[str, int] = field(default_factory=dict[str, int])
+    cores: int | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.processes, int) or not 1 <= self.processes <= 1024:  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -9,14 +9,15 @@ psql does not know them: such a job has the table's defaults.
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
+from synk.config import LONGEST_TIMEOUT
 from synk.errors import ConfigurationError, InvalidJob
 from synk.insertion import InsertOptions, JobOptions
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Collection, Mapping
 
     from synk.job import Job
@@ -46,6 +47,8 @@ class WorkerOptions(TypedDict, total=False):
     max_retries: int | None
     tags: Collection[str] | None
     keep: dt.timedelta | None
+    cores: int | None
+    memory: int | str | None
 
 
 def insert_defaults(said: Mapping[str, object], whose: object) -> JobOptions | None:
@@ -94,3 +97,31 @@ def next_retry_of(method: Callable[..., dt.datetime | None], whose: object) -> N
         problem = f"must take (job) or (job, error): {error} (said by {whose!r})"
         raise ConfigurationError("next_retry", method, problem) from None
     return method if takes_error else lambda job, _: method(job)
+
+
+def named_seconds(method: str, value: object) -> float | None:
+    """Returns what a worker's *method* returned, in seconds.
+
+    Raises:
+        TypeError: it is no timedelta above zero, or above 30 days.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dt.timedelta) or not dt.timedelta(0) < value <= LONGEST_TIMEOUT:
+        raise TypeError(
+            f"{method}() returned {value!r}; it must be a timedelta above zero and up to 30 days"
+        )
+    return value.total_seconds()
+
+
+def named_bytes(method: str, value: object) -> int | None:
+    """Returns what a worker's *method* returned, in bytes.
+
+    Raises:
+        TypeError: it is no whole number above zero.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
+        raise TypeError(f"{method}() returned {value!r}; it must be a number of bytes above zero")
+    return value

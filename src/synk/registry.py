@@ -6,7 +6,6 @@ so.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import inspect
 import sys
@@ -20,8 +19,10 @@ from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import Job
 from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults, next_retry_of
+from synk.weight import Weight, checked_weight
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from synk.insertion import JobOptions
@@ -43,10 +44,12 @@ class Worker(ABC, Generic[A]):
         max_retries: the tries after the first that they have, as above.
         tags: the tags that they have, as above.
         keep: for how long they are kept when they are over, as above.
+        cores: how many CPU cores a job of this kind takes while it runs, see `worker`.
+        memory: how many bytes it takes, likewise.
 
     Raises:
         ConfigurationError: when the class is defined, or a client made: an attribute's value cannot
-            be inserted.
+            be inserted, or is no weight.
     """
 
     queue: str | None = None
@@ -54,6 +57,8 @@ class Worker(ABC, Generic[A]):
     max_retries: int | None = None
     tags: Collection[str] | None = None
     keep: dt.timedelta | None = None
+    cores: int | None = None
+    memory: int | str | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -146,6 +151,7 @@ class FunctionWorker(Worker[A]):
                 check_duration(name, value, most=LONGEST_TIMEOUT)
         if (max_rss := options.get("max_rss")) is not None:
             check_bytes("max_rss", max_rss)
+        checked_weight(options.get("cores"), options.get("memory"), max_rss)
         _check_plain("worker", function)
         self._function = function
         self._timeout = options.get("timeout")
@@ -155,7 +161,7 @@ class FunctionWorker(Worker[A]):
         self._next_retry = None if asked is None else next_retry_of(asked, function)
         functools.update_wrapper(self, function)
         # After that, which brings the attributes of the function.
-        for name in INSERT_OPTIONS:
+        for name in (*INSERT_OPTIONS, "cores", "memory"):
             setattr(self, name, options.get(name))
         insert_defaults(options, self)
         self.args_type = _args_type_of(function)
@@ -224,6 +230,9 @@ def worker(
         max_retries: the tries after the first that they have, as above.
         tags: the tags that they have, as above.
         keep: for how long they are kept when they are over, as above.
+        cores: how many CPU cores a job takes, of those that its supervisor may use, as CPUs and as
+            threads of BLAS and OpenMP (where ``threadpoolctl`` is installed); None: its worker's.
+        memory: how many bytes it takes likewise, or ``"3GiB"``; without *max_rss* it is that too.
 
     Raises:
         ConfigurationError: the annotation is missing or has no kind, or a value is out of range.
@@ -249,6 +258,7 @@ class Handler:
         names_limits: whether it must be asked for limits before each job.
         next_retry: to be asked for the time of the next try; None: it has nothing to say.
         defaults: what inserts of the kind default to; None: what those of others do.
+        weight: what its jobs take; None: it does not say.
     """
 
     kind: str
@@ -257,6 +267,7 @@ class Handler:
     names_limits: bool
     next_retry: NextRetry | None
     defaults: JobOptions | None
+    weight: Weight | None
 
 
 class Registry:
@@ -297,6 +308,11 @@ class Registry:
         given = {kind: handler.defaults for kind, handler in self._handlers.items()}
         return {kind: defaults for kind, defaults in given.items() if defaults is not None}
 
+    @functools.cached_property
+    def weights(self) -> Mapping[str, Weight]:
+        """What jobs take, of the kinds whose worker says that."""
+        return {kind: each.weight for kind, each in self._handlers.items() if each.weight}
+
     @property
     def limited_kinds(self) -> frozenset[str]:
         """Those whose worker may name limits of its own for a job."""
@@ -318,34 +334,6 @@ def module_of(item: Worker[Any]) -> str:
     if isinstance(item, FunctionWorker):
         return item.__module__
     return type(item).__module__
-
-
-def named_seconds(method: str, value: object) -> float | None:
-    """Returns what a worker's *method* returned, in seconds.
-
-    Raises:
-        TypeError: it is no timedelta above zero, or above 30 days.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, dt.timedelta) or not dt.timedelta(0) < value <= LONGEST_TIMEOUT:
-        raise TypeError(
-            f"{method}() returned {value!r}; it must be a timedelta above zero and up to 30 days"
-        )
-    return value.total_seconds()
-
-
-def named_bytes(method: str, value: object) -> int | None:
-    """Returns what a worker's *method* returned, in bytes.
-
-    Raises:
-        TypeError: it is no whole number above zero.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
-        raise TypeError(f"{method}() returned {value!r}; it must be a number of bytes above zero")
-    return value
 
 
 def _check_plain(field: str, function: Callable[..., Any]) -> None:
@@ -375,6 +363,7 @@ def _handler(item: Worker[Any]) -> Handler:
         names_limits=any(map(item.names, ("timeout", "soft_timeout", "max_rss"))),
         next_retry=next_retry_of(item.next_retry, item) if item.names("next_retry") else None,
         defaults=insert_defaults({name: getattr(item, name) for name in INSERT_OPTIONS}, item),
+        weight=checked_weight(item.cores, item.memory),
     )
 
 

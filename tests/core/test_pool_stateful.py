@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.pool_world import World, fence, job
+from support.weighted_world import budget_of, heavy
 from synk.core import messages as m
 from synk.core.keyed_jobs import LINGER_S
 from synk.core.limits import QueueLimits
@@ -21,14 +22,23 @@ class PoolMachine(RuleBasedStateMachine):
         self.next_id = 1
         self.cap = self.using = 4
 
-    @initialize(slots=st.integers(1, 4), cap=st.integers(1, 4))
-    def make(self, slots: int, cap: int) -> None:
+    @initialize(
+        slots=st.integers(1, 4),
+        cap=st.integers(1, 4),
+        cores=st.integers(2, 4),
+        weighs=st.booleans(),
+    )
+    def make(self, slots: int, cap: int, cores: int, weighs: bool) -> None:
+        # The budget is checked by the world, after each step.
+        weights = {"a1": heavy(2, 3), "a3": heavy(memory=5), "b3": heavy(1, 4)}
+        budget = budget_of(weights, cores=cores, memory=8, processes=slots)
         self.world = World(
             slots=slots,
             queues={
                 "a": QueueLimits(max_workers=100, timeout_s=1.0),
                 "b": QueueLimits(max_workers=cap, timeout_s=3.0),
             },
+            budget=budget if weighs else None,
         )
         self.cap = self.using = cap
 

@@ -27,15 +27,23 @@ def note(memory: memoryview, number: int, wall_us: int, cpu_us: int) -> None:
 def test_a_frame_brings_its_jobs_back_in_order() -> None:
     jobs = [job(7), job(8, kind="other", priority=1)]
 
-    first, encoded = wire.decode_batch(wire.encode_batch(41, jobs))
+    batch = wire.decode_batch(wire.encode_batch(41, jobs))
+    first, encoded = batch.first, batch.jobs
 
     assert first == 41
     assert [wire.decode_job(one) for one in encoded] == jobs
 
 
+def test_a_frame_names_the_cpus_of_its_jobs_if_it_has_some() -> None:
+    without = wire.decode_batch(wire.encode_batch(1, [job(1)]))
+    with_two = wire.decode_batch(wire.encode_batch(1, [job(1)], (0, 3)))
+
+    assert (without.cpus, with_two.cpus) == ((), (0, 3))
+
+
 @given(args=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_arguments_pass_through_a_frame_unchanged(args: str) -> None:
-    _, encoded = wire.decode_batch(wire.encode_batch(1, [job(1, args=args)]))
+    encoded = wire.decode_batch(wire.encode_batch(1, [job(1, args=args)])).jobs
 
     assert wire.decode_job(encoded[0]).args == args
 
@@ -68,7 +76,7 @@ def test_garbage_is_no_reply_and_breaks_nothing(garbage: bytes) -> None:
 
 
 def test_a_damaged_job_does_not_damage_its_neighbours() -> None:
-    _, encoded = wire.decode_batch(wire.encode_batch(1, [job(1), job(2)]))
+    encoded = wire.decode_batch(wire.encode_batch(1, [job(1), job(2)])).jobs
 
     with pytest.raises(msgspec.MsgspecError):
         wire.decode_job(b"\xc1")

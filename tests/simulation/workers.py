@@ -49,7 +49,7 @@ class Process:
     def has_more_done(self) -> bool:
         return bool(self.worker.measures)
 
-    def send(self, first: int, jobs: Sequence[ClaimedJob]) -> None:
+    def send(self, first: int, jobs: Sequence[ClaimedJob], _cpus: Sequence[int] = ()) -> None:
         worker = self.worker
         assert worker.ready
         assert first == worker.expected_number, "batches overtook each other"

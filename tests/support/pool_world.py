@@ -19,6 +19,7 @@ from synk.core import messages as m
 from synk.core.limits import QueueLimits
 from synk.core.pool import Pool
 from synk.core.slot import SlotState
+from synk.core.weights import Budget
 from synk.limit import Permit
 from synk.retry import EndedAttempt, Verdict
 
@@ -102,10 +103,12 @@ class World:
         *,
         slots: int = 2,
         queues: dict[str, QueueLimits] | None = None,
+        budget: Budget | None = None,
         **engine: Any,
     ) -> None:
         self.queues = queues or {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
-        self.pool = Pool(EngineConfig(processes=slots, **engine), self.queues)
+        self.budget = budget
+        self.pool = Pool(EngineConfig(processes=slots, **engine), self.queues, budget=budget)
         self.asked: list[tuple[int, int, m.Request]] = []
         self.now = 100.0
         self.workers: dict[int, FakeWorker] = {}
@@ -291,6 +294,7 @@ class World:
         }
         waiting |= {claimed.id for claimed in self.pool.backlog.keyed}
         withheld = {ended.job.id for slot in self.pool.slots for ended in slot.withheld}
+        waiting |= {claimed.id for claimed in self.pool.backlog.aside}
         return waiting | withheld | {c.job.id for slot in self.pool.slots for c in slot.in_flight}
 
     def check(self) -> None:
@@ -309,3 +313,20 @@ class World:
             assert self.workers_with(key) <= len(permits), f"too many workers have jobs of {key}"
         for slot in self.pool.slots:
             assert (slot.state is SlotState.VACANT) == (slot.number not in self.workers)
+        if self.budget is not None:
+            self._check_budget(self.budget)
+
+    def _check_budget(self, budget: Budget) -> None:
+        """What is at the workers is never more than there is, and nothing waits at a heavy one."""
+        cores, memory = 0.0, 0
+        for worker in self.workers.values():
+            held = [claimed for _, claimed in worker.waiting]
+            held += [worker.running[1]] if worker.running else []
+            weights = [budget.weights.get(claimed.kind) for claimed in held]
+            heavy = next(filter(None, weights), None)
+            assert heavy is None or len(held) == 1
+            plain = min(1.0, budget.cores / len(self.pool.slots)) if held else 0.0
+            cores += plain if heavy is None or heavy.cores is None else heavy.cores
+            memory += 0 if heavy is None else heavy.memory
+        assert cores <= budget.cores + 1e-9
+        assert memory <= budget.memory

@@ -3,10 +3,13 @@
 Queues have equal parts of the workers' time, by what their jobs are expected to take: it is the
 turn of the one that has used least. What a queue did not use while none of its jobs waited is not
 made up for: then it begins where the others are (start-time fair queueing).
+
+Jobs of kinds that weigh something wait aside, in one line: those that fit pass those that do not.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from itertools import groupby
 from operator import attrgetter
@@ -17,7 +20,7 @@ from synk.core.keyed_jobs import KeyedJobs
 from synk.row import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from synk.claim import ClaimedJob
 
@@ -111,19 +114,29 @@ class QueueBacklog:
 
 
 class Backlog:
-    """All queues' waiting jobs; they take turns, so that none starves another."""
+    """All queues' waiting jobs; they take turns, so that none starves another.
 
-    def __init__(self, queues: Iterable[str]) -> None:
+    Args:
+        queues: their names.
+        weighted: the kinds whose jobs wait aside, and how many workers' part each job takes; None:
+            no kind's.
+    """
+
+    def __init__(self, queues: Iterable[str], weighted: Mapping[str, int] | None = None) -> None:
         self.queues = {name: QueueBacklog() for name in queues}
         self.keyed = KeyedJobs()
         """Knows which of them have keys, and has those that wait for a permit."""
+        self.aside: list[ClaimedJob] = []
+        """The jobs that weigh something, of all queues, the most urgent first."""
+        self.weighted = weighted or {}
+        """The kinds that weigh something, and how many workers' part a job of each takes."""
         self._is_shared = len(self.queues) > 1
         self._used_s = 0.0
         """What the queue had used whose turn was last."""
 
     @property
     def count(self) -> int:
-        """How many jobs wait."""
+        """How many jobs wait, but for those aside."""
         return sum(queue.count for queue in self.queues.values())
 
     @property
@@ -135,26 +148,49 @@ class Backlog:
         for queue in self.queues.values():
             yield from queue
         yield from self.keyed
+        yield from self.aside
 
     def extend(self, jobs: Iterable[ClaimedJob]) -> None:
         """Puts each of *jobs* behind its equals."""
+        if self.weighted:
+            jobs = self._put_aside(jobs)
         for name, of_queue in groupby(jobs, key=attrgetter("queue")):
             queue = self.queues[name]
             if not queue.count:
                 self._join(queue)
             queue.extend(of_queue)
 
+    def _put_aside(self, jobs: Iterable[ClaimedJob]) -> list[ClaimedJob]:
+        """Takes in those that weigh something; returns the others."""
+        plain: list[ClaimedJob] = []
+        for job in jobs:
+            if job.kind in self.weighted:
+                self._insert_aside(job)
+            else:
+                plain.append(job)
+        return plain
+
+    def _insert_aside(self, job: ClaimedJob) -> None:
+        queue = self.queues[job.queue]
+        if not queue.count and not any(each.queue == job.queue for each in self.aside):
+            self._join(queue)
+        insort(self.aside, job, key=order_of)
+
     def append_left(self, job: ClaimedJob, expected_s: float) -> None:
         """Puts *job* back in front of its equals: it was charged with so much and did not run."""
         queue = self.queues[job.queue]
-        if not queue.count:
-            self._join(queue)
-        queue.append_left(job)
+        if job.kind in self.weighted:
+            self._insert_aside(job)
+        else:
+            if not queue.count:
+                self._join(queue)
+            queue.append_left(job)
         self.refund(job, expected_s)
 
     def refund(self, job: ClaimedJob, expected_s: float) -> None:
         """Its queue was charged with so much for *job*, which did not run."""
-        self.queues[job.queue].used_s -= _share_of(expected_s)
+        parts = self.weighted.get(job.kind, 1)
+        self.queues[job.queue].used_s -= _share_of(expected_s) * parts
 
     def _join(self, queue: QueueBacklog) -> None:
         """Jobs of this queue wait from now on."""
@@ -166,6 +202,11 @@ class Backlog:
         if len(waiting) > 1:
             waiting.sort(key=lambda named: named[1].used_s)
         return waiting
+
+    def take_aside(self, job: ClaimedJob, expected_s: float) -> None:
+        """Takes out one of those aside, which a worker was given."""
+        self.aside.remove(job)
+        self.charge(job.queue, expected_s, self.weighted[job.kind])
 
     def charge(self, name: str, expected_s: float, count: int) -> None:
         """A worker was given *count* jobs of this queue, of so many seconds each."""
@@ -182,6 +223,9 @@ class Backlog:
     def remove_where(self, unwanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
         """Takes out and returns the jobs for which *unwanted* is true."""
         removed = [job for queue in self.queues.values() for job in queue.remove_where(unwanted)]
+        if self.aside:
+            removed += filter(unwanted, self.aside)
+            self.aside[:] = [job for job in self.aside if not unwanted(job)]
         return removed + self.keyed.remove_where(unwanted)
 
     def emptied(self) -> list[ClaimedJob]:
@@ -202,6 +246,11 @@ class Backlog:
         since = (queue.stuck_since for queue in self.queues.values())
         times = [each + HELD_S for each in since if each is not None]
         return times + self.keyed.stuck_times()
+
+
+def order_of(job: ClaimedJob) -> tuple[int, float, int]:
+    """Returns what the jobs of a queue begin by, the least first."""
+    return job.priority, job.scheduled_at, job.id
 
 
 def _share_of(expected_s: float) -> float:

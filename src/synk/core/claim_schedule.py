@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from synk.claim import ClaimCursor, ClaimedJob
-    from synk.core.dispatch import Urgent
+    from synk.core.dispatch import Urgent, WeightedDemand
 
 CLAIM_JOBS: Final = 1_000
 """Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small,
@@ -60,6 +60,8 @@ class DueClaim:
     """When it began."""
     is_urgent: bool = False
     """Whether it is for what overtakes the jobs at hand: it does not read on."""
+    kinds: tuple[str, ...] = ()
+    """Those with a weight that it is for; empty: it is for those without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Demand:
     """How many claims it has taken in."""
     rooms: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
     """How many bytes of jobs of each queue it may be given; without one: any."""
+    weighted: Mapping[str, WeightedDemand] = field(default_factory=dict[str, "WeightedDemand"])
+    """What it wants of the jobs that weigh something, by queue."""
 
 
 class _QueueTimes:
@@ -90,6 +94,10 @@ class _QueueTimes:
         self.empty = 0
         """Claims in a row that found nothing."""
         self.cursors = ClaimCursors()
+        self.kinds: tuple[str, ...] = ()
+        """Those with a weight that they were read for."""
+        self.none_of: set[str] = set()
+        """Kinds with a weight of which the last claim of them has left none."""
         self._mean_bytes = 0.0
         """What its jobs weighed of late."""
 
@@ -119,6 +127,9 @@ class ClaimSchedule:
         self._wanted: Mapping[str, int] = {}
         self._urgent: Mapping[str, Urgent] = {}
         self._rooms: Mapping[str, int] = {}
+        self._weighted: Mapping[str, WeightedDemand] = {}
+        self._of_weighted = {name: _QueueTimes(seconds) for name, seconds in fetch_s.items()}
+        """As for the queues themselves: claims of jobs with a weight are claims of their own."""
         self.claims = 0
         """How many were begun."""
         self.are_announced = False
@@ -130,12 +141,14 @@ class ClaimSchedule:
         """Takes the pool's demand, unless there are claims that the pool had not seen yet."""
         if demand.claims_seen == self.claims:
             self._wanted, self._urgent, self._rooms = demand.wanted, demand.urgent, demand.rooms
+            self._weighted = demand.weighted
 
     def announced(self, queues: Container[str] | None) -> None:
         """There may be new jobs in *queues* (None: in any): they do not wait for their interval."""
-        for name, queue in self._queues.items():
+        for name, queue in (*self._queues.items(), *self._of_weighted.items()):
             if queues is None or name in queues:
                 queue.due_at = 0.0
+                queue.none_of.clear()
                 queue.urgent_at = queue.urgent_rests_until
                 queue.cursors.announced()
 
@@ -145,6 +158,7 @@ class ClaimSchedule:
         """Returns when the next claim is due, if nothing else comes before."""
         times = [self._queues[name].due_at for name in self._wanted]
         times += [self._queues[name].urgent_at for name in self._urgent]
+        times += [self._weighted_due_at(name) for name in self._weighted]
         return min(times, default=inf)
 
     def due_claim(self, now: float, jitter: float) -> DueClaim | None:
@@ -157,11 +171,24 @@ class ClaimSchedule:
         for name in self._urgent:
             if self._queues[name].urgent_at <= now:
                 return self._begin_urgent(name, now)
-        due = [name for name in self._wanted if self._queues[name].due_at <= now]
-        if not due:
-            return None
+        due = [(self._queues[name].turn, name) for name in self._wanted if self._is_due(name, now)]
+        weighted = [
+            (self._of_weighted[name].turn, name)
+            for name in self._weighted
+            if self._weighted_due_at(name) <= now
+        ]
         # In turns: a queue that always has jobs must not keep others from being asked.
-        return self._begin(min(due, key=lambda name: self._queues[name].turn), now, jitter)
+        if weighted and (not due or min(weighted) < min(due)):
+            return self._begin_weighted(min(weighted)[1], now, jitter)
+        return self._begin(min(due)[1], now, jitter) if due else None
+
+    def _is_due(self, name: str, now: float) -> bool:
+        return self._queues[name].due_at <= now
+
+    def _weighted_due_at(self, name: str) -> float:
+        """Returns when jobs with a weight are to be claimed: at once if some may wait."""
+        queue = self._of_weighted[name]
+        return queue.due_at if queue.none_of.issuperset(self._weighted[name].kinds) else 0.0
 
     def _begin(self, name: str, now: float, jitter: float) -> DueClaim:
         queue = self._queues[name]
@@ -173,8 +200,7 @@ class ClaimSchedule:
         # only the rest of a demand for more than one claim.
         rest = wanted - limit
         self._wanted = {name: rest} if rest >= CLAIM_JOBS // 2 else {}
-        fetches = 1 + (min(queue.empty, IDLE_FETCHES) if self.are_announced else 0)
-        queue.due_at = now + queue.fetch_s * fetches * (1 - _JITTER * jitter)
+        self._fetch_later(queue, now, jitter)
         self._look_for_urgent_later(queue, now)
         bytes_max = max(1, min(self._claim_bytes, self._rooms.get(name, self._claim_bytes)))
         return DueClaim(
@@ -184,6 +210,30 @@ class ClaimSchedule:
             after=queue.cursors.at(now),
             bytes_max=bytes_max,
             at=now,
+        )
+
+    def _fetch_later(self, queue: _QueueTimes, now: float, jitter: float) -> None:
+        fetches = 1 + (min(queue.empty, IDLE_FETCHES) if self.are_announced else 0)
+        queue.due_at = now + queue.fetch_s * fetches * (1 - _JITTER * jitter)
+
+    def _begin_weighted(self, name: str, now: float, jitter: float) -> DueClaim:
+        queue, wanted = self._of_weighted[name], self._weighted[name]
+        queue.turn = self.claims
+        self.claims += 1
+        # Queues share one budget: what is left of it, the pool says when it has seen this claim.
+        self._weighted = {}
+        self._fetch_later(queue, now, jitter)
+        if wanted.kinds != queue.kinds:
+            # The way so far was read for others.
+            queue.kinds, queue.cursors = wanted.kinds, ClaimCursors()
+        return DueClaim(
+            seq=self.claims,
+            queue=name,
+            limit=wanted.count,
+            after=queue.cursors.at(now),
+            bytes_max=self._claim_bytes,
+            at=now,
+            kinds=wanted.kinds,
         )
 
     def _begin_urgent(self, name: str, now: float) -> DueClaim:
@@ -211,7 +261,7 @@ class ClaimSchedule:
 
     def claimed(self, claim: DueClaim, jobs: Sequence[ClaimedJob], now: float) -> None:
         """Takes in what *claim* brought, the most urgent first."""
-        queue = self._queues[claim.queue]
+        queue = self._times_of(claim)
         if claim.is_urgent:
             if len(jobs) >= claim.limit:
                 queue.urgent_at = queue.urgent_rests_until
@@ -220,8 +270,13 @@ class ClaimSchedule:
         weight = queue.weigh(jobs)
         if weight * _FORM >= claim.bytes_max:
             limit = min(limit, len(jobs))
-            self._take_room(claim.queue, weight)
+            if not claim.kinds:
+                self._take_room(claim.queue, weight)
         again_at = queue.cursors.claimed(jobs, limit=limit, began=claim.at, now=now)
+        if len(jobs) < limit:
+            queue.none_of.update(claim.kinds)
+        else:
+            queue.none_of.difference_update(claim.kinds)
         if again_at is not None:
             queue.due_at = min(queue.due_at, again_at)
         queue.empty = 0 if jobs else queue.empty + 1
@@ -236,10 +291,20 @@ class ClaimSchedule:
             if room <= 0:
                 self._wanted = {}
 
+    def _times_of(self, claim: DueClaim) -> _QueueTimes:
+        return (self._of_weighted if claim.kinds else self._queues)[claim.queue]
+
     def failed(self, claim: DueClaim) -> None:
         """*claim* brought no answer; it is due again."""
-        queue = self._queues[claim.queue]
+        queue = self._times_of(claim)
         if claim.is_urgent:
             queue.urgent_at = queue.urgent_rests_until
         else:
             queue.due_at = 0.0
+
+
+def none_of(claim: DueClaim, jobs: Sequence[ClaimedJob]) -> Sequence[tuple[str, str]]:
+    """Returns the queue, and the kinds with a weight, of which *claim* brought all that wait."""
+    if claim.after or len(jobs) >= claim.limit:
+        return ()
+    return [(claim.queue, kind) for kind in claim.kinds]

@@ -58,6 +58,9 @@ STEAL_S: Final = 0.002
 OVERTAKE_S: Final = 0.01
 """And for a job that goes before it, if it is this much."""
 
+ANY_PRIORITY: Final = max(Priority) + 1
+"""What jobs of any priority are more urgent than."""
+
 
 @dataclass(frozen=True, slots=True)
 class Urgent:
@@ -66,6 +69,15 @@ class Urgent:
     count: int
     above: int
     """Only jobs that are more urgent than this priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedDemand:
+    """What is to be claimed of a queue's jobs that weigh something."""
+
+    count: int
+    kinds: tuple[str, ...]
+    """Those that there is room for."""
 
 
 def room_for(slot: Slot, expected_s: float, window_s: float) -> int:
@@ -125,6 +137,19 @@ class Dispatch:
         self._keyed = backlog.keyed
         self._estimates = estimates
         self._window_s = WINDOW_S
+        self.open = slots
+        """The workers that jobs may go to: all, where no kind weighs anything."""
+        self.above = ANY_PRIORITY
+        """Only jobs that are more urgent than this priority are given out."""
+        self.paused = frozenset[str]()
+        """The queues of which nothing is given out."""
+
+    def give_out(self, serving: list[Slot], now: float) -> tuple[list[Send], list[Slot]]:
+        """Gives the workers of *serving* what waits; returns also those to be recalled for it."""
+        is_short = not self._backlog.count and any(not slot.in_flight for slot in serving)
+        is_wanted = serving and (self._backlog.count or self._keyed.are_waiting)
+        sends = self.fill(serving, now) if is_wanted else []
+        return sends, self.overfull(serving) if is_short else []
 
     def fill(self, serving: list[Slot], now: float) -> list[Send]:
         """Fills up the workers of *serving*, those with least to do first."""
@@ -151,6 +176,8 @@ class Dispatch:
             if not self._may_use(slot, name):
                 continue
             while len(jobs) < most and (job := queue.peek()) is not None:
+                if job.priority >= self.above:
+                    break
                 expected_s = self._estimates.expected_s(job.kind)
                 room = min(most - len(jobs), room_for(slot, expected_s, self._window_s))
                 if room <= 0:
@@ -173,6 +200,9 @@ class Dispatch:
         jobs: list[ClaimedJob] = []
         for waiting in self._keyed.followers(slot.number):
             first = waiting[0]
+            if first.kind in self._backlog.weighted:
+                # It goes alone, once its permit is free.
+                continue
             expected_s = self._estimates.expected_s(first.kind)
             room = min(slot.places, room_for(slot, expected_s, self._window_s))
             if room <= 0 or not self._may_use(slot, first.queue):
@@ -220,10 +250,29 @@ class Dispatch:
             if _waiting_s(slot) >= OVERTAKE_S and _has_behind(slot, most_urgent)
         ]
 
+    # -- what waits for too long, and jobs with a weight: see `WeightedDispatch` ------------------
+
+    def stuck(self, now: float) -> list[ClaimedJob]:
+        """Takes out and returns the jobs that no worker takes: they go back to the storage."""
+        return self._backlog.stuck(now)
+
+    def stuck_times(self) -> list[float]:
+        """Returns when there may be such jobs."""
+        return self._backlog.stuck_times()
+
+    def weighted(self) -> dict[str, WeightedDemand]:
+        """Returns what is to be claimed of each queue of jobs that weigh something: nothing."""
+        return {}
+
+    def found_none(self, lines: Iterable[tuple[str, str]]) -> None:
+        """The storage has no job of these queues and kinds that may be claimed."""
+
     # -- how many are wanted ---------------------------------------------------------------------
 
     def wanted(self, queue: str) -> int:
         """Returns how many jobs of *queue* are to be claimed now; 0 or less: none."""
+        if self.above < ANY_PRIORITY:
+            return 0
         limits = self._queues[queue]
         slots = min(len(self._slots), limits.max_workers)
         expected_s = self._expected_in(queue)
@@ -249,7 +298,7 @@ class Dispatch:
         if len(self._queues) == 1 or self._backlog.queues[queue].count:
             return 0
         slots = self._moving_for(queue, slots)
-        moving = [slot for slot in self._slots if moves(slot)]
+        moving = [slot for slot in self.open if moves(slot)]
         others = {name for name, waiting in self._backlog.queues.items() if waiting.count}
         others.update(slot.in_flight[0].job.queue for slot in moving if slot.in_flight)
         if self._backlog.before_the_turn_of(queue, others - {queue}) > slots * BUFFER_S:
@@ -259,7 +308,7 @@ class Dispatch:
     def urgent(self, queue: str) -> Urgent | None:
         """Returns what would overtake the jobs at hand, one for each worker that moves."""
         waiting = self._backlog.queues[queue]
-        least = waiting.least_urgent()
+        least = waiting.least_urgent() if self.above == ANY_PRIORITY else self.above
         if least is None or least == Priority.CRITICAL:
             return None
         slots = min(len(self._slots), self._queues[queue].max_workers)
@@ -268,7 +317,7 @@ class Dispatch:
 
     def _room_for_one(self, queue: str, slots: int, expected_s: float) -> int:
         room = 0
-        for slot in self._slots:
+        for slot in self.open:
             if not slot.places:
                 continue
             held = len(slot.in_flight)
@@ -282,7 +331,7 @@ class Dispatch:
 
     def _moving_for(self, queue: str, slots: int) -> int:
         """Returns how many workers will soon take jobs of *queue*, of the *slots* it may have."""
-        moving = [slot for slot in self._slots if moves(slot)]
+        moving = [slot for slot in self.open if moves(slot)]
         if slots == len(self._slots):
             return len(moving)
         free = max(0, slots - slots_using(self._slots, queue))

@@ -106,7 +106,8 @@ class Ledger:
         limits = self._limits.of(job)
         limit = ""
         if slot.kill_reason is KillReason.MEMORY:
-            limit = memory_limit(job, slot.tree_bytes, report.rss_max, limits.rss_max)
+            own = (report.rss_max, self._limits.memory_of(job), limits.rss_max)
+            limit = memory_limit(job, slot.tree_bytes, *own)
         elif ran_s >= (report.timeout_s or limits.timeout_s):
             limit = time_limit(job, report.timeout_s, limits.timeout_s)
         self._ended.append(ended_by_death(job, slot.kill_reason, exit_, ran_s, limit))

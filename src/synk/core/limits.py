@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimedJob
     from synk.config import EngineConfig, QueueConfig
+    from synk.weight import Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,8 @@ class QueueLimits:
     timeout_s: float
     rss_max: int | None = None
     """Bytes."""
+    cpus: tuple[int, ...] = ()
+    """Those that its jobs run on; empty: any."""
 
 
 def limits_of(queues: Mapping[str, QueueConfig]) -> dict[str, QueueLimits]:
@@ -29,6 +32,7 @@ def limits_of(queues: Mapping[str, QueueConfig]) -> dict[str, QueueLimits]:
             max_workers=queue.max_workers,
             timeout_s=queue.job_timeout.total_seconds(),
             rss_max=queue.max_rss,
+            cpus=tuple(sorted(queue.cpus or ())),
         )
         for name, queue in queues.items()
     }
@@ -43,6 +47,8 @@ class Limits:
     """When a worker process is replaced, and how long it, or a cancelled job, gets."""
     limited: Container[str] | None = None
     """The kinds whose workers may name limits of their own; None: all."""
+    weights: Mapping[str, Weight] | None = None
+    """What the jobs of some kinds take; None: of none."""
 
     def resize(self, max_workers: Mapping[str, int]) -> set[str]:
         """Has so many jobs of each queue run at once; returns the queues that had more before."""
@@ -57,6 +63,15 @@ class Limits:
     def of(self, job: ClaimedJob) -> QueueLimits:
         """Returns what its queue allows a job."""
         return self.queues[job.queue]
+
+    def rss_of(self, job: ClaimedJob) -> int | None:
+        """Returns the bytes of memory that a job may use, where its worker names no limit."""
+        return self.memory_of(job) or self.queues[job.queue].rss_max
+
+    def memory_of(self, job: ClaimedJob) -> int | None:
+        """Returns the bytes that a job weighs by its kind; None: that does not say."""
+        weight = None if self.weights is None else self.weights.get(job.kind)
+        return None if weight is None else weight.memory or None
 
     def may_name_its_own(self, job: ClaimedJob) -> bool:
         """Whether the worker of *job* may name limits on its status page once it runs."""

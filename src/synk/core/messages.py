@@ -130,6 +130,8 @@ class Claimed:
     """By the ids of those that need a permit: the key that it is for."""
     permits: Sequence[Permit] = ()
     """What was taken for them, beside what the supervisor has."""
+    none_of: Sequence[tuple[str, str]] = ()
+    """Queues and kinds of which there are no more that could be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,8 @@ class Send:
     slot: int
     first: int
     jobs: Sequence[ClaimedJob]
+    cpus: tuple[int, ...] = ()
+    """Those that they are to run on; empty: what their queues say."""
 
 
 @dataclass(frozen=True, slots=True)

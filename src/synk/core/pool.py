@@ -35,15 +35,17 @@ from synk.core.messages import KillReason, Request
 from synk.core.ownership import fence_of, one_of
 from synk.core.slot import Slot, SlotInput, SlotState
 from synk.core.starts import Starts
+from synk.core.weighted_dispatch import WeightedDispatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from synk.claim import ClaimedJob, Fence
     from synk.config import EngineConfig
-    from synk.core.dispatch import Urgent
+    from synk.core.dispatch import Urgent, WeightedDemand
     from synk.core.limits import QueueLimits
     from synk.core.slot import HeldJob
+    from synk.core.weights import Budget
     from synk.limit import Permit
 
 
@@ -55,6 +57,7 @@ class Pool:
         queues: what holds for each queue.
         limited: the kinds whose workers may name limits of their own, which are on the status pages
             of the workers that run them; None: all.
+        budget: what the jobs of some kinds weigh, and what there is; None: no kind weighs anything.
     """
 
     def __init__(
@@ -63,14 +66,16 @@ class Pool:
         queues: Mapping[str, QueueLimits],
         *,
         limited: Container[str] | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self._limits = Limits(dict(queues), engine, limited)
+        self._limits = Limits(dict(queues), engine, limited, budget and budget.weights)
         self.slots = [Slot(number, self._limits) for number in range(engine.processes)]
-        self.backlog = Backlog(queues)
+        self.backlog = Backlog(queues, budget and budget.parts)
         self._keyed = self.backlog.keyed
         self.estimates = Estimates()
         self._ledger = Ledger(self._limits, self.estimates)
-        self._dispatch = Dispatch(self.slots, self._limits.queues, self.backlog, self.estimates)
+        known = self.slots, self._limits.queues, self.backlog, self.estimates
+        self._dispatch = WeightedDispatch(*known, budget) if budget else Dispatch(*known)
         self._held_bytes = HeldBytes(self.slots, queues, engine.max_held_bytes)
         self.held_claims = HeldClaims(self.slots, self.backlog, self._held_bytes)
         self._starts = Starts()
@@ -97,14 +102,14 @@ class Pool:
             self._let_in(now)
         self._give_out(now)
         self._look_at_slots(now)
-        self._ledger.release(self.backlog.stuck(now))
+        self._ledger.release(self._dispatch.stuck(now))
         return self._flushed()
 
     def next_deadline(self) -> float | None:
         """Returns when `Tick` is due, on the monotonic clock; None: nothing is."""
         ends_at = self._drain_deadline
         times = [time for slot in self.slots for time in times_of(slot, drain_deadline=ends_at)]
-        times += self.backlog.stuck_times()
+        times += self._dispatch.stuck_times()
         return min(times, default=None)
 
     def demand(self, rooms: Mapping[str, int]) -> dict[str, int]:
@@ -129,6 +134,10 @@ class Pool:
         names = self.backlog.queues.keys() - self.paused
         return {name: more for name in names if (more := self._dispatch.urgent(name)) is not None}
 
+    def weighted_demand(self) -> dict[str, WeightedDemand]:
+        """Returns what is wanted of jobs with a weight."""
+        return {} if self.draining or self.fenced else self._dispatch.weighted()
+
     def held(self) -> list[Fence]:
         """Returns the claims whose end is not told yet."""
         return [fence_of(job) for job in self.held_claims]
@@ -146,9 +155,8 @@ class Pool:
     @property
     def is_crowded(self) -> bool:
         """Whether jobs wait and no worker that takes jobs is without one."""
-        return self.backlog.count > 0 and all(
-            slot.in_flight for slot in self.slots if slot.state is SlotState.SERVING
-        )
+        serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
+        return self.backlog.count > 0 and all(slot.in_flight for slot in serving)
 
     @property
     def is_stopped(self) -> bool:
@@ -175,6 +183,7 @@ class Pool:
         self.claims += 1
         if event.permits:
             self._keyed.granted(event.permits)
+        self._dispatch.found_none(event.none_of)
         if self.draining or self.fenced:
             self._release_new(event.jobs)
             return
@@ -192,8 +201,7 @@ class Pool:
             jobs = [job for job in jobs if job.queue not in self.paused]
         if event.keys:
             jobs = self._keyed.arrived(jobs, event.keys, now)
-        for slot in self._dispatch.overtaken(jobs):
-            self._recall(slot)
+        self._recall(*self._dispatch.overtaken(jobs))
         self.backlog.extend(jobs)
 
     def _release_new(self, jobs: Iterable[ClaimedJob]) -> None:
@@ -267,15 +275,12 @@ class Pool:
 
     def _recalled(self, is_meant: Callable[[ClaimedJob], bool]) -> list[HeldJob]:
         """Recalls the workers that hold some of these jobs; returns those."""
-        found: list[HeldJob] = []
-        for slot in self.slots:
-            if meant := [held for held in slot.in_flight if is_meant(held.job)]:
-                found += meant
-                self._recall(slot)
-        return found
+        found = {slot: [h for h in slot.in_flight if is_meant(h.job)] for slot in self.slots}
+        self._recall(*(slot for slot, held in found.items() if held))
+        return [held for of_slot in found.values() for held in of_slot]
 
     def _on_queues_set(self, event: messages.QueuesSet, _now: float) -> None:
-        self.paused = event.paused
+        self.paused = self._dispatch.paused = event.paused
         self._ledger.release(self.backlog.remove_where(lambda job: job.queue in event.paused))
         # Where fewer may run now, what has not begun is given out anew.
         again = self._limits.resize(event.max_workers) | event.paused
@@ -285,9 +290,7 @@ class Pool:
         self.draining = True
         self._drain_deadline = event.deadline
         self._ledger.release(self.backlog.emptied())
-        for slot in self.slots:
-            if len(slot.in_flight) > 1:
-                self._recall(slot)
+        self._recall(*(slot for slot in self.slots if len(slot.in_flight) > 1))
 
     def _on_tick(self, _event: messages.Tick, _now: float) -> None:
         """What is due is done after every event."""
@@ -359,8 +362,8 @@ class Pool:
             slot.stall()
             self._recall(slot)
 
-    def _recall(self, slot: Slot) -> None:
-        if slot.state is SlotState.SERVING:
+    def _recall(self, *slots: Slot) -> None:
+        for slot in (slot for slot in slots if slot.state is SlotState.SERVING):
             slot.move(SlotInput.RECALL)
             self._commands.append(messages.Recall(slot.number))
 
@@ -383,12 +386,9 @@ class Pool:
             return
         if self._limits.engine.max_worker_rss is not None:
             serving = [slot for slot in serving if not is_due_for_recycling(slot, self.slots)]
-        is_short = not self.backlog.count and any(not slot.in_flight for slot in serving)
-        if serving and (self.backlog.count or self._keyed.are_waiting):
-            self._commands += self._dispatch.fill(serving, now)
-        if is_short:
-            for slot in self._dispatch.overfull(serving):
-                self._recall(slot)
+        sends, full = self._dispatch.give_out(serving, now)
+        self._commands += sends
+        self._recall(*full)
 
     def _flushed(self) -> list[messages.Command]:
         if self._keyed:

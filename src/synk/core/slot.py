@@ -191,7 +191,7 @@ class Slot:
         """The bytes that its job may use; None: any number, or there is no job."""
         if not self.in_flight:
             return None
-        return self.rss_max or self.limits.of(self.in_flight[0].job).rss_max
+        return self.rss_max or self.limits.rss_of(self.in_flight[0].job)
 
     @property
     def head_number(self) -> int:

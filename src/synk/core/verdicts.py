@@ -154,10 +154,17 @@ def time_limit(job: ClaimedJob, own_s: float | None, queue_s: float) -> str:
     return f"the timeout of queue {job.queue} is {queue_s:g} s"
 
 
-def memory_limit(job: ClaimedJob, used: int, own: int | None, of_queue: int | None) -> str:
+def memory_limit(
+    job: ClaimedJob, used: int, own: int | None, of_kind: int | None, of_queue: int | None
+) -> str:
     """Says which memory limit was passed, and by how much."""
-    whose, most = ("its worker", own) if own is not None else (f"queue {job.queue}", of_queue or 0)
-    return f"it used {used / 1e6:.0f} MB of memory, max_rss of {whose} is {most / 1e6:.0f} MB"
+    if own is not None:
+        whose, most = "max_rss of its worker", own
+    elif of_kind is not None:
+        whose, most = f"memory of kind {job.kind}", of_kind
+    else:
+        whose, most = f"max_rss of queue {job.queue}", of_queue or 0
+    return f"it used {used / 1e6:.0f} MB of memory, {whose} is {most / 1e6:.0f} MB"
 
 
 def death(exit_: Exit, who: str, after: str = "") -> tuple[Cause, str]:

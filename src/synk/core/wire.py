@@ -121,9 +121,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_reply = msgspec.msgpack.Decoder(tuple[int, Reply]).decode
 
 
-def encode_batch(first: int, jobs: Sequence[ClaimedJob]) -> bytes:
-    """Returns the packet for *jobs*, which are numbered from *first* on."""
-    return _encode((first, jobs))
+def encode_batch(first: int, jobs: Sequence[ClaimedJob], cpus: Sequence[int] = ()) -> bytes:
+    """Returns the packet for *jobs*, which are numbered from *first* on and run on *cpus*."""
+    return _encode((first, jobs, cpus) if cpus else (first, jobs))
 
 
 def read_status_page(
@@ -185,8 +185,16 @@ def _measures(words: memoryview, after: int, done: int) -> list[Measure]:
     return list(zip(each, each, each, each, strict=True))
 
 
-decode_batch = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]]).decode
-"""Returns the first number and the jobs, each still encoded."""
+class Batch(msgspec.Struct, array_like=True, gc=False):
+    """What a packet from the supervisor holds; the jobs are still encoded."""
+
+    first: int
+    jobs: list[msgspec.Raw]
+    cpus: tuple[int, ...] = ()
+    """Those that the jobs run on; empty: what their queues say."""
+
+
+decode_batch = msgspec.msgpack.Decoder(Batch).decode
 
 decode_job = msgspec.msgpack.Decoder(ClaimedJob).decode
 """Returns one job of a batch."""

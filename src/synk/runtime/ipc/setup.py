@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from multiprocessing import reduction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from synk.config import EngineConfig, QueueConfig
     from synk.registry import Registry
+
+_THREAD_LIMITS: Final = "threadpoolctl"
+"""Of use where it is installed, and imported once then."""
 
 
 class QueueSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +79,7 @@ def setup_of(
         client_id=client_id,
         host=socket.gethostname(),
         supervisor_pid=os.getpid(),
-        modules=tuple(name for name in (*config.preload, *registry.modules) if name != "__main__"),
+        modules=_modules(config, registry),
         payload=_payload(registry, config.on_worker_start),
         withheld=_withheld(config.worker_env),
         queues={name: _queue_setup(queue) for name, queue in queues.items()},
@@ -84,6 +88,12 @@ def setup_of(
         rlimits=dict(config.rlimits),
         log_level=job_log.level_of_program(),
     )
+
+
+def _modules(config: EngineConfig, registry: Registry) -> tuple[str, ...]:
+    limits = any(weight.cores for weight in registry.weights.values())
+    own = (_THREAD_LIMITS,) if limits and importlib.util.find_spec(_THREAD_LIMITS) else ()
+    return tuple(name for name in (*own, *config.preload, *registry.modules) if name != "__main__")
 
 
 def _withheld(given: tuple[str, ...] | None) -> tuple[str, ...]:

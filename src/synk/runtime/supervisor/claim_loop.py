@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synk.config import HELD_BYTES
-from synk.core.claim_schedule import ClaimSchedule, Demand
+from synk.core.claim_schedule import ClaimSchedule, Demand, none_of
 from synk.core.messages import Claimed
 from synk.errors import StorageConflict, SynkError
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
@@ -44,7 +44,7 @@ class ClaimLoop:
         acks: knows which jobs are over here.
         owner: whom it claims for.
         queues: what it claims from, and how often each is asked.
-        kinds: which jobs it may have.
+        kinds: which jobs it may have, but for those with a weight.
         facts: told of what goes wrong.
         wake: has the next step come now; called from any thread.
         held_bytes: what the jobs that wait may weigh together.
@@ -151,7 +151,7 @@ class ClaimLoop:
             jobs = self._storage.get_job_available(
                 claim.queue,
                 claim.limit,
-                kinds=self._kinds,
+                kinds=claim.kinds or self._kinds,
                 owner=self._owner,
                 claim_seq=claim.seq,
                 after=claim.after,
@@ -169,7 +169,7 @@ class ClaimLoop:
         now = self._clock()
         self._backoff.succeeded(now)
         self._schedule.claimed(claim, jobs, now)
-        self._engine.post(Claimed(jobs))
+        self._engine.post(Claimed(jobs, none_of=none_of(claim, jobs)))
         return 0.0
 
     def close(self) -> None:

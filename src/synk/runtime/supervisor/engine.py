@@ -266,7 +266,9 @@ class Engine:
     def _perform(self, command: messages.Command) -> None:
         match command:
             case messages.Send():
-                self._processes[command.slot].channel.send(command.first, command.jobs)
+                self._processes[command.slot].channel.send(
+                    command.first, command.jobs, command.cpus
+                )
             case messages.Settle():
                 self._settle(command)
             case messages.Recall():

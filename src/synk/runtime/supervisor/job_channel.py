@@ -82,9 +82,9 @@ class JobChannel:
 
     # -- giving and taking back -------------------------------------------------------------------
 
-    def send(self, first: int, jobs: Sequence[ClaimedJob]) -> None:
+    def send(self, first: int, jobs: Sequence[ClaimedJob], cpus: Sequence[int] = ()) -> None:
         """Gives jobs to the worker; what does not fit the channel now goes later."""
-        self._outbox.append((wire.encode_batch(first, jobs), len(jobs)))
+        self._outbox.append((wire.encode_batch(first, jobs, cpus), len(jobs)))
         self._flush()
 
     def _flush(self) -> None:
@@ -134,7 +134,7 @@ class JobChannel:
                 return count
             if not packet:
                 return count
-            count += len(wire.decode_batch(packet)[1])
+            count += len(wire.decode_batch(packet).jobs)
 
     def shut(self) -> None:
         """Gives nothing more: the worker ends by itself once it has read what there is."""

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from synk import telemetry
 from synk.core.claim_schedule import Demand
-from synk.core.limits import limits_of
 from synk.core.messages import DrainRequested, LeaseChanged, Tick
 from synk.core.ownership import BEATS_A_TTL
-from synk.core.pool import Pool
 from synk.errors import SchemaMismatch
 from synk.retry import Verdict
 from synk.runtime.supervisor import platform_grace, preconditions
@@ -29,6 +27,7 @@ from synk.runtime.supervisor.lease_loop import LeaseLoop
 from synk.runtime.supervisor.listen_loop import ListenLoop
 from synk.runtime.supervisor.machine import Machine, own_status
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
+from synk.runtime.supervisor.pools import pool_of
 from synk.runtime.supervisor.queue_control import QueueControl
 from synk.runtime.supervisor.report_loop import ReportLoop
 from synk.runtime.supervisor.settings_loop import SettingsLoop
@@ -93,9 +92,11 @@ class Supervisor:
         self._given_back = 0
         """Jobs that went back without having begun, and were not told of yet."""
         self._was_fenced = False
+        self._has_plain = len(registry.weights) < len(registry.kinds)
+        """Whether there are kinds without a weight."""
         self._status = own_status(owner, engine, queues, registry)
         self._lease = machine.make_lease(engine.lease_ttl_s)
-        self.pool = Pool(engine, limits_of(queues), limited=registry.limited_kinds)
+        self.pool = pool_of(engine, queues, registry)
         self._runners = machine.runners(self._on_failure)
         self.engine = machine.make_engine(
             self.pool,
@@ -123,7 +124,7 @@ class Supervisor:
             self._acks,
             owner,
             self._queues,
-            registry.kinds,
+            [kind for kind in registry.kinds if kind not in registry.weights],
             facts,
             wake=runners["claim"].wake,
             held_bytes=config.max_held_bytes,
@@ -331,10 +332,11 @@ class Supervisor:
         # Asked again at the latest when the loop is asked for its next sign of life.
         room = self._acks.room(self._count_at_hand)
         rooms = self.pool.rooms()
-        wanted = self.pool.demand(rooms) if room > 0 else {}
-        urgent = self.pool.urgent() if room > 0 else {}
+        wanted = self.pool.demand(rooms) if room > 0 and self._has_plain else {}
+        urgent = self.pool.urgent() if room > 0 and self._has_plain else {}
+        weighted = self.pool.weighted_demand() if room > 0 else {}
         demand = {name: min(count, room) for name, count in wanted.items()}
-        self._claims.set_demand(Demand(demand, urgent, self.pool.claims, rooms))
+        self._claims.set_demand(Demand(demand, urgent, self.pool.claims, rooms, weighted))
 
     def _count_at_hand(self) -> int:
         return self.pool.backlog.count + sum(len(slot.in_flight) for slot in self.pool.slots)

@@ -14,7 +14,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from synk import registry
+from synk import kinds, registry
 from synk.arguments import from_null
 from synk.core import wire
 from synk.core.dispatch import WINDOW_JOBS
@@ -63,7 +63,7 @@ _INTERRUPTED: Final = "a job was interrupted, perhaps in the middle of an import
 
 _STACK_BYTES_MAX: Final = 32 * 1024
 
-_OWN_FILES: Final = (__file__, registry.__file__, result.__file__)
+_OWN_FILES: Final = (__file__, kinds.__file__, registry.__file__, result.__file__)
 
 
 class JobLoop:
@@ -139,7 +139,7 @@ class JobLoop:
     def _serve(self) -> int:
         while packet := self._next_packet():
             # Nothing of a batch is kept while the next one is waited for.
-            status = self._serve_batch(*wire.decode_batch(packet))
+            status = self._serve_batch(wire.decode_batch(packet))
             del packet
             if status is not None:
                 return status
@@ -157,16 +157,16 @@ class JobLoop:
         self._timer.rest()
         return packets.receive(self._channel)
 
-    def _serve_batch(self, first: int, jobs: list[msgspec.Raw]) -> int | None:
+    def _serve_batch(self, batch: wire.Batch) -> int | None:
         """Runs the jobs of a batch; returns the exit status if there can be no more."""
-        last = first + len(jobs) - 1
-        for number, job in enumerate(jobs, first):
+        last = batch.first + len(batch.jobs) - 1
+        for number, job in enumerate(batch.jobs, batch.first):
             permit = os.read(self._permits, 1)
             if permit == wire.VOID:
                 break
             if not permit:
                 return 0
-            wall_ns = self._run_job(number, job)
+            wall_ns = self._run_job(number, job, batch.cpus)
             now_ns = time.monotonic_ns()
             if self._interrupted:
                 return self._replaced(_INTERRUPTED)
@@ -197,14 +197,14 @@ class JobLoop:
 
     # -- one job ----------------------------------------------------------------------------------
 
-    def _run_job(self, number: int, encoded: msgspec.Raw) -> int:
+    def _run_job(self, number: int, encoded: msgspec.Raw, cpus: tuple[int, ...]) -> int:
         """Runs one job; returns what it took in nanoseconds."""
         started_ns = self._begin(number)
         self.job = claimed = wire.decode_job(encoded)
         queue = self._setup.queues[claimed.queue]
         self._timer.arm(started_ns / 1e9, queue.timeout_s)
         self._attempt.begin(number, started_ns, queue.timeout_s)
-        self._state.move(queue.nice, queue.cpus)
+        self._state.move(queue.nice, cpus or queue.cpus, threads=len(cpus))
         reply, error, job, args = None, None, None, None
         try:
             handler = self._handlers[claimed.kind]
@@ -309,15 +309,15 @@ class JobLoop:
     def _set_limits(self, handler: Handler, job: Job[Any], started_ns: int) -> None:
         self._named = True
         status_page, worker = self._status_page, handler.worker
-        timeout_s = registry.named_seconds("timeout", worker.timeout(job))
+        timeout_s = kinds.named_seconds("timeout", worker.timeout(job))
         if timeout_s is not None:
             status_page[wire.TIMEOUT_NS] = int(timeout_s * 1e9)
             self._timer.arm(started_ns / 1e9, timeout_s)
             self._attempt.begin(self._attempt.number, started_ns, timeout_s)
-        soft_s = registry.named_seconds("soft_timeout", worker.soft_timeout(job))
+        soft_s = kinds.named_seconds("soft_timeout", worker.soft_timeout(job))
         if soft_s is not None:
             status_page[wire.SOFT_NS] = int(soft_s * 1e9)
-        status_page[wire.RSS_MAX] = registry.named_bytes("max_rss", worker.max_rss(job)) or 0
+        status_page[wire.RSS_MAX] = kinds.named_bytes("max_rss", worker.max_rss(job)) or 0
 
     # -- being asked ------------------------------------------------------------------------------
 

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synk.runtime.ipc import linux
 from synk.runtime.worker.stack import STACK_SIGNAL, end_with_stack
+from synk.runtime.worker.thread_limits import ThreadLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 THREADS_MAX: Final = 64
 DESCRIPTORS_MAX: Final = 256
@@ -67,6 +68,7 @@ class ProcessState:
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._cpus = os.sched_getaffinity(0)
         self._limits = [(limit, resource.getrlimit(limit)) for limit in _LIMITS]
+        self._thread_limits = ThreadLimits()
         self.is_moved = False
         """Whether it has another nice value, or runs on other CPUs, than it began with."""
         self._leaks_due = 0.0
@@ -74,16 +76,22 @@ class ProcessState:
         self._threads = threading.active_count()
         end_with_stack(stack_fd)
 
-    def move(self, nice: int, cpus: tuple[int, ...]) -> None:
-        """Makes this process as nice as a job's queue says, and moves it to the queue's CPUs."""
+    def move(self, nice: int, cpus: tuple[int, ...], *, threads: int = 0) -> None:
+        """Makes this process as nice as a job's queue says, and moves it to the job's CPUs.
+
+        Args:
+            nice: what is added to its nice value.
+            cpus: where it is to run; empty: anywhere.
+            threads: how many BLAS and OpenMP are to use; 0: as many as they do.
+        """
         if nice:
             self.is_moved = True
             os.setpriority(os.PRIO_PROCESS, 0, min(19, self._nice + nice))
         if cpus:
             self.is_moved = True
-            with contextlib.suppress(OSError):
-                # A CPU that is gone since is no reason to fail the job.
-                os.sched_setaffinity(0, cpus)
+            _run_on(cpus)
+        if threads:
+            self._thread_limits.set(threads)
 
     def _move_back(self) -> None:
         # Without privileges a process cannot make itself more important again: it is replaced.
@@ -91,6 +99,9 @@ class ProcessState:
             os.setpriority(os.PRIO_PROCESS, 0, self._nice)
         if os.sched_getaffinity(0) != self._cpus:
             os.sched_setaffinity(0, self._cpus)
+        if self.is_moved:
+            _run_on(self._cpus)
+            self._thread_limits.restore(len(self._cpus))
         self.is_moved = False
 
     def _restore_limits(self) -> None:
@@ -163,6 +174,14 @@ class ProcessState:
         if has_children() and (children := len(linux.children(os.getpid()))) > CHILDREN_MAX:
             return f"jobs have left {children} processes"
         return None
+
+
+def _run_on(cpus: Iterable[int]) -> None:
+    """Moves all threads of this process: a BLAS has some that were there before."""
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - numbers
+        with contextlib.suppress(OSError):
+            # A CPU, or the thread, is gone since: no reason to fail the job.
+            os.sched_setaffinity(int(thread), cpus)
 
 
 def _folder_name() -> str | None:
