@@ -16,6 +16,7 @@ import msgspec
 
 from synk.arguments import encode_args
 from synk.errors import ConfigurationError, InvalidJob
+from synk.limit import NO_LIMITS, Limit
 from synk.plain import json_text
 from synk.row import (
     DEFAULT_QUEUE,
@@ -31,6 +32,8 @@ from synk.row import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from synk.limit import Limits
 
 DEFAULT_MAX_RETRIES: Final = 6
 _MAX_RETRIES_MAX: Final = 1_000_000
@@ -201,12 +204,14 @@ class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         kind: what ties it to its worker.
         args: JSON text, at most 1 MiB.
         options: all else, with the defaults of its kind.
+        limit: the limit that it has, by which the table makes its key; None, the default: none.
     """
 
     name: str
     kind: str
     args: str
     options: JobOptions
+    limit: Limit | None = None
 
 
 JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
@@ -214,10 +219,11 @@ JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
 
 
 class _Completion:
-    """Completes options by what inserts of their kind default to."""
+    """Completes jobs by what inserts of their kind default to, and by their limits."""
 
-    def __init__(self, defaults: Mapping[str, JobOptions]) -> None:
+    def __init__(self, defaults: Mapping[str, JobOptions], limits: Limits) -> None:
         self.defaults = defaults
+        self.limits = limits
         self._last: tuple[InsertOptions, str] | None = None
         self._complete = _GENERAL
 
@@ -230,7 +236,11 @@ class _Completion:
 
 
 def new_job(
-    name: str, args: Any, options: InsertOptions | None, defaults: Mapping[str, JobOptions]
+    name: str,
+    args: Any,
+    options: InsertOptions | None,
+    defaults: Mapping[str, JobOptions],
+    limits: Limits = NO_LIMITS,
 ) -> NewJob:
     """Returns the checked job.
 
@@ -239,25 +249,31 @@ def new_job(
         args: the arguments.
         options: what is said of this job.
         defaults: kind -> what holds where they say nothing.
+        limits: those of kinds and queues.
 
     Raises:
         InvalidJob: a value is wrong, named with its field.
     """
-    return _named(check_label("name", name), args, options, _Completion(defaults))
+    return _named(check_label("name", name), args, options, _Completion(defaults, limits))
 
 
 def _named(name: str, args: Any, options: InsertOptions | None, completion: _Completion) -> NewJob:
     if options is None:
         kind, text = encode_args(args)
-        of_kind = completion.defaults.get(kind, _GENERAL)
-        return NewJob(name=name, kind=kind, args=text, options=of_kind)
+        complete = completion.defaults.get(kind, _GENERAL)
+        limit = completion.limits.of(kind, complete.queue) if completion.limits else None
+        return NewJob(name=name, kind=kind, args=text, options=complete, limit=limit)
     if not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidJob("options", options, "must be InsertOptions")
     kind, text = encode_args(args, in_order=options.idempotency_key is not None)
-    return NewJob(name=name, kind=kind, args=text, options=completion.completed(options, kind))
+    complete = completion.completed(options, kind)
+    limit = completion.limits.of(kind, complete.queue) if completion.limits else None
+    return NewJob(name=name, kind=kind, args=text, options=complete, limit=limit)
 
 
-def new_jobs(jobs: Iterable[JobSpec], defaults: Mapping[str, JobOptions]) -> list[NewJob]:
+def new_jobs(
+    jobs: Iterable[JobSpec], defaults: Mapping[str, JobOptions], limits: Limits = NO_LIMITS
+) -> list[NewJob]:
     """Returns the checked jobs of `Client.insert_many`.
 
     Raises:
@@ -265,7 +281,7 @@ def new_jobs(jobs: Iterable[JobSpec], defaults: Mapping[str, JobOptions]) -> lis
     """
     checked: list[NewJob] = []
     name: Any = object()
-    completion = _Completion(defaults)
+    completion = _Completion(defaults, limits)
     for index, job in enumerate(jobs):
         if not isinstance(job, tuple) or not 2 <= len(job) <= 3:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob(f"jobs[{index}]", job, "must be (name, args) or (name, args, options)")

@@ -24,7 +24,7 @@ from synk.ordered import field_names
 from synk.row import is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from synk.claim import ClaimedJob
 
@@ -156,6 +156,38 @@ class KeyedClaim:
     token_in_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of kinds and queues that a client knows.
+
+    Attributes:
+        by_kind: of the kinds whose worker gives one.
+        by_queue: of the queues whose settings give one.
+
+    Raises:
+        ConfigurationError: two of one name say different things.
+    """
+
+    by_kind: Mapping[str, Limit] = dataclasses.field(default_factory=dict[str, Limit])
+    by_queue: Mapping[str, Limit] = dataclasses.field(default_factory=dict[str, Limit])
+
+    def __post_init__(self) -> None:
+        limits_by_name(self)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.by_kind or self.by_queue)
+
+    def __iter__(self) -> Iterator[Limit]:
+        """Gives all of them."""
+        yield from self.by_kind.values()
+        yield from self.by_queue.values()
+
+    def of(self, kind: str, queue: str) -> Limit | None:
+        """Returns the limit of a job: that of its *kind*, or else that of its *queue*."""
+        return self.by_kind.get(kind) or self.by_queue.get(queue)
+
+
 def cap_of(key: str, caps: Mapping[str, Cap]) -> Cap:
     """Returns what holds for *key*, of what is said of keys and of limits by their names."""
     cap = caps.get(key)
@@ -281,3 +313,6 @@ def _hinted(shape: Any, names: list[str]) -> dict[str, Any] | None:
 
 def _named(args_type: Any) -> str:
     return getattr(args_type, "__qualname__", str(args_type))
+
+
+NO_LIMITS: Final = Limits()

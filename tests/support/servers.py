@@ -86,7 +86,7 @@ class Server:
             self._kept = self._create(self._template)
         with psycopg.connect(self.dsn_of(self._kept), autocommit=True) as connection:
             connection.execute(
-                "TRUNCATE synk.job, synk.client, synk.stack_question, synk.completed"
+                "TRUNCATE synk.job, synk.client, synk.stack_question, synk.completed, synk.permit"
                 " RESTART IDENTITY"
             )
             # Not in the oldest schema.

@@ -72,6 +72,9 @@ def insert_full_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
         each if isinstance(each, dt.timedelta) else None for each in given
     ]
     parameters["each_keep"] = [each.keep for each in options]
+    limits = [job.limit for job in jobs]
+    parameters["each_limit"] = [limit and limit.name for limit in limits]
+    parameters["each_limit_path"] = [limit and text_array(limit.path) for limit in limits]
     return parameters
 
 

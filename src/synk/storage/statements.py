@@ -72,14 +72,14 @@ class Statements(LimitingStatements, PeriodicStatements, SettingsStatements, Swe
 
     def insert(self, job: NewJob) -> Statement[list[int]]:
         """Inserts one job."""
-        if job.options.has_extras:
+        if job.options.has_extras or job.limit is not None:
             return self.insert_many([job])
         return Statement(self._text("insert"), sending.insert_parameters(job), reading.first_column)
 
     def insert_many(self, jobs: Sequence[NewJob]) -> Statement[list[int]]:
         """Inserts *jobs*, each key once; answers their ids in order."""
         all_options = {id(job.options): job.options for job in jobs}.values()
-        if any(each.has_extras for each in all_options):
+        if any(each.has_extras for each in all_options) or any(job.limit for job in jobs):
             return self._insert_each_key("insert_full", sending.insert_full_parameters, jobs)
         if any(each.idempotency_key is not None for each in all_options):
             return self._insert_each_key("insert_many_once", sending.insert_once_parameters, jobs)
