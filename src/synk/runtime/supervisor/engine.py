@@ -93,7 +93,7 @@ class Engine:
         self._is_over = False
         """Whether the loop has ended, so that nobody answers any more."""
         self._begin_until = -math.inf
-        """When the lease is over, as workers were told; infinite: never, and they were not."""
+        """When the lease is over, as workers were told; infinite: they were not told."""
         self._settle = settle
         self._on_change = on_change
         self._memory_sampler = MemorySampler()
@@ -203,7 +203,7 @@ class Engine:
         One whose end is decided may have waited for that, with a job that it shall not begin.
         """
         is_doomed = self.pool.slots[slot].state is SlotState.KILLING
-        if self._begin_until < math.inf and not is_doomed:
+        if math.isfinite(self._begin_until) and not is_doomed:
             self._processes[slot].channel.may_begin_until(self._begin_until)
 
     def _pool_deadline(self) -> float | None:
