@@ -21,6 +21,10 @@ class Floaty(synk.JobArgs, kind="floaty"):
     nested: dict[str, Any] = field(default_factory=dict)
 
 
+def floaty(job: synk.Job[Floaty]) -> None:
+    """Does nothing."""
+
+
 class Renamed(msgspec.Struct):
     value: float = msgspec.field(name="other")
 
@@ -205,3 +209,39 @@ def test_a_pydantic_field_is_no_kind() -> None:
 
     with pytest.raises(synk.InvalidJob, match="ClassVar"):
         encode_args(Wrong())
+
+
+def test_the_limit_of_a_kind_is_that_of_its_worker() -> None:
+    limit = synk.Limit("tenant", key="args.value", running=4)
+
+    limited = synk.worker(limit=limit)(floaty)
+
+    assert Registry([limited, handlers.noop]).limits == {"floaty": limit}
+
+
+def test_a_limit_whose_key_leads_nowhere_in_the_arguments_is_refused() -> None:
+    with pytest.raises(synk.ConfigurationError, match="leads nowhere in Floaty"):
+        synk.worker(limit=synk.Limit("tenant", key="args.tenant"))(floaty)
+
+    class Limited(handlers.Misbehaver):
+        limit = synk.Limit("tenant", key="args.tenant")
+
+    with pytest.raises(synk.ConfigurationError, match="leads nowhere in"):
+        Registry([Limited()])
+
+
+def test_two_limits_of_one_name_that_say_different_things_are_refused() -> None:
+    class Limited(handlers.Misbehaver):
+        limit = synk.Limit("tenant", running=5)
+
+    other = synk.worker(limit=synk.Limit("tenant", running=4))(floaty)
+
+    with pytest.raises(synk.ConfigurationError, match="has the name of"):
+        Registry([Limited(), other])
+
+
+def test_what_is_no_limit_is_refused() -> None:
+    with pytest.raises(synk.ConfigurationError, match=r"limit.*must be a synk.Limit"):
+        synk.worker(limit=4)(floaty)  # type: ignore[arg-type]
+    with pytest.raises(synk.ConfigurationError, match=r"limit.*must be a synk.Limit"):
+        synk.QueueConfig(limit=4)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from synk.errors import ConfigurationError, InvalidJob
+from synk.limit import Limit, check_limit
 from synk.row import JobState, check_label
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class QueueConfig:
             default, to 19.
         cpus: the numbers of the CPUs that jobs of this queue run on; None, the default: all that
             the supervisor may use.
+        limit: what the jobs of this queue whose worker gives no limit may take of the fleet
+            together; None, the default: anything.
 
     Raises:
         ConfigurationError: a value out of its range, named with its field.
@@ -68,8 +71,10 @@ class QueueConfig:
     max_rss: int | None = None
     nice: int = 0
     cpus: Collection[int] | None = None
+    limit: Limit | None = None
 
     def __post_init__(self) -> None:
+        check_limit("limit", self.limit)
         if self.max_rss is not None:
             check_bytes("max_rss", self.max_rss)
         if not isinstance(self.nice, int) or not 0 <= self.nice <= 19:  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from synk.job import Job
+    from synk.limit import Limit
     from synk.row import Priority
 
 NextRetry: TypeAlias = "Callable[[Job[Any], BaseException], dt.datetime | None]"
@@ -49,6 +50,7 @@ class WorkerOptions(TypedDict, total=False):
     keep: dt.timedelta | None
     cores: int | None
     memory: int | str | None
+    limit: Limit | None
 
 
 def insert_defaults(said: Mapping[str, object], whose: object) -> JobOptions | None:

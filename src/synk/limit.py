@@ -212,14 +212,17 @@ def limits_by_name(limits: Iterable[Limit]) -> dict[str, Limit]:
     return found
 
 
-def check_limit(field_name: str, limit: object) -> Limit | None:
-    """Returns *limit*.
+def check_limit(field_name: str, limit: object, args_type: Any = None) -> Limit | None:
+    """Returns *limit*, which may be of jobs with arguments of *args_type*.
 
     Raises:
-        ConfigurationError: it is something else than a `Limit` or None.
+        ConfigurationError: it is something else than a `Limit` or None, or its `key` leads nowhere
+            in these arguments.
     """
     if limit is not None and not isinstance(limit, Limit):
         raise ConfigurationError(field_name, limit, "must be a synk.Limit")
+    if limit is not None and args_type is not None:
+        check_path(limit, args_type)
     return limit
 
 

@@ -19,6 +19,7 @@ from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import Job
 from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults, next_retry_of
+from synk.limit import check_limit, limits_by_name
 from synk.weight import Weight, checked_weight
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from synk.insertion import JobOptions
     from synk.kinds import NextRetry
+    from synk.limit import Limit
     from synk.row import Priority
 
 A = TypeVar("A")
@@ -46,6 +48,7 @@ class Worker(ABC, Generic[A]):
         keep: for how long they are kept when they are over, as above.
         cores: how many CPU cores a job of this kind takes while it runs, see `worker`.
         memory: how many bytes it takes, likewise.
+        limit: what its jobs may take of the fleet together.
 
     Raises:
         ConfigurationError: when the class is defined, or a client made: an attribute's value cannot
@@ -59,6 +62,7 @@ class Worker(ABC, Generic[A]):
     keep: dt.timedelta | None = None
     cores: int | None = None
     memory: int | str | None = None
+    limit: Limit | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -165,6 +169,7 @@ class FunctionWorker(Worker[A]):
             setattr(self, name, options.get(name))
         insert_defaults(options, self)
         self.args_type = _args_type_of(function)
+        self.limit = check_limit("limit", options.get("limit"), self.args_type)
 
     def __call__(self, job: Job[A]) -> object:
         """Calls the function."""
@@ -233,6 +238,7 @@ def worker(
         cores: how many CPU cores a job takes, of those that its supervisor may use, as CPUs and as
             threads of BLAS and OpenMP (where ``threadpoolctl`` is installed); None: its worker's.
         memory: how many bytes it takes likewise, or ``"3GiB"``; without *max_rss* it is that too.
+        limit: what its jobs may take of the fleet together; None: its queue's limit.
 
     Raises:
         ConfigurationError: the annotation is missing or has no kind, or a value is out of range.
@@ -277,7 +283,7 @@ class Registry:
         workers: instances of `Worker`, or functions under ``@synk.worker``.
 
     Raises:
-        ConfigurationError: something that is no worker, or two for one kind.
+        ConfigurationError: something that is no worker, two for one kind, or limits that disagree.
     """
 
     def __init__(self, workers: Sequence[object]) -> None:
@@ -291,6 +297,7 @@ class Registry:
             if handler.kind in self._handlers:
                 raise ConfigurationError("workers", worker, f"a second one for {handler.kind!r}")
             self._handlers[handler.kind] = handler
+        limits_by_name(self.limits.values())
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -312,6 +319,12 @@ class Registry:
     def weights(self) -> Mapping[str, Weight]:
         """What jobs take, of the kinds whose worker says that."""
         return {kind: each.weight for kind, each in self._handlers.items() if each.weight}
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """What the jobs of kinds may take of the fleet together, of those whose worker says it."""
+        handlers = self._handlers.items()
+        return {kind: limit for kind, each in handlers if (limit := each.worker.limit)}
 
     @property
     def limited_kinds(self) -> frozenset[str]:
@@ -356,6 +369,7 @@ def _handler(item: Worker[Any]) -> Handler:
         kind, decode = kind_of(args_type), decoder_of(args_type)
     except InvalidJob as error:
         raise ConfigurationError("workers", item, str(error)) from None
+    check_limit("limit", item.limit, args_type)
     return Handler(
         kind,
         item,

@@ -13,9 +13,9 @@ LONG_S = 3.0
 SHORT_S = 0.0001
 
 
-def world_of(slots: int, **engine: int) -> World:
+def world_of(slots: int) -> World:
     queues = {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
-    world = World(slots=slots, queues=queues, **engine)
+    world = World(slots=slots, queues=queues)
     world.all_ready()
     return world
 
@@ -177,7 +177,7 @@ def test_what_waits_for_a_permit_for_long_goes_back_uncharged() -> None:
     world.advance(STUCK_S)
 
     assert world.ended[2].verdict is Verdict.RELEASED
-    assert world.pool.backlog.keyed.room(1, world.now) == {}
+    assert world.pool.keyed.room(1, world.now, permits_max=2).held == {}
     world.check()
 
 
@@ -199,13 +199,13 @@ def test_a_permit_is_given_back_when_it_was_free_for_a_while_and_not_before() ->
     assert begun(world) == {1}
 
     world.advance(LINGER_S)
-    assert world.give_back_permits() == [Permit("x", 1)]
+    assert world.give_back_permits() == [Permit("x", 0)]
     world.finish(0)
     assert world.give_back_permits() == []
     world.advance(LINGER_S)
 
-    assert world.give_back_permits() == [Permit("x", 0)]
-    assert not world.pool.backlog.keyed, "what it knew of the key is left"
+    assert world.give_back_permits() == [Permit("x", 1)]
+    assert not world.pool.keyed, "what it knew of the key is left"
 
 
 def test_a_permit_that_is_used_again_and_again_is_kept() -> None:
@@ -224,7 +224,7 @@ def test_nothing_begins_under_a_permit_that_was_withdrawn() -> None:
     world.claim_under("x", job(1), job(2), permits=1)
     assert begun(world) == {1}
 
-    world.pool.backlog.keyed.withdrawn([Permit("x", 0)])
+    world.pool.keyed.withdrawn([Permit("x", 0)])
     world.finish(0)
 
     assert begun(world) == set()
@@ -234,12 +234,43 @@ def test_nothing_begins_under_a_permit_that_was_withdrawn() -> None:
 
 def test_there_is_room_for_more_jobs_of_a_key_where_half_of_them_are_done() -> None:
     world = world_of(1)
-    keyed = world.pool.backlog.keyed
     world.claim_under("x", job(1), job(2), job(3), permits=2)
 
-    assert keyed.room(1, world.now) == {}
-    assert keyed.room(10, world.now) == {"x": 2}
-    assert keyed.room(3, world.now) == {"x": 1}
+    def room(per_permit: int) -> dict[str, int]:
+        return dict(world.pool.keyed.room(per_permit, world.now, permits_max=2).held)
+
+    assert room(1) == {}
+    assert room(3) == {"x": 1}
+    assert room(10) == {"x": 2}
+
+
+def test_a_key_with_as_many_permits_as_there_are_workers_and_enough_jobs_is_full() -> None:
+    world = world_of(2)
+    world.claim_under("x", job(1), job(2), permits=2)
+    world.claim_under("y", job(3), permits=1)
+    world.claim_under("z", permits=2)
+
+    room = world.pool.keyed.room(1, world.now, permits_max=2)
+
+    assert room.full == ["x"]
+    assert room.held == {"z": 2}
+
+
+def test_what_a_lowered_limit_takes_goes_back_as_soon_as_its_workers_are_done() -> None:
+    world = world_of(3)
+    world.claim_under("x", job(1), job(2), job(3), job(4), permits=3)
+    assert begun(world) == {1, 2, 3}
+
+    world.pool.keyed.limit({"x": 1}.get)
+
+    assert world.give_back_permits() == []
+    world.finish(0)
+    assert begun(world) == {2, 3}
+    assert world.give_back_permits() == [Permit("x", 1)]
+    world.finish(1)
+    assert world.give_back_permits() == [Permit("x", 2)]
+    world.finish(2)
+    assert begun(world) == {4}
 
 
 def test_a_drain_gives_back_what_waits_for_a_permit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from support.checking import History, Image, image_of
 from support.model import Entry, ModelStorage
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.core.ownership import fence_of
+from synk.limit import KeyedClaim
 from synk.row import CancelReason, Change, JobRow, JobState
 from synk.storage.statements import client_id_of
 
@@ -41,6 +43,8 @@ class Ledger:
         """All that there ever were, also those that a fail-over lost: (job, attempt, ...)."""
         self.effects: set[tuple[int, int]] = set()
         """What jobs wrote in the transaction that completed them: (job, attempt)."""
+        self.keys: dict[int, str] = {}
+        """Under which key each job was claimed."""
         self.undone = 0
         """How many of them a fail-over lost."""
         self.lost: set[int] = set()
@@ -127,26 +131,36 @@ class Ledger:
         self, method: str, args: tuple[Any, ...], options: dict[str, Any], answer: Any
     ) -> None:
         now = self._schedule.now
-        if method == "register_client":
+        if method == "get_job_available":
+            self._note_claim(options["owner"], answer)
+        elif method == "register_client":
             self._beat_at.setdefault(args[0].id, (now, self.now()))
         elif method == "renew" and answer is not None:
             self._beat_at[args[0]] = (now, self.now())
-        elif method == "get_job_available" and answer:
-            left = self._beat_at[options["owner"]][1] + self._ttl - self.now()
-            assert left > dt.timedelta(0), "I20: it had no lease"
+        elif method == "claim_keyed" and answer is not None:
+            self._note_keyed(options["owner"], answer)
         elif method == "declare_dead":
             for owner in answer or ():
                 self.counts["declared dead"] += 1
                 age_s = now - self._beat_at[owner][0]
                 assert age_s >= self._shortest_s(now), f"I20: it renewed its lease {age_s} s ago"
-        elif method == "rescue":
-            self.counts["rescued"] += len(answer or ())
-        elif method == "settle":
-            self.counts["settled later"] += answer or 0
+        elif method in ("rescue", "settle"):
+            name = "rescued" if method == "rescue" else "settled later"
+            self.counts[name] += len(answer or ()) if method == "rescue" else answer or 0
         elif method == "cancel" and answer is Change.APPLIED:
             self._off.add(args[0])
         elif method == "retry":
             self._off.discard(args[0])
+
+    def _note_claim(self, owner: UUID, jobs: Sequence[ClaimedJob]) -> None:
+        left = self._beat_at[owner][1] + self._ttl - self.now() if jobs else self._ttl
+        assert left > dt.timedelta(0), "I20: it had no lease"
+
+    def _note_keyed(self, owner: UUID, found: KeyedClaim) -> None:
+        self._note_claim(owner, found.jobs)
+        self.keys.update({job.id: key for job, key in zip(found.jobs, found.keys, strict=True)})
+        self.counts["keyed"] += len(found.jobs)
+        self.counts["permits"] += len(found.permits)
 
     def _shortest_s(self, now: float) -> float:
         """Returns for how long a lease holds at the least, by a clock that goes a little fast.

@@ -33,6 +33,10 @@ def _unheard(ask: Callable[[], Any]) -> None:
         ask()
 
 
+def _asked(line: Line, method: str, *args: Any, **options: Any) -> Any:
+    return line.ask(method, *args, **options)
+
+
 class Heartbeat:
     schema_version = migrate.LATEST
 
@@ -77,6 +81,12 @@ class Line:
         if not hasattr(ModelStorage, method):
             raise AttributeError(method)
         return functools.partial(self.ask, method)
+
+    # Named: a protocol that is looked for is not found by what is made up on the way.
+    claim_keyed = functools.partialmethod(_asked, "claim_keyed")
+    release_permits = functools.partialmethod(_asked, "release_permits")
+    permits = functools.partialmethod(_asked, "permits")
+    key_jobs = functools.partialmethod(_asked, "key_jobs")
 
     def __repr__(self) -> str:
         return "a line"

@@ -11,10 +11,16 @@ import pytest
 
 from simulation.line import Line
 from synk.claim import AckAnswer, Outcome
+from synk.core.keys import Key
+from synk.core.messages import KillReason
 from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
+from synk.core.pool import Pool
+from synk.core.slot import Slot
 from synk.errors import StorageUnavailable
 from synk.runtime.supervisor import reconciler
 from synk.runtime.supervisor.ack_loop import AckLoop
+from synk.runtime.supervisor.claim_loop import ClaimLoop
+from synk.runtime.supervisor.keyed_claims import KeyedClaims
 from synk.status import Lease
 
 
@@ -76,6 +82,35 @@ def _believes_the_storage_s_clock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SecondOpinion, "suspects", suspects)
 
 
+def _forgets_the_permits_of_a_lost_claim(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(KeyedClaims, "compare", lambda _: None)
+
+
+def _takes_a_permit_that_is_used_for_free(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Key, "free", property(lambda key: len(key.permits) - key.in_line))
+
+
+def _frees_a_permit_before_its_process_is_gone(patch: pytest.MonkeyPatch) -> None:
+    kill = Pool._kill
+
+    def killed(pool: Pool, slot: Slot, reason: KillReason) -> None:
+        pool.keyed.over([held.job for held in slot.in_flight])
+        kill(pool, slot, reason)
+
+    patch.setattr(Pool, "_kill", killed)
+
+
+def _gives_permits_back_while_its_workers_end(patch: pytest.MonkeyPatch) -> None:
+    close = ClaimLoop.close
+
+    def closed(loop: ClaimLoop) -> None:
+        close(loop)
+        if loop._keyed is not None:
+            loop._keyed.give_back_all()
+
+    patch.setattr(ClaimLoop, "close", closed)
+
+
 MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "keeps claims that it knows nothing of": _forgets("ghosts"),
     "goes on with what is not its own": _forgets("gone"),
@@ -83,6 +118,10 @@ MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "takes what is on its way for lost": _takes_what_is_on_its_way_for_lost,
     "offers an outcome once": _offers_an_outcome_once,
     "believes the storage's clock": _believes_the_storage_s_clock,
+    "forgets the permits of a lost claim": _forgets_the_permits_of_a_lost_claim,
+    "takes a permit that is used for free": _takes_a_permit_that_is_used_for_free,
+    "frees a permit before its process is gone": _frees_a_permit_before_its_process_is_gone,
+    "gives permits back while its workers end": _gives_permits_back_while_its_workers_end,
 }
 
 

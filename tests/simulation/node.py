@@ -38,6 +38,8 @@ from synk.status import client_id_of
 TTL_S: Final = 6.0
 FETCH_S: Final = 0.5
 KIND: Final = "kind"
+KEYED_KIND: Final = "keyed"
+LIMIT: Final = synk.Limit("limit", key="args.key", running=1)
 TURN_S: Final = 0.0001
 """Every turn takes some time: else a pause that is less than the last digit of it has no end."""
 
@@ -49,9 +51,19 @@ class Args(synk.JobArgs, kind=KIND):
     pass
 
 
+@dataclass
+class KeyedArgs(synk.JobArgs, kind=KEYED_KIND):
+    key: str
+
+
 @synk.worker
 def handler(_job: synk.Job[Args]) -> None:
     """Never called: what jobs do is up to `Workers`."""
+
+
+@synk.worker(limit=LIMIT)
+def keyed_handler(_job: synk.Job[KeyedArgs]) -> None:
+    """Never called."""
 
 
 QUEUES: Final = {
@@ -60,7 +72,7 @@ QUEUES: Final = {
     )
 }
 CONFIG: Final = EngineConfig(processes=SLOTS, lease_ttl_s=TTL_S, cancel_grace_s=GRACE_S)
-REGISTRY: Final = Registry([handler])
+REGISTRY: Final = Registry([handler, keyed_handler])
 
 
 class Crashed(BaseException):

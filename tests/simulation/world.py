@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from uuid import UUID
 from simulation import workers
 from simulation.ledger import Ledger
 from simulation.line import Line
-from simulation.node import KIND, TTL_S, Node
+from simulation.node import KEYED_KIND, KIND, LIMIT, TTL_S, Node
 from simulation.schedule import Schedule
 from support.checking import (
     Execution,
@@ -24,6 +24,7 @@ from support.checking import (
     i14_overlaps,
     i15_too_long,
     i21_most_at_once,
+    l1_crowds,
 )
 from support.model import ModelStorage
 from synk import telemetry
@@ -49,6 +50,9 @@ TROUBLES: Final = (
     "freeze", "freeze", "crash", "crash", "drain", "cut", "cut_all", "lose", "set_the_clock",
     "kill_a_worker", "fail_over",
 )  # fmt: skip
+
+PERMITS_S: Final = TTL_S + 10.0
+"""From the end of all work to that of the last permit."""
 
 LAST_EVENTS: Final = 60
 
@@ -84,6 +88,7 @@ class World:
         self.schedule = Schedule()
         storage = make_storage()
         storage.settled_at_once = 1
+        storage.keys_of = {KEYED_KIND: LIMIT}
         self.ledger = Ledger(self.schedule, storage, TTL_S)
         self.last: deque[str] = deque(maxlen=LAST_EVENTS)
         self.counts: Counter[str] = Counter()
@@ -115,7 +120,16 @@ class World:
         while self.schedule.now < TROUBLE_S or not self._is_all_over():
             assert self.schedule.now < TROUBLE_S + CALM_S, self._unfinished()
             self.schedule.pass_time(1.0)
+        self._see_permits_go()
         self._check()
+
+    def _see_permits_go(self) -> None:
+        """Those of the dead go with the rescue, and the others when there is no work for them."""
+        ends_at = self.schedule.now + PERMITS_S
+        while self.ledger.storage.held_permits:
+            left = self.ledger.storage.held_permits
+            assert self.schedule.now < ends_at, f"L2: a permit is left: {left}"
+            self.schedule.pass_time(0.5)
 
     def _is_all_over(self) -> bool:
         return all(image.state.is_final for image in self.ledger.images())
@@ -203,7 +217,10 @@ class World:
             idempotency_key=None if key is None else f"{key} {chance.random()}",
         )
         name = workers.OWN_END if number % 4 == 0 else "name"
-        return NewJob(name=name, kind=KIND, args="{}", options=options)
+        if chance.random() < 0.6:
+            return NewJob(name=name, kind=KIND, args="{}", options=options)
+        args = f'{{"key": "{chance.choice("ab")}"}}'
+        return NewJob(name=name, kind=KEYED_KIND, args=args, options=options)
 
     def _change_one(self) -> None:
         if self.known:
@@ -332,6 +349,7 @@ class World:
             excuse = self._excuse_of(overlap)
             assert excuse, f"I14: {overlap}"
             self.counts[excuse] += 1
+        self._check_limits(executions)
         # What it gave up itself may come back with a fail-over, or has to run again where its own
         # transaction is lost, and nothing else.
         back = self.counts["gone"] + self.ledger.undone
@@ -340,6 +358,27 @@ class World:
         assert max(most.values(), default=0) <= workers.SLOTS, f"I21: {most}"
         self.counts.update(self.ledger.counts)
         self.counts["executions"] += len(executions)
+
+    def _check_limits(self, executions: Sequence[Execution]) -> None:
+        """No more processes are at work for a key than its limit says, whatever the rows say."""
+        assert LIMIT.running is not None
+        by_key: dict[str, list[Execution]] = defaultdict(list)
+        for each in executions:
+            if each.job_id in self.ledger.keys:
+                by_key[self.ledger.keys[each.job_id]].append(each)
+        for key, of_key in by_key.items():
+            self.counts["limits reached"] += len(l1_crowds(of_key, LIMIT.running - 1)) > 0
+            for crowd in l1_crowds(of_key, LIMIT.running):
+                excuse = self._excuse_of_crowd(crowd)
+                assert excuse, f"L1: too many processes are at work for {key}: {crowd}"
+                self.counts[excuse] += 1
+
+    def _excuse_of_crowd(self, crowd: Sequence[Execution]) -> str:
+        last = crowd[-1]
+        for first in crowd[:-1]:
+            if excuse := self._excuse_of(Overlap(first, last)):
+                return f"crowd: {excuse}"
+        return ""
 
     def _check_own_ends(self) -> None:
         """A job that completes itself is completed where its writes are, and nowhere else."""

@@ -456,3 +456,18 @@ def i21_most_at_once(executions: Iterable[Execution]) -> dict[str, int]:
             running += change
             most[owner] = max(most.get(owner, 0), running)
     return most
+
+
+def l1_crowds(executions: Iterable[Execution], limit: int) -> list[list[Execution]]:
+    """Returns those of one key that ran at one time where they were more than *limit*.
+
+    One for each that began beside as many as there may be; that one is the last.
+    """
+    found: list[list[Execution]] = []
+    running: list[Execution] = []
+    for later in sorted(executions, key=lambda run: run.began):
+        running = [run for run in running if run.seen > later.began]
+        running.append(later)
+        if len(running) > limit:
+            found.append(list(running))
+    return found

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from support.limiting_model import LimitingModel
 from support.model_periodic import ModelSchedule, ModelSchedules
 from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
@@ -51,6 +52,7 @@ class Entry:
     owner: UUID | None = None
     claim_seq: int | None = None
     acked: tuple[UUID, int] | None = None
+    limit_key: str | None = None
 
     def change(self, **fields: Any) -> None:
         self.row = replace(self.row, **fields)
@@ -121,6 +123,7 @@ class ModelHeartbeat:
 
 KEPT = (
     "_entries",
+    "_permits",
     "_clients",
     "_leases",
     "_unsettled",
@@ -132,13 +135,14 @@ KEPT = (
 """What a fail-over may lose."""
 
 
-class ModelStorage(ModelSchedules):
+class ModelStorage(LimitingModel, ModelSchedules):
     """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
 
     settled_at_once = 10_000
     """Of those that wait for one job."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
         self._lock = threading.RLock()
         self._entries: dict[int, Entry] = {}
@@ -258,7 +262,8 @@ class ModelStorage(ModelSchedules):
             start_before=self._time_of(options.start_before),
             keep=options.keep,
         )
-        entry = self._entries[row.id] = Entry(row, held=options.pending)
+        key = self._key_of(row.kind, row.args)
+        entry = self._entries[row.id] = Entry(row, held=options.pending, limit_key=key)
         if any(e.row.state is JobState.CANCELLED for e in needed):
             self._finish(entry, CancelReason.DEPENDENCY)
         self._release_if_ready(entry)
@@ -286,6 +291,7 @@ class ModelStorage(ModelSchedules):
                 entry
                 for entry in self._entries.values()
                 if entry.row.state is JobState.AVAILABLE
+                and entry.limit_key is None
                 and entry.row.queue == queue
                 and entry.row.kind in kinds
                 and entry.row.scheduled_at <= self.now
@@ -558,11 +564,13 @@ class ModelStorage(ModelSchedules):
     def dead_owners(self) -> list[UUID]:
         with self._call():
             owners = {entry.owner for entry in self._entries.values() if entry.owner is not None}
+            owners |= set(self._permits.values())
             return sorted(owners - self._leases.keys())
 
     def rescue(self, dead: Sequence[UUID], limit: int) -> list[Rescued]:
         with self._call():
             lost = [entry for entry in self._entries.values() if entry.owner in dead][:limit]
+            self._drop_permits(dead)
             return [self._rescue(entry) for entry in lost]
 
     def _rescue(self, entry: Entry) -> Rescued:

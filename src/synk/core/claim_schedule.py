@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from synk.config import HELD_BYTES
 from synk.core.claim_cursors import END, ClaimCursors
 from synk.core.held_bytes import CLAIMS_A_HOLD, weight_of
+from synk.core.keyed_schedule import KeyedTimes
 from synk.row import Priority
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from synk.claim import ClaimCursor, ClaimedJob
     from synk.core.dispatch import Urgent, WeightedDemand
+    from synk.limit import KeyedClaim, KeyedCursor
 
 CLAIM_JOBS: Final = 1_000
 """Jobs in one claim at most. Each claim costs a wait for the disk; beyond this the gain is small,
@@ -62,6 +65,8 @@ class DueClaim:
     """Whether it is for what overtakes the jobs at hand: it does not read on."""
     kinds: tuple[str, ...] = ()
     """Those with a weight that it is for; empty: it is for those without."""
+    after_keys: KeyedCursor | None = None
+    """Of a claim of jobs that have keys: where it goes on among these; None: it is of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,10 @@ class Demand:
     """How many bytes of jobs of each queue it may be given; without one: any."""
     weighted: Mapping[str, WeightedDemand] = field(default_factory=dict[str, "WeightedDemand"])
     """What it wants of the jobs that weigh something, by queue."""
+    freed: int = 0
+    """How often a permit for a key was left without work."""
+    permits_at: float | None = field(default=None, compare=False)
+    """When there are permits to give back; None: never, as it is."""
 
 
 class _QueueTimes:
@@ -119,9 +128,28 @@ class ClaimSchedule:
     Args:
         fetch_s: the queues, and how often each is asked.
         held_bytes: what the jobs that wait may weigh together.
+        limited: the queues of which limits are known, so that jobs of theirs may have keys.
+        keyed_s: how often jobs with keys are asked for in others, where some may have been stored
+            by whoever knows more; None: never, since the storage knows no keys.
     """
 
-    def __init__(self, fetch_s: Mapping[str, float], *, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self,
+        fetch_s: Mapping[str, float],
+        *,
+        held_bytes: int = HELD_BYTES,
+        limited: Container[str] = (),
+        keyed_s: float | None = None,
+    ) -> None:
+        self._keyed: dict[str, KeyedTimes] = {}
+        self._keyed_weighted: dict[str, KeyedTimes] = {}
+        for name, seconds in fetch_s.items():
+            if keyed_s is not None:
+                is_limited = name in limited
+                interval_s = seconds if is_limited else keyed_s
+                self._keyed[name] = KeyedTimes(interval_s, is_limited=is_limited)
+                self._keyed_weighted[name] = KeyedTimes(interval_s, is_limited=is_limited)
+        self._freed = 0
         self._queues = {name: _QueueTimes(seconds) for name, seconds in fetch_s.items()}
         self._claim_bytes = held_bytes // CLAIMS_A_HOLD
         self._wanted: Mapping[str, int] = {}
@@ -142,9 +170,21 @@ class ClaimSchedule:
         if demand.claims_seen == self.claims:
             self._wanted, self._urgent, self._rooms = demand.wanted, demand.urgent, demand.rooms
             self._weighted = demand.weighted
+            if demand.freed != self._freed:
+                self._freed = demand.freed
+                self.look_for_keys()
+
+    def look_for_keys(self) -> None:
+        """A permit, or a limit, may let jobs begin that have keys."""
+        for keyed in (*self._keyed.values(), *self._keyed_weighted.values()):
+            if keyed.is_limited:
+                keyed.look_now()
 
     def announced(self, queues: Container[str] | None) -> None:
         """There may be new jobs in *queues* (None: in any): they do not wait for their interval."""
+        for name, keyed in (*self._keyed.items(), *self._keyed_weighted.items()):
+            if queues is None or name in queues:
+                keyed.announced()
         for name, queue in (*self._queues.items(), *self._of_weighted.items()):
             if queues is None or name in queues:
                 queue.due_at = 0.0
@@ -156,7 +196,7 @@ class ClaimSchedule:
 
     def next_due(self) -> float:
         """Returns when the next claim is due, if nothing else comes before."""
-        times = [self._queues[name].due_at for name in self._wanted]
+        times = [line.due_at for line, _ in self._lines()]
         times += [self._queues[name].urgent_at for name in self._urgent]
         times += [self._weighted_due_at(name) for name in self._weighted]
         return min(times, default=inf)
@@ -171,35 +211,69 @@ class ClaimSchedule:
         for name in self._urgent:
             if self._queues[name].urgent_at <= now:
                 return self._begin_urgent(name, now)
-        due = [(self._queues[name].turn, name) for name in self._wanted if self._is_due(name, now)]
+        due = [(line.turn, name, line) for line, name in self._lines() if line.due_at <= now]
         weighted = [
             (self._of_weighted[name].turn, name)
             for name in self._weighted
             if self._weighted_due_at(name) <= now
         ]
         # In turns: a queue that always has jobs must not keep others from being asked.
-        if weighted and (not due or min(weighted) < min(due)):
+        turn, name, line = min(due, key=itemgetter(0), default=(inf, "", None))
+        if weighted and min(weighted)[0] < turn:
             return self._begin_weighted(min(weighted)[1], now, jitter)
-        return self._begin(min(due)[1], now, jitter) if due else None
-
-    def _is_due(self, name: str, now: float) -> bool:
-        return self._queues[name].due_at <= now
+        if isinstance(line, KeyedTimes):
+            return self._begin_keyed(line, name, now)
+        return None if line is None else self._begin(name, now, jitter)
 
     def _weighted_due_at(self, name: str) -> float:
         """Returns when jobs with a weight are to be claimed: at once if some may wait."""
         queue = self._of_weighted[name]
         return queue.due_at if queue.none_of.issuperset(self._weighted[name].kinds) else 0.0
 
-    def _begin(self, name: str, now: float, jitter: float) -> DueClaim:
-        queue = self._queues[name]
-        queue.turn = self.claims
+    def _lines(self) -> list[tuple[_QueueTimes | KeyedTimes, str]]:
+        """Returns what is wanted of: of each queue its plain jobs, and those that have keys."""
+        lines: list[tuple[_QueueTimes | KeyedTimes, str]]
+        lines = [(self._queues[name], name) for name in self._wanted]
+        if self._keyed:
+            lines += [(self._keyed[name], name) for name in self._wanted]
+            lines += [(self._keyed_weighted[name], name) for name in self._weighted]
+        return lines
+
+    def _begin_keyed(self, keyed: KeyedTimes, name: str, now: float) -> DueClaim:
+        keyed.began(self.claims, now)
         self.claims += 1
+        kinds: tuple[str, ...] = ()
+        if keyed is self._keyed.get(name):
+            limit = self._take_wanted(name)
+        else:
+            limit, kinds = self._weighted[name].count, self._weighted[name].kinds
+            self._weighted = {}
+        return DueClaim(
+            seq=self.claims,
+            queue=name,
+            limit=limit,
+            after={},
+            bytes_max=max(1, min(self._claim_bytes, self._rooms.get(name, self._claim_bytes))),
+            at=now,
+            kinds=kinds,
+            after_keys=keyed.after,
+        )
+
+    def _take_wanted(self, name: str) -> int:
+        """Takes what is wanted of a queue, for one claim, and returns how many that is."""
         wanted = self._wanted[name]
         limit = min(CLAIM_JOBS, wanted)
         # The pool's demand holds again once it has seen what this claim brings; until then there is
         # only the rest of a demand for more than one claim.
         rest = wanted - limit
         self._wanted = {name: rest} if rest >= CLAIM_JOBS // 2 else {}
+        return limit
+
+    def _begin(self, name: str, now: float, jitter: float) -> DueClaim:
+        queue = self._queues[name]
+        queue.turn = self.claims
+        self.claims += 1
+        limit = self._take_wanted(name)
         self._fetch_later(queue, now, jitter)
         self._look_for_urgent_later(queue, now)
         bytes_max = max(1, min(self._claim_bytes, self._rooms.get(name, self._claim_bytes)))
@@ -283,6 +357,14 @@ class ClaimSchedule:
         if len(jobs) >= limit:
             queue.due_at = 0.0
 
+    def claimed_keyed(self, claim: DueClaim, found: KeyedClaim, now: float) -> None:
+        """Takes in what a claim of jobs that have keys brought."""
+        patience = IDLE_FETCHES if self.are_announced else 0
+        self._keyed_times_of(claim).claimed(
+            found, claim.limit, began=claim.at, now=now, patience=patience
+        )
+        self._take_room(claim.queue, sum([weight_of(job) for job in found.jobs]))
+
     def _take_room(self, name: str, weight: int) -> None:
         """Has the rest of a demand wait where the claim so far has taken up the room."""
         if name in self._rooms:
@@ -291,13 +373,18 @@ class ClaimSchedule:
             if room <= 0:
                 self._wanted = {}
 
+    def _keyed_times_of(self, claim: DueClaim) -> KeyedTimes:
+        return (self._keyed_weighted if claim.kinds else self._keyed)[claim.queue]
+
     def _times_of(self, claim: DueClaim) -> _QueueTimes:
         return (self._of_weighted if claim.kinds else self._queues)[claim.queue]
 
     def failed(self, claim: DueClaim) -> None:
         """*claim* brought no answer; it is due again."""
         queue = self._times_of(claim)
-        if claim.is_urgent:
+        if claim.after_keys is not None:
+            self._keyed_times_of(claim).look_now()
+        elif claim.is_urgent:
             queue.urgent_at = queue.urgent_rests_until
         else:
             queue.due_at = 0.0

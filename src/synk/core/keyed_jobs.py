@@ -17,9 +17,10 @@ Jobs without a key are not known here, and cost nothing.
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from synk.core.keys import Key, KeyRoom
 from synk.limit import Permit
 
 if TYPE_CHECKING:
@@ -44,48 +45,9 @@ _WAITS: Final = -2
 
 
 @dataclass(slots=True, eq=False)
-class _Key:
-    """What is here of one key.
-
-    Attributes:
-        name: the key.
-        permits: the numbers of the permits for it.
-        waiting: its jobs that no permit goes with, those first that are to begin first.
-        in_line: how many of its jobs wait for a worker with a permit.
-        slots: how many of its jobs each slot's worker has.
-        waits_since: since when no worker has taken any, where some wait.
-        is_shut: whether jobs of it were given back for that; no more are wanted for its permits
-            until a worker is done with it.
-    """
-
-    name: str
-    permits: set[int] = field(default_factory=set[int])
-    waiting: list[ClaimedJob] = field(default_factory=list["ClaimedJob"])
-    in_line: int = 0
-    slots: dict[int, int] = field(default_factory=dict[int, int])
-    waits_since: float = 0.0
-    is_shut: bool = False
-
-    @property
-    def jobs(self) -> int:
-        """How many jobs of it are here."""
-        return len(self.waiting) + self.in_line + sum(self.slots.values())
-
-    @property
-    def free(self) -> int:
-        """How many permits go with nothing; less than 0 where some were withdrawn."""
-        return len(self.permits) - self.in_line - len(self.slots)
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether there is no job of it."""
-        return not (self.waiting or self.in_line or self.slots)
-
-
-@dataclass(slots=True, eq=False)
 class _Held:
     job: ClaimedJob
-    key: _Key
+    key: Key
     place: int
 
 
@@ -100,19 +62,21 @@ class KeyedJobs:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[str, _Key] = {}
+        self._keys: dict[str, Key] = {}
         self._jobs: dict[int, _Held] = {}
-        self._at: dict[int, set[_Key]] = {}
+        self._at: dict[int, set[Key]] = {}
         """Of which keys each slot's worker has jobs."""
-        self._parked: set[_Key] = set()
+        self._parked: set[Key] = set()
         """Keys of which jobs wait for a permit."""
-        self._changed: set[_Key] = set()
+        self._changed: set[Key] = set()
         """Keys of which a permit may have become free, or is not any more."""
-        self._idle: dict[_Key, float] = {}
+        self._idle: dict[Key, float] = {}
         """Keys with free permits, and since when, the oldest first."""
+        self._surplus: set[Key] = set()
+        """Keys with permits that are above the limit."""
         self._look_at = float("inf")
         """When to look for jobs that have waited for too long."""
-        self.freed = 0
+        self._freed = 0
         """How often a permit was left without work."""
 
     def __bool__(self) -> bool:
@@ -154,10 +118,10 @@ class KeyedJobs:
                 self._park(held, now)
         return ready
 
-    def _key(self, name: str) -> _Key:
+    def _key(self, name: str) -> Key:
         key = self._keys.get(name)
         if key is None:
-            key = self._keys[name] = _Key(name)
+            key = self._keys[name] = Key(name)
         return key
 
     def _park(self, held: _Held, now: float) -> None:
@@ -246,14 +210,14 @@ class KeyedJobs:
         ready.sort(key=_urgency)
         return ready
 
-    def _look_whether_idle(self, key: _Key, now: float) -> None:
+    def _look_whether_idle(self, key: Key, now: float) -> None:
         if key.free <= 0:
             self._idle.pop(key, None)
-            if not key.permits and key.is_at_rest:
+            if key.is_at_rest and not key.permits and not key.surplus:
                 del self._keys[key.name]
         elif key not in self._idle:
             self._idle[key] = now
-            self.freed += 1
+            self._freed += 1
 
     def may_move(self, job: ClaimedJob, head: ClaimedJob) -> bool:
         """Whether *job*, which waits at a worker behind *head*, could begin at another one."""
@@ -316,42 +280,76 @@ class KeyedJobs:
 
     # -- permits ----------------------------------------------------------------------------------
 
-    def room(self, per_permit: int, now: float) -> dict[str, int]:
-        """Returns for how many permits of each key *per_permit* more jobs each may be claimed."""
-        found: dict[str, int] = {}
+    def room(self, per_permit: int, now: float, *, permits_max: int) -> KeyRoom:
+        """Returns which keys *per_permit* more jobs may be claimed of, for each permit.
+
+        Args:
+            per_permit: jobs that are to be at hand under one permit.
+            now: the time.
+            permits_max: as many as are of use: there are no more workers.
+        """
+        held: dict[str, int] = {}
+        full: list[str] = []
         for key in self._keys.values():
-            if key.is_shut or (key.waiting and now - key.waits_since > _SLOW_S):
-                continue
             # From half on they are filled up: whoever is at work for a key shall not wait.
             taken = -(-max(0, key.jobs - per_permit // 2) // per_permit)
-            if len(key.permits) > taken:
-                found[key.name] = len(key.permits) - taken
-        return found
+            is_slow = key.is_shut or (bool(key.waiting) and now - key.waits_since > _SLOW_S)
+            if len(key.permits) > taken and not is_slow:
+                held[key.name] = len(key.permits) - taken
+            elif len(key.permits) >= permits_max:
+                full.append(key.name)
+        return KeyRoom(held, full)
 
     def held(self) -> list[Permit]:
         """Returns all permits that are here."""
-        return [Permit(key.name, slot) for key in self._keys.values() for slot in key.permits]
+        return [
+            Permit(key.name, slot)
+            for key in self._keys.values()
+            for slot in (*key.permits, *key.surplus)
+        ]
+
+    def limit(self, running_of: Callable[[str], int | None]) -> None:
+        """Takes in what limits say now of each key: how many workers; None: any number."""
+        for key in self._keys.values():
+            running = running_of(key.name)
+            both = key.permits | key.surplus
+            key.surplus = {slot for slot in both if running is not None and slot >= running}
+            key.permits = both - key.surplus
+            self._changed.add(key)
+        self._surplus = {key for key in self._keys.values() if key.surplus}
 
     def withdrawn(self, permits: Iterable[Permit]) -> None:
         """These are not this supervisor's any more; what runs under them is let go on."""
         for permit in permits:
             key = self._key(permit.key)
             key.permits.discard(permit.slot)
+            key.surplus.discard(permit.slot)
             self._changed.add(key)
 
-    def idle_at(self) -> float | None:
-        """Returns since when the permit has been free that has been so for longest."""
-        return next(iter(self._idle.values()), None)
+    def news(self) -> tuple[int, float | None]:
+        """Returns how often a permit was left without work, and when there are some to give back.
 
-    def to_give_back(self, now: float, *, linger_s: float = LINGER_S) -> list[Permit]:
-        """Takes out and returns the permits that have been free for long.
+        That is, if nothing happens; None: never.
+        """
+        return (self._freed, self._to_give_back_at()) if self._keys else (self._freed, None)
+
+    def _to_give_back_at(self) -> float | None:
+        if any(key.excess for key in self._surplus):
+            return 0.0
+        oldest = next(iter(self._idle.values()), None)
+        return None if oldest is None else oldest + LINGER_S
+
+    def to_give_back(self, now: float) -> list[Permit]:
+        """Takes out and returns the permits that have been free for long, or are not to be had.
 
         No claim may be under way that was told of them.
         """
         given: list[Permit] = []
-        for key in [key for key, since in self._idle.items() if now >= since + linger_s]:
-            # The highest first: those may be above a limit that was lowered.
-            highest = sorted(key.permits, reverse=True)[: max(0, key.free)]
-            given += [Permit(key.name, slot) for slot in highest]
+        for key in self._surplus:
+            given += [Permit(key.name, slot) for slot in sorted(key.surplus)[: key.excess]]
+        for key in [key for key, since in self._idle.items() if now >= since + LINGER_S]:
+            free = sorted(key.permits)[: max(0, key.free)]
+            given += [Permit(key.name, slot) for slot in free]
         self.withdrawn(given)
+        self._surplus = {key for key in self._surplus if key.surplus}
         return given

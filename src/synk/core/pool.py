@@ -71,7 +71,7 @@ class Pool:
         self._limits = Limits(dict(queues), engine, limited, budget and budget.weights)
         self.slots = [Slot(number, self._limits) for number in range(engine.processes)]
         self.backlog = Backlog(queues, budget and budget.parts)
-        self._keyed = self.backlog.keyed
+        self.keyed = self.backlog.keyed
         self.estimates = Estimates()
         self._ledger = Ledger(self._limits, self.estimates)
         known = self.slots, self._limits.queues, self.backlog, self.estimates
@@ -98,7 +98,7 @@ class Pool:
             IllegalTransition: the event cannot happen in the slot's state.
         """
         self._METHOD_OF[type(event)](self, event, now)
-        if self._keyed:
+        if self.keyed:
             self._let_in(now)
         self._give_out(now)
         self._look_at_slots(now)
@@ -172,9 +172,9 @@ class Pool:
         return self.slots[slot].job_of(number)
 
     def give_back_permits(self, now: float) -> list[Permit]:
-        """Gives up the permits that were free for long, and returns them; see `KeyedJobs`."""
-        given = self._keyed.to_give_back(now)
-        self.backlog.extend(self._keyed.admitted(now))
+        """Gives up the permits that were free for long, and returns them."""
+        given = self.keyed.to_give_back(now)
+        self._let_in(now)
         return given
 
     # -- events -------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Pool:
     def _on_claimed(self, event: messages.Claimed, now: float) -> None:
         self.claims += 1
         if event.permits:
-            self._keyed.granted(event.permits)
+            self.keyed.granted(event.permits)
         self._dispatch.found_none(event.none_of)
         if self.draining or self.fenced:
             self._release_new(event.jobs)
@@ -200,7 +200,7 @@ class Pool:
             self._ledger.release(unwanted)
             jobs = [job for job in jobs if job.queue not in self.paused]
         if event.keys:
-            jobs = self._keyed.arrived(jobs, event.keys, now)
+            jobs = self.keyed.arrived(jobs, event.keys, now)
         self._recall(*self._dispatch.overtaken(jobs))
         self.backlog.extend(jobs)
 
@@ -323,8 +323,8 @@ class Pool:
             else:
                 waiting.append(held)
         parked: Container[int] = ()
-        if self._keyed and waiting:
-            parked = self._keyed.came_back([held.job for held in reversed(waiting)], now)
+        if self.keyed and waiting:
+            parked = self.keyed.came_back([held.job for held in reversed(waiting)], now)
         for held in waiting:
             if held.job.id in parked:
                 self.backlog.refund(held.job, held.expected_s)
@@ -377,8 +377,8 @@ class Pool:
 
     def _let_in(self, now: float) -> None:
         """Gives what waits for a permit those that are free by what has just happened."""
-        self._keyed.over(self._ledger.unsettled())
-        self.backlog.extend(self._keyed.admitted(now))
+        self.keyed.over(self._ledger.unsettled())
+        self.backlog.extend(self.keyed.admitted(now))
 
     def _give_out(self, now: float) -> None:
         serving = [slot for slot in self.slots if slot.state is SlotState.SERVING]
@@ -391,8 +391,8 @@ class Pool:
         self._recall(*full)
 
     def _flushed(self) -> list[messages.Command]:
-        if self._keyed:
-            self._keyed.over(self._ledger.unsettled())
+        if self.keyed:
+            self.keyed.over(self._ledger.unsettled())
         settle = self._ledger.settled()
         self.held_claims.settled(settle)
         commands, self._commands = self._commands, []

@@ -11,13 +11,15 @@ import random
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Final
 
 from synk.config import HELD_BYTES
 from synk.core.claim_schedule import ClaimSchedule, Demand, none_of
 from synk.core.messages import Claimed
 from synk.errors import StorageConflict, SynkError
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
+from synk.runtime.supervisor.keyed_claims import FOREIGN_S
 from synk.runtime.supervisor.reconciler import Reconciler
 
 if TYPE_CHECKING:
@@ -26,11 +28,16 @@ if TYPE_CHECKING:
 
     from synk.config import QueueConfig
     from synk.core.claim_schedule import DueClaim
+    from synk.limit import Cap
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
+    from synk.runtime.supervisor.keyed_claims import KeyedClaims
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
+
+RETURN_S: Final = 0.5
+"""Permits are given back no more often than that."""
 
 
 class ClaimLoop:
@@ -45,6 +52,7 @@ class ClaimLoop:
         owner: whom it claims for.
         queues: what it claims from, and how often each is asked.
         kinds: which jobs it may have, but for those with a weight.
+        keyed: claims those that have keys; None: the storage knows none.
         facts: told of what goes wrong.
         wake: has the next step come now; called from any thread.
         held_bytes: what the jobs that wait may weigh together.
@@ -62,6 +70,7 @@ class ClaimLoop:
         facts: Telemetry,
         *,
         wake: Callable[[], None],
+        keyed: KeyedClaims | None = None,
         held_bytes: int = HELD_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,8 +82,14 @@ class ClaimLoop:
         self._schedule = ClaimSchedule(
             {name: queue.time_fetch.total_seconds() for name, queue in queues.items()},
             held_bytes=held_bytes,
+            limited=[name for name in queues if keyed and keyed.has_limits_for(name)],
+            keyed_s=None if keyed is None else FOREIGN_S,
         )
-        self._reconciler = Reconciler(storage, engine, acks, owner, facts)
+        self._keyed = keyed
+        self._has_new_limits = False
+        self._next_return_at = 0.0
+        """Before that no permits are given back: many go in one statement."""
+        self._reconciler = Reconciler(storage, engine, acks, owner, facts, keyed)
         self._backoff = Backoff("claiming", facts)
         self._batch = BatchLimit()
         self._demand = Demand()
@@ -102,6 +117,13 @@ class ClaimLoop:
         """There may be new jobs in *queues* (None: in any): they do not wait for their interval."""
         self._announced.append(queues)
         self._wake()
+
+    def set_limits(self, overrides: Mapping[str, Cap]) -> None:
+        """See `KeyedClaims.set_limits`."""
+        if self._keyed is not None:
+            self._keyed.set_limits(overrides)
+            self._has_new_limits = True
+            self._wake()
 
     def rely_on_announcements(self, are_announced: bool) -> None:  # noqa: FBT001 - a fact
         """Says whether new jobs are announced: an empty queue is fetched less often then."""
@@ -134,10 +156,29 @@ class ClaimLoop:
         while self._announced:
             self._schedule.announced(self._announced.popleft())
         self._schedule.set_demand(self._demand)
+        if self._has_new_limits:
+            self._has_new_limits = False
+            self._schedule.look_for_keys()
+        if self._keyed is not None and now >= self._return_at:
+            return self._rest(self._give_back_permits(self._keyed, now))
         claim = self._schedule.due_claim(now, random.random())  # noqa: S311 - jitter
         if claim is None:
-            return max(0.0, self._schedule.next_due() - now)
+            return max(0.0, min(self._schedule.next_due(), self._return_at) - now)
         return self._rest(self._claim(claim))
+
+    @property
+    def _return_at(self) -> float:
+        at = self._demand.permits_at
+        return inf if at is None else max(at, self._next_return_at)
+
+    def _give_back_permits(self, keyed: KeyedClaims, now: float) -> float:
+        self._next_return_at = now + RETURN_S
+        try:
+            keyed.give_back()
+        except SynkError as error:
+            self._reconciler.compare_soon()
+            return self._backoff.failed(error, now)
+        return 0.0
 
     def _rest(self, seconds: float) -> float:
         if seconds:
@@ -148,15 +189,10 @@ class ClaimLoop:
         """Claims once; returns how long to wait before the next claim."""
         claim = replace(claim, limit=self._batch.of(claim.limit, claim.at))
         try:
-            jobs = self._storage.get_job_available(
-                claim.queue,
-                claim.limit,
-                kinds=claim.kinds or self._kinds,
-                owner=self._owner,
-                claim_seq=claim.seq,
-                after=claim.after,
-                bytes_max=claim.bytes_max,
-            )
+            if self._keyed is not None and claim.after_keys is not None:
+                claimed = self._claim_keyed(self._keyed, claim)
+            else:
+                claimed = self._claim_plain(claim)
         except SynkError as error:
             now = self._clock()
             # A claim of what is urgent is small anyway: what was too much was not its number.
@@ -166,11 +202,33 @@ class ClaimLoop:
             self._reconciler.answer_lost(claim.seq)
             self._engine.post(Claimed([]))
             return self._backoff.failed(error, now)
-        now = self._clock()
-        self._backoff.succeeded(now)
-        self._schedule.claimed(claim, jobs, now)
-        self._engine.post(Claimed(jobs, none_of=none_of(claim, jobs)))
+        self._backoff.succeeded(self._clock())
+        self._engine.post(claimed)
         return 0.0
+
+    def _claim_plain(self, claim: DueClaim) -> Claimed:
+        jobs = self._storage.get_job_available(
+            claim.queue,
+            claim.limit,
+            kinds=claim.kinds or self._kinds,
+            owner=self._owner,
+            claim_seq=claim.seq,
+            after=claim.after,
+            bytes_max=claim.bytes_max,
+        )
+        self._schedule.claimed(claim, jobs, self._clock())
+        none = none_of(claim, jobs)
+        if self._keyed is None:
+            return Claimed(jobs, none_of=none)
+        plain = self._keyed.without_strays(jobs)
+        if len(plain) < len(jobs):
+            self._schedule.look_for_keys()
+        return Claimed(plain, none_of=none)
+
+    def _claim_keyed(self, keyed: KeyedClaims, claim: DueClaim) -> Claimed:
+        found, claimed = keyed.claim(claim, self._engine.clock)
+        self._schedule.claimed_keyed(claim, found, self._clock())
+        return claimed
 
     def close(self) -> None:
         """After the last step: gives back what a lost claim may have taken."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
+    from synk.runtime.supervisor.keyed_claims import KeyedClaims
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -42,8 +43,15 @@ class Reconciler:
     """Keeps one supervisor's jobs the same here and in the storage; driven by who claims."""
 
     def __init__(
-        self, storage: Storage, engine: Engine, acks: AckLoop, owner: UUID, facts: Telemetry
+        self,
+        storage: Storage,
+        engine: Engine,
+        acks: AckLoop,
+        owner: UUID,
+        facts: Telemetry,
+        keyed: KeyedClaims | None = None,
     ) -> None:
+        self._keyed = keyed
         self._storage = storage
         self._engine = engine
         self._acks = acks
@@ -81,6 +89,8 @@ class Reconciler:
             self._is_asked = False
             try:
                 self._gone = self._compare()
+                if self._keyed is not None:
+                    self._keyed.compare()
             except SynkError as error:
                 self._is_asked = True
                 return self._backoff.failed(error, now)

@@ -22,6 +22,7 @@ from synk.runtime.supervisor import platform_grace, preconditions
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.backoff import StorageLink
 from synk.runtime.supervisor.claim_loop import ClaimLoop
+from synk.runtime.supervisor.keyed_claims import keyed_claims_of
 from synk.runtime.supervisor.lag_loop import LagLoop
 from synk.runtime.supervisor.lease_loop import LeaseLoop
 from synk.runtime.supervisor.listen_loop import ListenLoop
@@ -118,6 +119,9 @@ class Supervisor:
         self._acks = AckLoop(
             storage, owner, facts, held_bytes=config.max_held_bytes, wake=runners["ack"].wake
         )
+        self._keyed = keyed_claims_of(
+            storage, engine, self._acks, owner, registry, self._queues, config.processes
+        )
         self._claims = ClaimLoop(
             storage,
             engine,
@@ -127,6 +131,7 @@ class Supervisor:
             [kind for kind in registry.kinds if kind not in registry.weights],
             facts,
             wake=runners["claim"].wake,
+            keyed=self._keyed,
             held_bytes=config.max_held_bytes,
             clock=machine.clock,
         )
@@ -288,6 +293,9 @@ class Supervisor:
         self._acks.finish_by(deadline)
         runners["ack"].finish()
         yield runners["ack"], max(0.0, deadline - self._machine.clock()) + 1.0
+        if self._keyed is not None:
+            # No process is left that could be at work for a key.
+            self._keyed.give_back_all()
         runners["lease"].stop()
         self._facts.unsubscribe(self._reports.note)
         self._reports.finish()
@@ -336,7 +344,8 @@ class Supervisor:
         urgent = self.pool.urgent() if room > 0 and self._has_plain else {}
         weighted = self.pool.weighted_demand() if room > 0 else {}
         demand = {name: min(count, room) for name, count in wanted.items()}
-        self._claims.set_demand(Demand(demand, urgent, self.pool.claims, rooms, weighted))
+        news = self.pool.keyed.news()
+        self._claims.set_demand(Demand(demand, urgent, self.pool.claims, rooms, weighted, *news))
 
     def _count_at_hand(self) -> int:
         return self.pool.backlog.count + sum(len(slot.in_flight) for slot in self.pool.slots)
