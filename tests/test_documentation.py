@@ -23,9 +23,9 @@ NOUNS = [
     "arguments", "claim", "config", "errors", "failure", "insertion", "job", "limit", "periodic",
     "queues", "registry", "remote_traceback.record", "retry", "row", "setting", "status",
     "storage.base", "storage.inspection", "storage.limiting", "storage.scheduling",
-    "storage.settings", "storage.sweeping", "telemetry", "telemetry.fact",
+    "storage.settings", "storage.sweeping", "storage.uniqueness", "telemetry", "telemetry.fact",
     "telemetry.jobs", "telemetry.subscribers", "telemetry.supervisors", "testing",
-    "testing.making",
+    "testing.making", "unique",
 ]  # fmt: skip
 """The modules whose classes users get to see, by name or as what another one of them gives."""
 
@@ -158,7 +158,7 @@ def errors_of_call(called: str, function: Any, cls: type | None) -> set[str]:
         return {"StorageUnavailable"}
     callee = vars(cls).get(own) if own != called and cls is not None else None
     callee = callee or function.__globals__.get(called)
-    if not getattr(callee, "__module__", "").startswith("synk."):
+    if not str(getattr(callee, "__module__", "")).startswith("synk."):
         return set()
     is_own_matter = isinstance(callee, FunctionType) and callee.__name__.startswith("_")
     return errors_of(callee, cls) if is_own_matter else told("Raises", callee)

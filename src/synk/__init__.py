@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from synk.row import Progress as Progress
     from synk.storage.base import Storage as Storage
     from synk.storage.postgres import PostgresStorage as PostgresStorage
+    from synk.unique import Inserted as Inserted
+    from synk.unique import Unique as Unique
+    from synk.unique import UniqueScope as UniqueScope
 
 _NAMES = {
     "arguments": ("JobArgs",),
@@ -54,6 +57,7 @@ _NAMES = {
     "row": ("CancelReason", "Change", "JobRow", "JobState", "Priority", "Progress"),
     "storage.base": ("Storage",),
     "storage.postgres": ("PostgresStorage",),
+    "unique": ("Inserted", "Unique", "UniqueScope"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

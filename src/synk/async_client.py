@@ -11,9 +11,10 @@ from ulid import ULID
 from synk.async_queues import AsyncQueues, drain_awaited
 from synk.config import seconds_of
 from synk.errors import ConfigurationError
-from synk.insertion import check_given, new_job, new_jobs
+from synk.insertion import check_given, new_job, new_jobs, told
 from synk.registry import Registry
 from synk.row import check_id
+from synk.storage.uniqueness import insert_of
 from synk.waits import InsertWait, StackWait, check_no_wait
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from synk.row import Change, JobRow
     from synk.storage.async_postgres import AsyncPostgresStorage
     from synk.storage.postgres import PostgresStorage
+    from synk.unique import Inserted
 
 
 class AsyncClient:
@@ -69,13 +71,14 @@ class AsyncClient:
         options: InsertOptions | None = None,
         *,
         wait: dt.timedelta | None = None,
-    ) -> int:
+    ) -> Inserted:
         """See `Client.insert`."""
-        return (await self._stored([new_job(name, args, options, self.registry.defaults)], wait))[0]
+        job = new_job(name, args, options, self.registry.defaults)
+        return told((await self._stored([job], wait))[0], job)
 
     async def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
-    ) -> int:
+    ) -> Inserted:
         """See `Client.insert_tx`.
 
         *connection* is a `psycopg.AsyncConnection`, or an ``AsyncSession`` or ``AsyncConnection``
@@ -83,7 +86,7 @@ class AsyncClient:
         """
         check_given(connection)
         job = new_job(name, args, options, self.registry.defaults)
-        return (await self.storage.insert([job], connection=connection))[0]
+        return told((await insert_of(self.storage, [job])([job], connection=connection))[0], job)
 
     async def insert_many(
         self,
@@ -98,17 +101,18 @@ class AsyncClient:
         if not rows:
             return []
         if connection is not None:
-            return await self.storage.insert(rows, connection=connection)
+            return await insert_of(self.storage, rows)(rows, connection=connection)
         return await self._stored(rows, wait)
 
     async def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
         wait_s = self._insert_wait_s if wait is None else seconds_of("wait", wait)
+        store = insert_of(self.storage, jobs)
         if not wait_s:
-            return await self.storage.insert(jobs)
+            return await store(jobs)
         waiting = InsertWait(jobs, wait_s)
         while True:
             with waiting:
-                return await self.storage.insert(jobs)
+                return await store(jobs)
             await asyncio.sleep(waiting.pause_s)
 
     async def cancel(self, job_id: int) -> Change:

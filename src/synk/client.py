@@ -22,13 +22,14 @@ from ulid import ULID
 from synk import cpus
 from synk.config import HELD_BYTES, EngineConfig, check_cleaner, check_queues, seconds_of
 from synk.errors import ConfigurationError
-from synk.insertion import check_given, new_job, new_jobs
+from synk.insertion import check_given, new_job, new_jobs, told
 from synk.queues import Queues, drain
 from synk.registry import Registry
 from synk.row import check_id
 from synk.runtime.ipc import process_role
 from synk.storage.inspection import Inspection
 from synk.storage.sweeping import check_sweeps
+from synk.storage.uniqueness import insert_of
 from synk.telemetry import Telemetry
 from synk.telemetry.log import LogThread
 from synk.waits import InsertWait, StackWait, check_no_wait
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from synk.runtime.supervisor.supervisor import Supervisor
     from synk.status import SlotStatus
     from synk.storage.base import Storage
+    from synk.unique import Inserted
 
 _LOG_S: Final = 1.0
 """How long the last lines may take to be logged when a client stops."""
@@ -194,8 +196,8 @@ class Client:
         options: InsertOptions | None = None,
         *,
         wait: dt.timedelta | None = None,
-    ) -> int:
-        """Stores a job; returns its id.
+    ) -> Inserted:
+        """Stores a job; returns its id, or that of the one that its `Unique` meets.
 
         Without an `InsertOptions.idempotency_key` it waits only while nothing can have been stored;
         with one also after an answer that was lost, and stores the job once.
@@ -212,21 +214,23 @@ class Client:
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: `depends_on` names a job that does not exist; nothing was stored.
             KeyReused: the `idempotency_key` is that of another job; nothing was stored.
+            NotUnique: another job is in its scope, and its `Unique` raises then.
             StorageUnavailable: the database could not be reached in that time.
             OutcomeUnknown: the answer was lost, and a repeat might store the job twice.
             StorageConflict: the server gave up on locks or time, also when it was tried again;
                 nothing was stored.
         """
-        jobs = [new_job(name, args, options, self.registry.defaults)]
-        check_sweeps(self.storage, jobs)
-        return self._stored(jobs, wait)[0]
+        job = new_job(name, args, options, self.registry.defaults)
+        check_sweeps(self.storage, [job])
+        return told(self._stored([job], wait)[0], job)
 
     def insert_tx(
         self, connection: object, name: str, args: Any, options: InsertOptions | None = None
-    ) -> int:
-        """Stores a job in the caller's transaction; returns its id.
+    ) -> Inserted:
+        """Stores a job in the caller's transaction; returns its id, as `insert`.
 
-        The job exists once the caller commits, and never did if it rolls back.
+        The job exists once the caller commits, and never did if it rolls back. One that its
+        `Unique` meets does not begin before that.
 
         Args:
             connection: a `psycopg.Connection` on the same database, a ``Session`` or ``Connection``
@@ -241,14 +245,15 @@ class Client:
             InvalidJob: a value is wrong; the transaction is untouched.
             UnknownDependency: there is no such job; the transaction is in PostgreSQL's error state.
             KeyReused: the key is that of another job; the transaction is in that state too.
+            NotUnique: as in `insert`; the transaction is as it was.
             StorageUnavailable: the connection is broken, and the transaction with it.
             StorageConflict: the connection is in the middle of a stream, or others use it.
             psycopg.Error: something that you sent before, in a pipeline, has failed.
         """
         check_given(connection)
-        jobs = [new_job(name, args, options, self.registry.defaults)]
-        check_sweeps(self.storage, jobs)
-        return self.storage.insert(jobs, connection=connection)[0]
+        job = new_job(name, args, options, self.registry.defaults)
+        check_sweeps(self.storage, [job])
+        return told(insert_of(self.storage, [job])([job], connection=connection)[0], job)
 
     def insert_many(
         self,
@@ -257,7 +262,7 @@ class Client:
         connection: object | None = None,
         wait: dt.timedelta | None = None,
     ) -> list[int]:
-        """Stores jobs, all or none; returns their ids in order.
+        """Stores jobs, all or none; returns their ids in order, as `Inserted` if some are unique.
 
         Args:
             jobs: (name, args) or (name, args, options) for each.
@@ -269,6 +274,7 @@ class Client:
             InvalidJob: a value is wrong; nothing was stored.
             UnknownDependency: there is no such job; nothing was stored.
             KeyReused: a key is that of another job; nothing was stored.
+            NotUnique: as in `insert`; nothing was stored.
             StorageUnavailable: as in `insert`.
             OutcomeUnknown: as in `insert`.
             StorageConflict: as in `insert`.
@@ -279,17 +285,18 @@ class Client:
             return []
         check_sweeps(self.storage, rows)
         if connection is not None:
-            return self.storage.insert(rows, connection=connection)
+            return insert_of(self.storage, rows)(rows, connection=connection)
         return self._stored(rows, wait)
 
     def _stored(self, jobs: list[NewJob], wait: dt.timedelta | None) -> list[int]:
         wait_s = self._insert_wait_s if wait is None else seconds_of("wait", wait)
+        store = insert_of(self.storage, jobs)
         if not wait_s:
-            return self.storage.insert(jobs)
+            return store(jobs)
         waiting = InsertWait(jobs, wait_s)
         while True:
             with waiting:
-                return self.storage.insert(jobs)
+                return store(jobs)
             time.sleep(waiting.pause_s)
 
     # -- changing and looking ---------------------------------------------------------------------

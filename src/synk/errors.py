@@ -5,7 +5,8 @@
     │   ├── ConfigurationError                a client, queue, cleaner or storage set up wrongly
     │   ├── InvalidJob                        a job that cannot be inserted as given
     │   │   ├── UnknownDependency             ``depends_on`` names a job that never was
-    │   │   └── KeyReused                     the ``idempotency_key`` is that of another job
+    │   │   ├── KeyReused                     the ``idempotency_key`` is that of another job
+    │   │   └── NotUnique                     another job is in its unique scope
     ├── StorageError                          the database refused or could not be asked
     │   ├── StorageUnavailable                no connection: try again when it is back
     │   │   └── OutcomeUnknown                it went away after an insert was sent
@@ -35,6 +36,7 @@ __all__ = [
     "JobCancelled",
     "KeyReused",
     "LeaseLost",
+    "NotUnique",
     "OutcomeUnknown",
     "PauseNotInForce",
     "RemoteError",
@@ -99,6 +101,21 @@ class KeyReused(InvalidJob):
     def __init__(self, key: str, job_id: int, problem: str) -> None:
         self.job_id = job_id
         super().__init__("idempotency_key", key, f"is that of job {job_id}, {problem}")
+
+
+class NotUnique(InvalidJob):
+    """Another job is in the scope of this one, see `Unique`, and its insert says that this raises.
+
+    So does one that would replace a job that runs, and is unique until it is finished. You do *not*
+    get this from `Client.retry`, which says so by what it returns.
+
+    Attributes:
+        job_id: the job that is in the scope.
+    """
+
+    def __init__(self, job_id: int, unique: object = None) -> None:
+        self.job_id = job_id
+        super().__init__("unique", unique, f"job {job_id} is in this scope")
 
 
 class StorageError(SynkError):

@@ -29,6 +29,7 @@ from synk.row import (
     check_tags,
     is_whole,
 )
+from synk.unique import Inserted, Unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +71,8 @@ class InsertOptions:
             has begun, and is tried again as others are. None, the default: at any time.
         keep: for how long it is kept when it is over, above zero, whatever the cleaner is told;
             `timedelta.max`, or a thousand years: for ever. None: the kind's, or the cleaner's.
+        unique: which jobs are the same as this one, of which only one may be there at a time, see
+            `Unique`; not beside an idempotency key. None: the kind's, or none.
 
     Raises:
         InvalidJob: on construction, naming the field and the value.
@@ -86,6 +89,7 @@ class InsertOptions:
     meta: Mapping[str, Any] | None = None
     start_before: dt.datetime | dt.timedelta | None = None
     keep: dt.timedelta | None = None
+    unique: Unique | None = None
 
     def __post_init__(self) -> None:
         if self.scheduled_at is not None:
@@ -112,6 +116,8 @@ class InsertOptions:
             _check_start_before(self.start_before, self.scheduled_at)
         if self.keep is not None:
             _check_above_zero("keep", self.keep)
+        if self.unique is not None:
+            _check_unique(self.unique, self.idempotency_key)
 
     @property
     def has_extras(self) -> bool:
@@ -190,6 +196,13 @@ def _check_meta(meta: object) -> None:
         raise InvalidJob("meta", cast("object", meta), problem)
 
 
+def _check_unique(unique: object, key: str | None) -> None:
+    if not isinstance(unique, Unique):
+        raise InvalidJob("unique", unique, "must be a synk.Unique")
+    if key is not None:
+        raise InvalidJob("unique", unique, f"not beside idempotency_key={key!r}: give one of them")
+
+
 _FIELDS: Final = [each.name for each in fields(InsertOptions)]
 _VALUES: Final = attrgetter(*_FIELDS)
 _PUTS: Final = [getattr(InsertOptions, name).__set__ for name in _FIELDS]
@@ -205,6 +218,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         args: JSON text, at most 1 MiB.
         options: all else, with the defaults of its kind.
         limit: the limit that it has, by which the table makes its key; None, the default: none.
+        chosen: JSON text of what it is unique by; empty, the default: it is not unique.
     """
 
     name: str
@@ -212,6 +226,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     args: str
     options: JobOptions
     limit: Limit | None = None
+    chosen: str = ""
 
 
 JobSpec: TypeAlias = "tuple[str, Any] | tuple[str, Any, InsertOptions]"
@@ -261,14 +276,23 @@ def _named(name: str, args: Any, options: InsertOptions | None, completion: _Com
     if options is None:
         kind, text = encode_args(args)
         complete = completion.defaults.get(kind, _GENERAL)
-        limit = completion.limits.of(kind, complete.queue) if completion.limits else None
-        return NewJob(name=name, kind=kind, args=text, options=complete, limit=limit)
-    if not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        in_order = False
+    elif not isinstance(options, InsertOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidJob("options", options, "must be InsertOptions")
-    kind, text = encode_args(args, in_order=options.idempotency_key is not None)
-    complete = completion.completed(options, kind)
+    else:
+        in_order = options.idempotency_key is not None or options.unique is not None
+        kind, text = encode_args(args, in_order=in_order)
+        complete = completion.completed(options, kind)
     limit = completion.limits.of(kind, complete.queue) if completion.limits else None
-    return NewJob(name=name, kind=kind, args=text, options=complete, limit=limit)
+    unique = complete.unique
+    if unique is None:
+        return NewJob(name=name, kind=kind, args=text, options=complete, limit=limit)
+    # The kind may have said so.
+    _check_unique(unique, complete.idempotency_key)
+    if not in_order:
+        _, text = encode_args(args, in_order=True)
+    chosen = unique.chosen(kind, complete.queue, text)
+    return NewJob(name=name, kind=kind, args=text, options=complete, limit=limit, chosen=chosen)
 
 
 def new_jobs(
@@ -297,8 +321,24 @@ def new_jobs(
 
 
 def cannot_be_doubled(jobs: Sequence[NewJob]) -> bool:
-    """Whether a repeat of their insert stores none of *jobs* twice: each has a key."""
-    return all(job.options.idempotency_key is not None for job in jobs)
+    """Whether a repeat of their insert stores none of *jobs* twice.
+
+    Each has a key, or passes over the same job that it stored itself. What has begun by then is
+    there once more, as after any other insert that comes so late.
+    """
+    return all(
+        job.options.idempotency_key is not None
+        or (job.options.unique is not None and job.options.unique.on_conflict == "skip")
+        for job in jobs
+    )
+
+
+def told(job_id: int, job: NewJob) -> Inserted:
+    """Returns the id of *job* with what is known of whether it existed."""
+    if isinstance(job_id, Inserted):
+        return job_id
+    has_key = job.options.idempotency_key is not None
+    return Inserted.of(job_id, existed=None) if has_key else Inserted(job_id)
 
 
 def check_given(connection: object) -> None:

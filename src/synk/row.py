@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from synk.errors import InvalidJob
 from synk.failure import AttemptError
+from synk.unique import UniqueScope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,6 +112,8 @@ class Change(StrEnum):
             count.
         BLOCKED: nothing changed: a job that it depends on was cancelled or deleted. Retry that
             first.
+        NOT_UNIQUE: nothing changed: the job was over, and another one is in its unique scope by
+            now. `JobRow.unique` says which.
         REFUSED: nothing changed: the job's state does not allow it.
         GONE: there is no such job.
     """
@@ -119,6 +122,7 @@ class Change(StrEnum):
     REQUESTED = "requested"
     TAKEN = "taken"
     BLOCKED = "blocked"
+    NOT_UNIQUE = "not_unique"
     REFUSED = "refused"
     GONE = "gone"
 
@@ -254,6 +258,7 @@ class JobRow(ListedJob):
         start_before: if no attempt that counts has begun by then, it expires; None: it does not.
         keep: for how long it is kept when it is over, `timedelta.max` for ever; None: the cleaner's
             retention.
+        unique: which scope it was inserted into, and who is in that now; None: it is not unique.
     """
 
     args: Json
@@ -268,6 +273,7 @@ class JobRow(ListedJob):
     meta: dict[str, Json]
     start_before: dt.datetime | None
     keep: dt.timedelta | None
+    unique: UniqueScope | None
 
 
 class JobList(list[ListedJob]):
@@ -375,7 +381,7 @@ def check_id(field_name: str, value: object) -> int:
     """
     if not is_whole(value) or not 1 <= value < 2**63:
         raise InvalidJob(field_name, value, "must be the id of a job, a whole number from 1 on")
-    return value
+    return int(value)
 
 
 def is_whole(value: object) -> TypeGuard[int]:

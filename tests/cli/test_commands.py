@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 import synk
 from support.commands import ENV, run
 from support.jobs import handlers
+from support.needs import run_in_psql
 from support.supervising import DEADLINE_S, ended, make_client
 
 
@@ -34,11 +34,13 @@ def test_migrate_makes_the_tables_and_then_has_nothing_to_do(empty_dsn: str) -> 
     assert "nothing to do" in second.stdout
 
 
-def test_the_printed_sql_makes_the_same_tables_by_hand(empty_dsn: str) -> None:
-    script = run("migrate", "--sql").stdout
+def test_the_printed_sql_makes_the_same_tables_by_hand(empty_dsn: str, tmp_path: Path) -> None:
+    script = tmp_path / "synk.sql"
+    script.write_text(run("migrate", "--sql").stdout)
 
-    with psycopg.connect(empty_dsn, autocommit=True) as connection:
-        connection.execute(script.encode())
+    done = run_in_psql(script, empty_dsn)
+
+    assert done.returncode == 0, done.stderr
 
     with make_client(empty_dsn) as client:
         client.storage.ping()
@@ -144,6 +146,7 @@ APP = """
 import synk
 from support.commands import ENV, run
 from support.jobs import handlers
+from support.needs import run_in_psql
 client = synk.Client(
     storage=synk.PostgresStorage(),
     queues={"default": synk.QueueConfig(), "other": synk.QueueConfig()},

@@ -64,6 +64,11 @@ def test_x5_a_producer_inserts_and_reads_nothing(login: Callable[[str], str]) ->
             client.insert("one", handlers.Typed(2), keyed)
         after = synk.InsertOptions(depends_on=(first,))
         assert len(client.insert_many([("a", handlers.Noop(), after)] * 3)) == 3
+        for on_conflict in ("skip", "replace"):
+            unique = synk.Unique(by=(), on_conflict=on_conflict)
+            options = synk.InsertOptions(unique=unique)
+            found = client.insert_many([("a", handlers.Noop(), options)] * 2)
+            assert found[0] == found[1]
 
     assert refused(
         dsn,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from support.limiting_model import LimitingModel
 from support.model_periodic import ModelSchedule, ModelSchedules
+from support.model_unique import ModelUniqueness
 from synk.claim import AckAnswer, ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidJob, KeyReused, UnknownDependency
 from synk.failure import AttemptError, Cause
@@ -53,9 +54,15 @@ class Entry:
     claim_seq: int | None = None
     acked: tuple[UUID, int] | None = None
     limit_key: str | None = None
+    scope: str = ""
+    """What it is unique by; empty: it is not unique."""
+    is_in_scope: bool = False
 
     def change(self, **fields: Any) -> None:
-        self.row = replace(self.row, **fields)
+        self.row = row = replace(self.row, **fields)
+        has_started = row.state is JobState.RUNNING and row.unique and row.unique.until == "started"
+        if row.state.is_final or has_started:
+            self.is_in_scope = False
 
     def let_go(self, **fields: Any) -> None:
         """Ends the claim."""
@@ -135,7 +142,7 @@ KEPT = (
 """What a fail-over may lose."""
 
 
-class ModelStorage(LimitingModel, ModelSchedules):
+class ModelStorage(LimitingModel, ModelSchedules, ModelUniqueness):
     """Keeps jobs in this process. `now` is its clock, which goes on a microsecond a call."""
 
     settled_at_once = 10_000
@@ -261,6 +268,7 @@ class ModelStorage(LimitingModel, ModelSchedules):
             meta=json.loads(json_text(options.meta or {})),
             start_before=self._time_of(options.start_before),
             keep=options.keep,
+            unique=None,
         )
         key = self._key_of(row.kind, row.args)
         entry = self._entries[row.id] = Entry(row, held=options.pending, limit_key=key)
@@ -730,6 +738,8 @@ class ModelStorage(LimitingModel, ModelSchedules):
                 if any(e is None or e.row.state is JobState.CANCELLED for e in needed):
                     return Change.BLOCKED
                 unmet = [e.row.id for e in needed if e and e.row.state is not JobState.COMPLETED]
+                if self._is_kept_out(entry):
+                    return Change.NOT_UNIQUE
             entry.held = False
             entry.change(
                 state=JobState.PENDING if unmet else JobState.AVAILABLE,
@@ -751,6 +761,7 @@ class ModelStorage(LimitingModel, ModelSchedules):
                 progress=None,
                 max_attempts=max(row.max_attempts, row.attempt - row.uncounted + 1),
             )
+            entry.is_in_scope = entry.is_in_scope or (row.state.is_final and bool(entry.scope))
             if not unmet:
                 self._announce_job(entry.row)
             return Change.APPLIED
@@ -791,7 +802,11 @@ class ModelStorage(LimitingModel, ModelSchedules):
 
     def _seen(self, entry: Entry) -> JobRow:
         last = entry.owner or (None if entry.acked is None else entry.acked[0])
-        return replace(entry.row, host=self._host_of(last))
+        scope = entry.row.unique
+        if scope is not None:
+            holder = self._in_scope(entry.scope)
+            scope = replace(scope, job_id=None if holder is None else holder.row.id)
+        return replace(entry.row, host=self._host_of(last), unique=scope)
 
     # -- the rules -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.own_ends import OwnEnds
 from synk.storage.postgres import PostgresStorage
-from synk.testing import StorageConformance
+from synk.testing import StorageConformance, UniquenessConformance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from synk.storage.base import Storage
 
 
-class TestStorage(StorageConformance, OwnEnds):
+class TestStorage(StorageConformance, UniquenessConformance, OwnEnds):
     @pytest.fixture
     def storage(self, any_storage: Storage) -> Storage:
         return any_storage
 
 
-class TestPostgres15AndTheOldestSchema(StorageConformance, OwnEnds):
+class TestPostgres15AndTheOldestSchema(StorageConformance, UniquenessConformance, OwnEnds):
     @pytest.fixture
     def storage(self, server15_dsn: str) -> Iterator[PostgresStorage]:
         storage = PostgresStorage(server15_dsn)

@@ -25,6 +25,7 @@ from synk.storage.inserting import (
     insert_statement,
     may_be_repeated,
     pauses_before_repeats,
+    unique_steps,
 )
 from synk.storage.sessions import CONNECT_S
 from synk.waits import left_s
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from synk.storage.connecting import AsyncPool
     from synk.storage.postgres import PostgresStorage
     from synk.storage.statement import Statement
+    from synk.unique import Inserted
 
 T = TypeVar("T")
 
@@ -65,14 +67,39 @@ class AsyncPostgresStorage:
             chunks = chunks_of(jobs)
             async with lent_awaited(connection, as_one=len(chunks) > 1) as own:
                 return await self._insert_on(own, chunks)
-        for pause_s in pauses_before_repeats():
-            try:
-                return await self._insert_once(jobs)
-            except (OutcomeUnknown, StorageConflict) as error:
-                if not may_be_repeated(error, jobs):
-                    raise
-            await asyncio.sleep(pause_s)
-        return await self._insert_once(jobs)
+        return await _repeated(self._insert_once, jobs)
+
+    async def insert_unique(
+        self, jobs: Sequence[NewJob], *, connection: object | None = None
+    ) -> list[Inserted]:
+        """See `Uniqueness.insert_unique`; *connection* as in `insert`."""
+        if connection is not None:
+            async with lent_awaited(connection, as_one=True) as own:
+                return await self._insert_unique_on(own, jobs, held=True)
+        return await _repeated(
+            lambda jobs: self._lent(lambda own: self._insert_unique_whole(own, jobs)), jobs
+        )
+
+    async def _insert_unique_whole(
+        self, own: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]
+    ) -> list[Inserted]:
+        """See `Inserting._unique_once`."""
+        with told_if_unknown(self._storage.describe):
+            if len(jobs) == 1:
+                return await self._insert_unique_on(own, jobs, held=False)
+            async with own.transaction():
+                return await self._insert_unique_on(own, jobs, held=False)
+
+    async def _insert_unique_on(
+        self, connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob], *, held: bool
+    ) -> list[Inserted]:
+        steps = unique_steps(self._statements, jobs, held=held)
+        asked = next(steps)
+        try:
+            while True:
+                asked = steps.send([await run_awaited(connection, each) for each in asked])
+        except StopIteration as stopped:
+            return stopped.value
 
     async def _insert_once(self, jobs: Sequence[NewJob]) -> list[int]:
         chunks = chunks_of(jobs)
@@ -244,6 +271,20 @@ class AsyncPostgresStorage:
         pool_log.be_silent_about_own()
         await pool.open()
         return pool
+
+
+async def _repeated(
+    once: Callable[[Sequence[NewJob]], Awaitable[list[T]]], jobs: Sequence[NewJob]
+) -> list[T]:
+    """See `Inserting.alone`."""
+    for pause_s in pauses_before_repeats():
+        try:
+            return await once(jobs)
+        except (OutcomeUnknown, StorageConflict) as error:
+            if not may_be_repeated(error, jobs):
+                raise
+        await asyncio.sleep(pause_s)
+    return await once(jobs)
 
 
 async def _done(

@@ -16,6 +16,7 @@ no state, when sent     a value that psycopg cannot send           InvalidJob
 3F000, 42P01, 42703     the schema is not there                    SchemaMismatch
 SY001                   a dependency does not exist                UnknownDependency
 SY004                   the key is that of another job             KeyReused
+SY005                   another job is in the unique scope         NotUnique
 no state, when read     an answer that nobody can read             StorageError
 anything else           the server refused                         StorageError
 
@@ -43,6 +44,7 @@ from psycopg import errors as _pg
 from synk.errors import (
     InvalidJob,
     KeyReused,
+    NotUnique,
     OutcomeUnknown,
     SchemaMismatch,
     StorageConflict,
@@ -125,6 +127,8 @@ def translate(error: Exception, database: str) -> SynkError:
         return _unknown_dependency(error)
     if state == "SY004":
         return _key_reused(error)
+    if state == "SY005":
+        return NotUnique(int(getattr(getattr(error, "diag", None), "message_detail", None) or 0))
     if isinstance(error, Unreadable):
         return StorageError(f"cannot read what {database} answered: {text}")
     if _is_of_a_value(error, state):

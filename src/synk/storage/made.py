@@ -59,4 +59,5 @@ def _changes(schema: str, first: int, last: int) -> Iterator[tuple[str, Thing]]:
 
 def _types(arguments: str) -> str:
     """Returns the types of ``name type, ...`` or ``type, ...``."""
-    return ", ".join(each.split()[-1] for each in arguments.split(",") if each.strip())
+    given = [each.split() for each in arguments.split(",") if each.strip()]
+    return ", ".join(" ".join(words[1:] or words) for words in given)

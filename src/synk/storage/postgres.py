@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from synk.row import JobState
     from synk.storage.heartbeat import PostgresHeartbeat
     from synk.storage.statement import Statement
+    from synk.unique import Inserted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,6 +166,14 @@ class PostgresStorage:
         if connection is not None:
             return self._inserting.in_transaction_of(connection, jobs)
         return self._inserting.alone(jobs)
+
+    def insert_unique(
+        self, jobs: Sequence[NewJob], *, connection: object | None = None
+    ) -> list[Inserted]:
+        """See `Uniqueness.insert_unique`; *connection* as in `insert`."""
+        if connection is not None:
+            return self._inserting.unique_in_transaction_of(connection, jobs)
+        return self._inserting.unique_alone(jobs)
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:
         """See `Storage.update_job_state`."""

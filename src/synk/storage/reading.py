@@ -23,6 +23,7 @@ from synk.row import (
     Progress,
 )
 from synk.status import ClientRow, QueueDepths, RecentError, Rescued, SlotStatus
+from synk.unique import UniqueScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,6 +216,7 @@ _CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "output": lambda output: output or "",
     "progress": Progress.from_json,
     "checkpoint": _json,
+    "unique": UniqueScope.from_json,
     "meta": lambda text: _json(text) or {},
     "keep": _keep,
 }

@@ -31,6 +31,7 @@ _ROLES: Final = {
 _INSERTED: Final = (
     *("queue", "kind", "args", "max_attempts", "state", "scheduled_at", "priority", "name"),
     *("depends_on", "idempotency_key", "meta", "tags", "start_before", "keep", "limit_key"),
+    *("unique_scope", "unique_key"),
 )
 
 
@@ -91,6 +92,11 @@ def steps(installed: Installation, without: Sequence[str] = ()) -> list[Step]:
         *(_use(installed, name) for name in _ROLES),
         *(_grant(installed, "SELECT", "migration", name) for name in _ROLES if name != "owner"),
         _insert(installed),
+        _call(
+            installed,
+            "unique_replace(text, text, jsonb, jsonb, timestamptz, smallint, text)",
+            "producer",
+        ),
         _member(installed, "supervisor", ("producer", "viewer")),
         *(
             _grant(installed, "SELECT", table, "viewer")
@@ -161,7 +167,7 @@ def _grant(installed: Installation, rights: str, table: str, name: str) -> Step:
 
 def _insert(installed: Installation) -> Step:
     target, key = installed.object("job"), "idempotency_key"
-    rights = {"INSERT": _INSERTED, "SELECT": ("id", key), "UPDATE": (key,)}
+    rights = {"INSERT": _INSERTED, "SELECT": ("id", key, "unique_key"), "UPDATE": (key,)}
     each = [
         f"'{target}', '{column}', '{right}'"
         for right, columns in rights.items()
@@ -170,6 +176,12 @@ def _insert(installed: Installation) -> Step:
     granted = ", ".join(f"{right} ({', '.join(columns)})" for right, columns in rights.items())
     what = f"{granted} ON {target}"
     return _granted(installed, "producer", what, "has_column_privilege", each)
+
+
+def _call(installed: Installation, function: str, name: str) -> Step:
+    target = installed.object(function)
+    what = f"EXECUTE ON FUNCTION {target}"
+    return _granted(installed, name, what, "has_function_privilege", [f"'{target}', 'EXECUTE'"])
 
 
 def _member(installed: Installation, name: str, of: Sequence[str]) -> Step:

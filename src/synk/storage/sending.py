@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -58,24 +58,29 @@ def insert_once_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
 
 def insert_full_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
     """Returns what insert_full.sql is told: as insert_many_once, and the columns of few jobs."""
-    options = [job.options for job in jobs]
     parameters = insert_once_parameters(jobs)
-    parameters["each_tags"] = [text_array(each.tags) if each.tags else None for each in options]
-    parameters["each_meta"] = [
-        None if each.meta is None else json_text(each.meta) for each in options
-    ]
-    given = [each.start_before for each in options]
-    parameters["each_start_before"] = [
-        each if isinstance(each, dt.datetime) else None for each in given
-    ]
-    parameters["each_start_within"] = [
-        each if isinstance(each, dt.timedelta) else None for each in given
-    ]
-    parameters["each_keep"] = [each.keep for each in options]
-    limits = [job.limit for job in jobs]
-    parameters["each_limit"] = [limit and limit.name for limit in limits]
-    parameters["each_limit_path"] = [limit and text_array(limit.path) for limit in limits]
+    parameters |= extra_parameters(jobs)
     return parameters
+
+
+def extra_parameters(jobs: Sequence[NewJob]) -> dict[str, object]:
+    """Returns the columns that are NULL in plain rows; each is empty if all *jobs* are so."""
+    options = [job.options for job in jobs]
+    given = [each.start_before for each in options]
+    limits = [job.limit for job in jobs]
+    columns: dict[str, list[Any]] = {
+        "tags": [text_array(each.tags) if each.tags else None for each in options],
+        "meta": [None if each.meta is None else json_text(each.meta) for each in options],
+        "start_before": [each if isinstance(each, dt.datetime) else None for each in given],
+        "start_within": [each if isinstance(each, dt.timedelta) else None for each in given],
+        "keep": [each.keep for each in options],
+        "limit": [limit and limit.name for limit in limits],
+        "limit_path": [limit and text_array(limit.path) for limit in limits],
+    }
+    return {
+        f"each_{name}": [] if values.count(None) == len(values) else values
+        for name, values in columns.items()
+    }
 
 
 def text_array(values: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ from synk.storage.statements_limiting import LimitingStatements
 from synk.storage.statements_periodic import PeriodicStatements
 from synk.storage.statements_settings import SettingsStatements
 from synk.storage.statements_sweeping import SweepingStatements
+from synk.storage.statements_unique import UniqueStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,9 @@ _ANY_NUMBER: Final = 2**62
 _ALL_VERSIONS: Final = 999
 
 
-class Statements(LimitingStatements, PeriodicStatements, SettingsStatements, SweepingStatements):
+class Statements(
+    LimitingStatements, PeriodicStatements, SettingsStatements, SweepingStatements, UniqueStatements
+):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
     def schema_version(self) -> Statement[int]:

@@ -7,8 +7,10 @@
         def storage(self):
             yield MyStorage(...)   # empty
 
-Every test gets an empty `storage` and asks only what `synk.storage.base` promises. It needs no
-settable clock and does not sleep: jobs are made due by giving them times in the past.
+`UniquenessConformance` is the same for a storage that knows unique jobs
+(`synk.storage.uniqueness`). Every test gets an empty `storage` and asks only what
+`synk.storage.base` promises. It needs no settable clock and does not sleep: jobs are made due by
+giving them times in the past.
 
 pytest is not imported here. Its assertion rewriting covers these modules after
 ``pytest.register_assert_rewrite("synk.testing")``.
@@ -20,8 +22,9 @@ from synk.testing.acknowledging import AcknowledgingConformance
 from synk.testing.claiming import ClaimingConformance
 from synk.testing.rules import RulesConformance
 from synk.testing.supervisors import SupervisorConformance
+from synk.testing.uniqueness import UniquenessConformance
 
-__all__ = ["StorageConformance"]
+__all__ = ["StorageConformance", "UniquenessConformance"]
 
 
 class StorageConformance(

@@ -40,7 +40,9 @@ def new_job(
 ) -> NewJob:
     """Returns a job to insert."""
     complete = (options or InsertOptions()).over(JobOptions())
-    return NewJob(name=name, kind=kind, args=args, options=complete)
+    unique = complete.unique
+    chosen = "" if unique is None else unique.chosen(kind, complete.queue, args)
+    return NewJob(name=name, kind=kind, args=args, options=complete, chosen=chosen)
 
 
 def insert(

@@ -11,4 +11,9 @@
        CASE WHEN j.start_before IS NOT NULL
             THEN least(greatest(j.start_before, '0001-01-02 00:00:00+00'), '9999-12-30 00:00:00+00')
        END AS start_before,
-       (1000000 * extract(epoch FROM least(j.keep, interval '1000000 days')))::bigint AS keep
+       (1000000 * extract(epoch FROM least(j.keep, interval '1000000 days')))::bigint AS keep,
+       CASE WHEN j.unique_scope IS NOT NULL THEN (
+           j.unique_scope || jsonb_build_object('job_id', (
+               SELECT h.id FROM synk.job AS h
+               WHERE h.unique_key = synk.unique_key(j.kind, j.queue, j.args, j.unique_scope)
+           )))::text END AS "unique"

@@ -30,7 +30,11 @@ DECLARE
             (20, 'synk.job_claim_plain'), (20, 'synk.job_claim_keyed'),
             (20, 'synk.limit_key(text, text)'), (20, 'synk.permit'), (20, 'synk.permit_owner'),
             (20, 'synk.rate'), (20, 'synk.let_begin(text, integer, integer, interval)'),
-            (20, 'synk.permit_freed()')
+            (20, 'synk.permit_freed()'), (20, 'synk.job_unique_key'),
+            (20, 'synk.unique_scope(jsonb, timestamp with time zone)'),
+            (20, 'synk.unique_key(text, text, jsonb, jsonb)'), (20, 'synk.job_enter_scope()'),
+            (20, 'synk.job_change_scope()'), (20, 'synk.job_scope_is_fixed()'),
+            (20, 'synk.unique_replace(text, text, jsonb, jsonb, timestamp with time zone, smallint, text)')
         ) AS n (version, name)
         WHERE n.version > noted AND CASE WHEN n.name LIKE '%)' THEN to_regprocedure(n.name)::oid
                                          ELSE to_regclass(n.name)::oid END IS NOT NULL);

@@ -69,12 +69,12 @@ EXCEPTION
     WHEN SQLSTATE 'SY003' THEN
         RETURN 'blocked';
     WHEN SQLSTATE 'SY005' THEN
-        RETURN 'duplicate';
+        RETURN 'not_unique';
     WHEN unique_violation THEN
         -- It came into the scope at this very moment.
         GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
         IF broken = 'job_unique_key' THEN
-            RETURN 'duplicate';
+            RETURN 'not_unique';
         END IF;
         RAISE;
 END $$;

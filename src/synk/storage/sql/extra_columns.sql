@@ -1,0 +1,1 @@
+                      tags, meta, start_before, keep, limit_key
