@@ -40,7 +40,7 @@ from synk.storage.statements import Statements
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from synk.claim import ClaimCursor
 
@@ -124,14 +124,19 @@ def one_round(dsn: str, options: argparse.Namespace) -> Round:
 
 
 def synk_rates(
-    dsn: str, jobs: int, processes: int, before: Callable[[], object] = lambda: None
+    dsn: str,
+    jobs: int,
+    processes: int,
+    before: Callable[[], object] = lambda: None,
+    *,
+    workers: Sequence[object] | None = None,
 ) -> Drain:
     """Drains so many jobs; *before* is called when they are inserted."""
     fresh_schema(dsn)
     client = synk.Client(
         storage=synk.PostgresStorage(dsn),
         queues={"default": synk.QueueConfig()},
-        workers=[noop],
+        workers=workers or [noop],
         processes=processes,
     )
     began = time.perf_counter()

@@ -19,8 +19,9 @@ from synk.core.claim_schedule import (
     ClaimSchedule,
     Demand,
     DueClaim,
+    none_of,
 )
-from synk.core.dispatch import Urgent
+from synk.core.dispatch import Urgent, WeightedDemand
 from synk.row import Priority
 
 FETCH_S = 10.0
@@ -358,3 +359,91 @@ def test_no_queue_waits_for_two_claims_of_another(wanted: list[set[str]]) -> Non
         waiting = {name: [*waiting.get(name, []), asked.queue] for name in queues - {asked.queue}}
         for name, others in waiting.items():
             assert len(others) == len(set(others)), f"{name} waits"
+
+
+def want_weighted(schedule: ClaimSchedule, plain: int = 0, **counts: int) -> None:
+    """Jobs of the first queue, so many of each kind."""
+    weighted = {"a": WeightedDemand(min(counts.values()), tuple(counts))} if counts else {}
+    demand = Demand({"a": plain} if plain else {}, claims_seen=schedule.claims, weighted=weighted)
+    schedule.set_demand(demand)
+
+
+def test_jobs_with_a_weight_are_claimed_by_themselves_in_turn_with_the_others() -> None:
+    schedule = schedule_of("a")
+    found: list[tuple[str, ...]] = []
+    for _ in range(4):
+        want_weighted(schedule, plain=1, big=1)
+        claimed = due(schedule)
+        found.append(claimed.kinds)
+        schedule.claimed(claimed, [job(schedule.claims)], NOW)
+
+    assert found == [(), ("big",), (), ("big",)]
+
+
+def test_one_claim_for_a_budget_that_queues_share() -> None:
+    schedule = schedule_of("a", "b")
+    wanted = {name: WeightedDemand(1, ("big",)) for name in "ab"}
+    schedule.set_demand(Demand(weighted=wanted))
+
+    assert due(schedule).queue == "a"
+    assert schedule.due_claim(NOW, 0.0) is None
+    schedule.set_demand(Demand(claims_seen=1, weighted=wanted))
+    assert due(schedule).queue == "b"
+
+
+def test_a_kind_that_has_room_again_is_claimed_at_once_unless_none_was_left() -> None:
+    schedule = schedule_of("a")
+    want_weighted(schedule, big=1)
+    schedule.claimed(due(schedule), [], NOW)
+    want_weighted(schedule, big=1)
+    assert schedule.next_due() == NOW + FETCH_S
+    want_weighted(schedule, big=1, small=1)
+
+    assert due(schedule).kinds == ("big", "small")
+    want_weighted(schedule, big=1)
+    schedule.announced(["a"])
+    assert due(schedule).kinds == ("big",)
+
+
+def test_a_way_past_many_others_is_not_gone_again_and_again() -> None:
+    schedule = schedule_of("a")
+    want_weighted(schedule, big=1)
+    schedule.claimed(due(schedule), [], NOW + 0.06)
+    schedule.announced(None)
+    want_weighted(schedule, big=1)
+
+    assert schedule.next_due() == pytest.approx(NOW + 0.06 + 1.0)
+    want_weighted(schedule, plain=1)
+    assert schedule.next_due() == 0.0, "the others do not wait for that"
+
+
+def test_what_was_read_for_some_kinds_is_read_again_for_others() -> None:
+    schedule = schedule_of("a")
+    want_weighted(schedule, big=1)
+    schedule.claimed(due(schedule), [job(7)], NOW)
+    want_weighted(schedule, big=1)
+    again = due(schedule)
+    assert again.after != {}
+    schedule.claimed(again, [job(8)], NOW)
+    want_weighted(schedule, big=1, small=1)
+
+    assert due(schedule).after == {}
+    assert none_of(again, []) == (), "what lies before the cursor is not known"
+
+
+def test_what_a_claim_has_left_none_of() -> None:
+    schedule = schedule_of("a")
+    want_weighted(schedule, big=2, small=2)
+    claimed = due(schedule)
+
+    assert none_of(claimed, [job(1)]) == [("a", "big"), ("a", "small")]
+    assert none_of(claimed, [job(1), job(2)]) == ()
+
+
+def test_a_claim_of_jobs_with_a_weight_that_failed_is_due_again() -> None:
+    schedule = schedule_of("a")
+    want_weighted(schedule, big=1)
+    schedule.failed(due(schedule))
+    want_weighted(schedule, big=1)
+
+    assert schedule.next_due() == 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict, deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,11 +105,14 @@ class World:
         slots: int = 2,
         queues: dict[str, QueueLimits] | None = None,
         budget: Budget | None = None,
+        limited: Container[str] | None = None,
         **engine: Any,
     ) -> None:
         self.queues = queues or {"default": QueueLimits(max_workers=100, timeout_s=10.0)}
         self.budget = budget
-        self.pool = Pool(EngineConfig(processes=slots, **engine), self.queues, budget=budget)
+        self.pool = Pool(
+            EngineConfig(processes=slots, **engine), self.queues, limited=limited, budget=budget
+        )
         self.asked: list[tuple[int, int, m.Request]] = []
         self.now = 100.0
         self.workers: dict[int, FakeWorker] = {}

@@ -48,7 +48,8 @@ class Machine(World):
     """
 
     def __init__(self, budget: Budget, lasts: Mapping[str, float], **options: Any) -> None:
-        super().__init__(budget=budget, **options)
+        # No worker names limits of its own: its page is looked at when something is due only.
+        super().__init__(budget=budget, limited=(), **options)
         self.lasts = lasts
         self.stored: list[ClaimedJob] = []
         self.inserted: dict[int, float] = {}
@@ -157,8 +158,11 @@ class Machine(World):
             self.now = min([end, *later])
             if self.now >= end:
                 return
-            self._finish_due()
-            self.look()
+            over = self._finish_due()
+            if deadline is not None and deadline <= self.now:
+                self.look()
+            for number in over:
+                self.tell(number)
 
     def _begin_all(self) -> None:
         for number, worker in list(self.workers.items()):
@@ -167,13 +171,14 @@ class Machine(World):
                 self.began[job_id] = self.now
                 self._due[number] = self.now + self.lasts[self.claimed[job_id].kind]
 
-    def _finish_due(self) -> None:
-        for number, at in list(self._due.items()):
-            if at <= self.now + 1e-9:
-                del self._due[number]
-                self.over[self.claimed[self.finish(number, tell=False)].kind] += 1
-                # It begins what waits there before anybody looks.
-                self._begin_all()
+    def _finish_due(self) -> list[int]:
+        over = [number for number, at in self._due.items() if at <= self.now + 1e-9]
+        for number in over:
+            del self._due[number]
+            self.over[self.claimed[self.finish(number, tell=False)].kind] += 1
+        # They begin what waits there before anybody looks.
+        self._begin_all()
+        return over
 
     def die(self, number: int) -> None:
         """A worker is gone, and another one takes its place."""

@@ -49,6 +49,13 @@ _FORM: Final = 8
 here. A claim that may have been cut for its bytes, by that, is followed by another one."""
 
 
+_REST_SHARE: Final = 20
+_REST_BEYOND_S: Final = 0.01
+_REST_MAX_S: Final = 5.0
+"""A claim of jobs with a weight that found too few has read past all others that wait, also those
+just announced. For so many times as long as that took, beyond the second, there is none again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueClaim:
     """A claim that is to be made at once."""
@@ -107,6 +114,8 @@ class _QueueTimes:
         """Those with a weight that they were read for."""
         self.none_of: set[str] = set()
         """Kinds with a weight of which the last claim of them has left none."""
+        self.rests_until = 0.0
+        """They are not claimed before that."""
         self._mean_bytes = 0.0
         """What its jobs weighed of late."""
 
@@ -228,7 +237,8 @@ class ClaimSchedule:
     def _weighted_due_at(self, name: str) -> float:
         """Returns when jobs with a weight are to be claimed: at once if some may wait."""
         queue = self._of_weighted[name]
-        return queue.due_at if queue.none_of.issuperset(self._weighted[name].kinds) else 0.0
+        due_at = queue.due_at if queue.none_of.issuperset(self._weighted[name].kinds) else 0.0
+        return max(queue.rests_until, due_at)
 
     def _lines(self) -> list[tuple[_QueueTimes | KeyedTimes, str]]:
         """Returns what is wanted of: of each queue its plain jobs, and those that have keys."""
@@ -349,6 +359,8 @@ class ClaimSchedule:
         again_at = queue.cursors.claimed(jobs, limit=limit, began=claim.at, now=now)
         if len(jobs) < limit:
             queue.none_of.update(claim.kinds)
+            rest_s = _REST_SHARE * (now - claim.at - _REST_BEYOND_S)
+            queue.rests_until = now + min(_REST_MAX_S, rest_s)
         else:
             queue.none_of.difference_update(claim.kinds)
         if again_at is not None:
