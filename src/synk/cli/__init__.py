@@ -22,7 +22,7 @@ _CHANGES: Final = ("cancel", "retry", "delete", "ready")
 """They are in one module."""
 
 _COMMANDS: Final = (
-    *("start", "migrate", "demo", "dsn", "jobs", "job", "top", "stack", "stats"),
+    *("start", "migrate", "demo", "dsn", "jobs", "job", "top", "queues", "drain", "stack", "stats"),
     *_CHANGES,
 )
 """In the order of the help; each of the others is in the module of its name."""

@@ -52,6 +52,7 @@ def top(*, every: float, once: bool, storage: str | None, schema: str) -> None:
 
 
 def _seen(storage: PostgresStorage) -> Overview:
+    from synk.queue_words import QueueWords  # noqa: PLC0415 - as above
     from synk.show.top import Overview  # noqa: PLC0415 - as above
 
     return Overview(
@@ -59,4 +60,5 @@ def _seen(storage: PostgresStorage) -> Overview:
         clients=storage.clients(_SHOWN_FOR),
         depths=storage.queue_depths(),
         unknown=storage.unknown_kinds(),
+        words=QueueWords(storage.settings()),
     )

@@ -10,8 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from synk.queue_words import QueueWords
+from synk.setting import Settings
 from synk.show.values import counted, duration, plain, size
-from synk.status import client_id_of
+from synk.status import client_id_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +32,9 @@ _NUMBER: Final = {"job": 6, "pid": 5, "for": 6, "memory": 6, "ago": 6, "CPU": 4}
 """Columns that numbers need in a narrow terminal."""
 
 
+_NOTHING_SAID: Final = QueueWords(Settings())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """What there is at one moment: what supervisors reported last, and what waits."""
@@ -38,6 +43,7 @@ class Overview:
     clients: Sequence[ClientRow]
     depths: QueueDepths
     unknown: Sequence[UnknownKind] = ()
+    words: QueueWords = _NOTHING_SAID
 
 
 def overview(seen: Overview, *, height: int | None = None) -> RenderableType:
@@ -115,7 +121,7 @@ def _queues(seen: Overview, running: Sequence[ClientRow], shown: int) -> Rendera
     names = _names(seen, running)
     if not names:
         return Text("no queues: no supervisor runs, and no job waits", style="dim")
-    table = _table("queue", ">available", ">running", "served by")
+    table = _table("queue", ">available", ">running", "served by", "paused")
     for name in names[:shown]:
         count = served.count(name)
         table.add_row(
@@ -123,10 +129,24 @@ def _queues(seen: Overview, running: Sequence[ClientRow], shown: int) -> Rendera
             counted(seen.depths.available.get(name, 0)),
             f"{seen.depths.running.get(name, 0):,}",
             Text(_plural(count, "supervisor") if count else "nobody", style="" if count else "red"),
+            _paused(seen, running, name),
         )
+    if not any(_paused(seen, running, name) for name in names[:shown]):
+        table.columns.pop()
     if len(names) <= shown:
         return table
     return Group(table, Text(f"and {_plural(len(names) - shown, 'queue')} more", style="dim"))
+
+
+def _paused(seen: Overview, running: Sequence[ClientRow], queue: str) -> Text:
+    """Says by whom a queue is paused, and on how many supervisors if not on all."""
+    serving = [client for client in running if queue in client.queues]
+    words = [word for client in serving if (word := seen.words.paused(queue, client.id))]
+    word = seen.words.paused(queue, None) or next(iter(words), None)
+    if word is None:
+        return Text()
+    where = f"on {len(words)} " if len(words) < len(serving) else ""
+    return Text(f"{where}by {printable(word.by) or '?'}", style="red")
 
 
 def _unknown(kinds: Sequence[UnknownKind]) -> Iterable[RenderableType]:

@@ -261,6 +261,7 @@ class PostgresStorage:
     report_in_force = _running(Statements.report_in_force)
     standings = _running(Statements.standings)
     count_running = _running(Statements.count_running)
+    oldest_due = _running(Statements.oldest_due)
 
     # -- periodic jobs ----------------------------------------------------------------------------
 

@@ -50,6 +50,12 @@ class SettingsStatements(StatementsOfSchema):
             self._text("count_running"), {"queue": queue, "owner": owner}, reading.first_value
         )
 
+    def oldest_due(self) -> Statement[dict[str, float]]:
+        """Answers for how many seconds the first job that may begin has waited, by queue."""
+        return self._asking(
+            "oldest_due", lambda rows, _: {row["queue"]: row["age_s"] for row in rows}, binary=True
+        )
+
     def standings(self) -> Statement[list[Standing]]:
         """See `RuntimeSettings.standings`."""
         return self._asking("standings", reading.records(Standing), binary=True)
