@@ -40,7 +40,7 @@ CREATE TABLE chaos.change (
     number bigserial PRIMARY KEY, id bigint NOT NULL, state text, attempt int, uncounted int,
     max_attempts int, owner uuid, claim_seq bigint, scheduled_at timestamptz,
     attempted_at timestamptz, finalized_at timestamptz, failed int[],
-    lost int, at timestamptz NOT NULL DEFAULT clock_timestamp()
+    snoozes int, lost int, at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE FUNCTION chaos.keep() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -51,10 +51,11 @@ BEGIN
     END IF;
     INSERT INTO chaos.change (
         id, state, attempt, uncounted, max_attempts, owner, claim_seq, scheduled_at, attempted_at,
-        finalized_at, lost, failed
+        finalized_at, lost, snoozes, failed
     )
     SELECT NEW.id, NEW.state, NEW.attempt, NEW.uncounted, NEW.max_attempts, NEW.owner,
         NEW.claim_seq, NEW.scheduled_at, NEW.attempted_at, NEW.finalized_at, NEW.lost,
+        coalesce((NEW.meta ->> 'snoozes')::int, 0),
         array(SELECT (e.error ->> 'attempt')::int FROM unnest(NEW.errors) AS e (error));
     RETURN NEW;
 END $$;
@@ -64,12 +65,12 @@ CREATE TRIGGER a_change AFTER INSERT OR UPDATE OR DELETE ON synk.job
 """
 _CHANGES: Final = """
 SELECT id, state, attempt, uncounted, max_attempts, owner, claim_seq, scheduled_at, attempted_at,
-    finalized_at, failed, extract(epoch FROM at)::float8, lost
+    finalized_at, failed, snoozes, extract(epoch FROM at)::float8, lost
 FROM chaos.change ORDER BY number
 """
 _COLUMNS: Final = (
     "id", "state", "attempt", "uncounted", "max_attempts", "owner", "claim_seq", "scheduled_at",
-    "attempted_at", "finalized_at", "failed",
+    "attempted_at", "finalized_at", "failed", "snoozes",
 )  # fmt: skip
 
 

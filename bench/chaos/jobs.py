@@ -38,7 +38,8 @@ RSS_MAX: Final = 200_000_000
 WEIGHTS: Final = {
     "return_at_once": 60, "take_a_while": 18, "take_long": 6, "outlive_a_lease": 2, "fail": 6,
     "spin": 2, "hold_the_gil": 1, "crash": 1, "leave": 1, "kill_itself": 1, "start_processes": 2,
-    "fork": 1, "print_much": 2, "return_much": 2, "eat_memory": 1,
+    "fork": 1, "print_much": 2, "return_much": 2, "eat_memory": 1, "snooze": 4, "retry_at": 1,
+    "give_up": 1,
 }  # fmt: skip
 """How often jobs do what, in relation to each other."""
 
@@ -112,6 +113,17 @@ class Actor(synk.Worker[Act]):
 
     def fail(self, job: synk.Job[Act]) -> None:
         raise ValueError(f"as it was asked to, job {job.id}")
+
+    def snooze(self, job: synk.Job[Act]) -> synk.Snooze | None:
+        if job.snoozes >= 3:
+            return None
+        return synk.Snooze(timedelta(seconds=random.choice((0.0, 0.0, 0.5, 3.0))))
+
+    def retry_at(self, job: synk.Job[Act]) -> None:
+        raise synk.RetryAt(job.attempted_at + timedelta(seconds=1))
+
+    def give_up(self, _job: synk.Job[Act]) -> None:
+        raise synk.Cancel("as it was asked to")
 
     def spin(self, job: synk.Job[Act]) -> None:
         while True:
