@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from synk import telemetry as telemetry
     from synk.arguments import JobArgs as JobArgs
     from synk.async_client import AsyncClient as AsyncClient
+    from synk.bulk import Changes as Changes
+    from synk.bulk import Found as Found
+    from synk.bulk import JobFilter as JobFilter
     from synk.choices import Cancel as Cancel
     from synk.choices import RetryAt as RetryAt
     from synk.choices import Snooze as Snooze
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "arguments": ("JobArgs",),
     "async_client": ("AsyncClient",),
+    "bulk": ("Changes", "Found", "JobFilter"),
     "choices": ("Cancel", "RetryAt", "Snooze"),
     "client": ("Client",),
     "config": ("CleanerConfig", "QueueConfig"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ulid import ULID
 
 from synk.async_queues import AsyncQueues, drain_awaited
+from synk.bulk import check_limit, check_selective
 from synk.config import seconds_of
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
@@ -20,9 +21,11 @@ from synk.waits import InsertWait, StackWait, check_no_wait
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from synk.bulk import Changes, Found, JobFilter
     from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
     from synk.storage.async_postgres import AsyncPostgresStorage
+    from synk.storage.bulking import Progress, Verb
     from synk.storage.postgres import PostgresStorage
     from synk.unique import Inserted
 
@@ -130,6 +133,35 @@ class AsyncClient:
     async def ready(self, job_id: int) -> Change:
         """See `Client.ready`."""
         return await self.storage.ready(check_id("job_id", job_id))
+
+    async def count(self, wanted: JobFilter) -> Found:
+        """See `Client.count`."""
+        return await self.storage.count_many(check_selective(wanted))
+
+    async def retry_many(
+        self, wanted: JobFilter, *, limit: int | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """See `Client.retry_many`."""
+        return await self._change_many("retry_many", wanted, limit, progress)
+
+    async def cancel_many(
+        self, wanted: JobFilter, *, limit: int | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """See `Client.cancel_many`."""
+        return await self._change_many("cancel_many", wanted, limit, progress)
+
+    async def delete_many(
+        self, wanted: JobFilter, *, limit: int | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """See `Client.delete_many`."""
+        return await self._change_many("delete_many", wanted, limit, progress)
+
+    async def _change_many(
+        self, verb: Verb, wanted: JobFilter, limit: int | None, progress: Progress | None
+    ) -> Changes:
+        check_selective(wanted)
+        check_limit(limit)
+        return await self.storage.change_many(verb, wanted, limit=limit, progress=progress)
 
     async def get(self, job_id: int) -> JobRow | None:
         """See `Client.get`."""

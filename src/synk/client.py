@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ulid import ULID
 
 from synk import cpus
+from synk.bulk import check_limit, check_selective
 from synk.config import HELD_BYTES, EngineConfig, check_cleaner, check_queues, seconds_of
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
@@ -27,6 +28,7 @@ from synk.queues import Queues, drain
 from synk.registry import Registry
 from synk.row import check_id
 from synk.runtime.ipc import process_role
+from synk.storage.bulking import check_bulking
 from synk.storage.inspection import Inspection
 from synk.storage.sweeping import check_sweeps
 from synk.storage.uniqueness import insert_of
@@ -38,6 +40,7 @@ from synk.weight import bytes_of, checked_cores
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from synk.bulk import Changes, Found, JobFilter
     from synk.config import CleanerConfig, QueueConfig, StartMethod
     from synk.insertion import InsertOptions, JobSpec, NewJob
     from synk.row import Change, JobRow
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from synk.runtime.supervisor.supervisor import Supervisor
     from synk.status import SlotStatus
     from synk.storage.base import Storage
+    from synk.storage.bulking import Progress, Verb
     from synk.unique import Inserted
 
 _LOG_S: Final = 1.0
@@ -339,6 +343,83 @@ class Client:
             StorageError: the database could not be reached, or gave up on it.
         """
         return self.storage.ready(check_id("job_id", job_id))
+
+    def count(self, wanted: JobFilter) -> Found:
+        """Counts the jobs that a filter means, up to 100,000; gives the filter for those.
+
+        Args:
+            wanted: which jobs.
+
+        Raises:
+            ConfigurationError: the storage is one of your own, which cannot do this.
+            InvalidValue: *wanted* says nothing, which would mean every job.
+            StorageError: the database could not be reached, or gave up on it.
+        """
+        return check_bulking(self.storage).count_many(check_selective(wanted))
+
+    def retry_many(
+        self, wanted: JobFilter, *, limit: int | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """Does `retry` to all jobs that a filter means and that are there now.
+
+        A thousand of them are a transaction, so that neither claims nor inserts wait, and what is
+        done stays done however this ends. A job that somebody else has locked is skipped.
+
+        Args:
+            wanted: which jobs; that of `count` means those that it counted.
+            limit: no more than so many; None: all.
+            progress: called after each transaction with what became of them so far; what it raises
+                ends the work there.
+
+        Raises:
+            ConfigurationError: the storage is one of your own, which cannot do this.
+            InvalidValue: *wanted* says nothing, which would mean every job, or *limit* is below 1.
+            StorageError: the database could not be reached, or gave up on it; what *progress* was
+                told of is done.
+        """
+        return self._change_many("retry_many", wanted, limit, progress)
+
+    def cancel_many(
+        self, wanted: JobFilter, *, limit: int | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """Does `cancel` to all jobs that a filter means and that are there now; see `retry_many`.
+
+        Args:
+            wanted: which jobs.
+            limit: no more than so many; None: all.
+            progress: called after each transaction.
+
+        Raises:
+            ConfigurationError: as in `retry_many`.
+            InvalidValue: as in `retry_many`.
+            StorageError: as in `retry_many`.
+        """
+        return self._change_many("cancel_many", wanted, limit, progress)
+
+    def delete_many(
+        self, wanted: JobFilter, *, limit: int | None = None, progress: Progress | None = None
+    ) -> Changes:
+        """Does `delete` to all jobs that a filter means and that are there now; see `retry_many`.
+
+        Args:
+            wanted: which jobs.
+            limit: no more than so many; None: all.
+            progress: called after each transaction.
+
+        Raises:
+            ConfigurationError: as in `retry_many`.
+            InvalidValue: as in `retry_many`.
+            StorageError: as in `retry_many`.
+        """
+        return self._change_many("delete_many", wanted, limit, progress)
+
+    def _change_many(
+        self, verb: Verb, wanted: JobFilter, limit: int | None, progress: Progress | None
+    ) -> Changes:
+        check_selective(wanted)
+        check_limit(limit)
+        storage = check_bulking(self.storage)
+        return storage.change_many(verb, wanted, limit=limit, progress=progress)
 
     def get(self, job_id: int) -> JobRow | None:
         """Returns the row of the job *job_id*, or None if there is none.

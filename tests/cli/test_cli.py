@@ -60,7 +60,7 @@ def test_a_list_of_jobs_loads_what_it_takes_and_no_more(dsn: str) -> None:
         assert f"synk.{needless}" not in ours
     assert ours.isdisjoint({"synk.storage.embedded", "synk.storage.migrate"})
     assert loaded.isdisjoint({"rich", "psutil", "multiprocessing"})
-    assert len(ours) <= 50
+    assert len(ours) <= 64
 
 
 def test_a_producer_loads_no_supervisor() -> None:

@@ -16,7 +16,7 @@ import click
 
 from synk import __version__
 from synk.cli.options import DSN_VARIABLE
-from synk.errors import ConfigurationError, InvalidJob, StorageUnavailable, SynkError
+from synk.errors import InvalidValue, StorageUnavailable, SynkError
 
 _CHANGES: Final = ("cancel", "retry", "delete", "ready")
 """They are in one module."""
@@ -58,7 +58,7 @@ def main() -> None:
     except StorageUnavailable as error:
         hint = f"start the server, or check --storage or {DSN_VARIABLE}"
         _complain(f"{error} ({hint})", 1)
-    except (ConfigurationError, InvalidJob) as error:
+    except InvalidValue as error:
         _complain(error, 2)
     except SynkError as error:
         _complain(error, 1)

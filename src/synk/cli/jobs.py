@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from synk.cli import options
 from synk.cli.records import as_record, print_json
-from synk.errors import ConfigurationError
 from synk.row import CancelReason, JobState, check_tags
 
 if TYPE_CHECKING:
     from synk.row import JobList, ListedJob
-
-_UNITS: Final = {
-    "s": dt.timedelta(seconds=1),
-    "m": dt.timedelta(minutes=1),
-    "h": dt.timedelta(hours=1),
-    "d": dt.timedelta(days=1),
-    "w": dt.timedelta(weeks=1),
-}
 
 
 @click.command()
@@ -35,7 +26,7 @@ _UNITS: Final = {
 )
 @click.option(
     "--since",
-    metavar="AGE|TIME",
+    metavar=options.AGE_OR_TIME,
     help="Only jobs that ended since, or were inserted since if they have not: "
     "30m, 12h, 1d, 2w, or a time as 2026-11-27T14:00.",
 )
@@ -74,7 +65,7 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
             # One more than is shown, which tells whether there is more.
             limit=limit + 1,
             reason=reason,
-            since=None if since is None else _time_or_age(since),
+            since=None if since is None else options.time_or_age("--since", since),
             tags=check_tags(tag, "--tag"),
         )
         options.tell_of_hidden(database)
@@ -83,23 +74,6 @@ def jobs(  # noqa: PLR0913 - the filters, all by name
     else:
         _print_table(rows[:limit])
     _tell_of_more(rows, limit)
-
-
-def _time_or_age(text: str) -> dt.datetime | dt.timedelta:
-    """Returns what ``--since`` says.
-
-    Raises:
-        ConfigurationError: it is neither an age nor a time.
-    """
-    if text[:-1].isdecimal() and text[-1] in _UNITS and len(text) < 7:
-        return int(text[:-1]) * _UNITS[text[-1]]
-    try:
-        when = dt.datetime.fromisoformat(text)
-    except ValueError:
-        problem = "must be an age, as 30m, 12h, 1d or 2w, or a time, as 2026-11-27T14:00"
-        raise ConfigurationError("--since", text, problem) from None
-    # A time without a zone is that of who asks.
-    return when.astimezone()
 
 
 def _tell_of_more(rows: JobList, limit: int) -> None:

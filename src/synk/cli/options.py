@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 DSN_VARIABLE: Final = "SYNK_DATABASE_URL"
 
 _DEFAULT_SCHEMA: Final = "synk"
+
+AGE_OR_TIME: Final = "AGE|TIME"
+
+_UNITS: Final = {
+    "s": dt.timedelta(seconds=1),
+    "m": dt.timedelta(minutes=1),
+    "h": dt.timedelta(hours=1),
+    "d": dt.timedelta(days=1),
+    "w": dt.timedelta(weeks=1),
+}
 
 storage_option = click.option(
     "--storage",
@@ -39,6 +50,23 @@ def one_of(members: type[StrEnum]) -> dict[str, Any]:
         return None if value is None else members(value)
 
     return {"type": click.Choice([str(each.value) for each in members]), "callback": member}
+
+
+def time_or_age(option: str, text: str) -> dt.datetime | dt.timedelta:
+    """Returns what an option such as ``--since`` says.
+
+    Raises:
+        ConfigurationError: it is neither an age nor a time.
+    """
+    if text[:-1].isdecimal() and text[-1] in _UNITS and len(text) < 7:
+        return int(text[:-1]) * _UNITS[text[-1]]
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        problem = "must be an age, as 30m, 12h, 1d or 2w, or a time, as 2026-11-27T14:00"
+        raise ConfigurationError(option, text, problem) from None
+    # A time without a zone is that of who asks.
+    return when.astimezone()
 
 
 @contextmanager

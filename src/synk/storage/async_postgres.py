@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 import psycopg_pool
 
-from synk.errors import OutcomeUnknown, StorageConflict
+from synk.errors import InvalidJob, OutcomeUnknown, StorageConflict, StorageError
 from synk.storage import pool_log
 from synk.storage.borrowing import UTF8, encoding_of, in_utf8_awaited, lent_awaited
 from synk.storage.bounds import is_alive
@@ -28,13 +28,16 @@ from synk.storage.inserting import (
     unique_steps,
 )
 from synk.storage.sessions import CONNECT_S
+from synk.storage.statements_bulk import ChangeWalk, CountWalk
 from synk.waits import left_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from synk.bulk import Changes, Found, JobFilter
     from synk.insertion import NewJob
     from synk.row import Change, JobRow
+    from synk.storage.bulking import Progress, Verb
     from synk.storage.connecting import AsyncPool
     from synk.storage.postgres import PostgresStorage
     from synk.storage.statement import Statement
@@ -158,6 +161,35 @@ class AsyncPostgresStorage:
     async def ready(self, job_id: int) -> Change:
         """See `Storage.ready`."""
         return await self._run(self._statements.ready(job_id))
+
+    async def count_many(self, wanted: JobFilter) -> Found:
+        """See `Bulking.count_many`."""
+        walk = CountWalk(self._statements, await self._run(self._statements.bulk_bounds(wanted)))
+        while (statement := walk.next()) is not None:
+            walk.took(await self._run(statement))
+        return walk.found()
+
+    async def change_many(
+        self,
+        verb: Verb,
+        wanted: JobFilter,
+        *,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> Changes:
+        """See `Bulking.change_many`."""
+        bound = await self._run(self._statements.bulk_bounds(wanted))
+        walk = ChangeWalk(self._statements, verb, bound, limit)
+        while (statement := walk.next()) is not None:
+            try:
+                walk.took(await self._run(statement))
+            except (StorageError, InvalidJob) as error:
+                if not walk.goes_on_after(error):
+                    raise
+                continue
+            if progress is not None:
+                progress(walk.changes)
+        return walk.changes
 
     async def get(self, job_ids: Sequence[int]) -> list[JobRow]:
         """See `Storage.get`."""

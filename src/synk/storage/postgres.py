@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, T
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from synk.errors import OutcomeUnknown, SchemaMismatch
+from synk.errors import InvalidJob, OutcomeUnknown, SchemaMismatch, StorageError
 from synk.storage import sql
 from synk.storage.acknowledging import Acknowledging
 from synk.storage.announcing import PING_ANSWER_S, NoAnnouncements, PostgresAnnouncements
@@ -27,6 +27,7 @@ from synk.storage.cursors import run
 from synk.storage.faults import is_of_no_use, translated
 from synk.storage.inserting import Inserting
 from synk.storage.statements import Statements
+from synk.storage.statements_bulk import ChangeWalk, CountWalk
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 
     import psycopg_pool
 
+    from synk.bulk import Changes, Found, JobFilter
     from synk.claim import AckAnswer, Outcome
     from synk.insertion import NewJob
     from synk.row import JobState
+    from synk.storage.bulking import Progress, Verb
     from synk.storage.heartbeat import PostgresHeartbeat
     from synk.storage.statement import Statement
     from synk.unique import Inserted
@@ -240,6 +243,37 @@ class PostgresStorage:
                 yield announcements
             finally:
                 announcements.close()
+
+    # -- many jobs at once ------------------------------------------------------------------------
+
+    def count_many(self, wanted: JobFilter) -> Found:
+        """See `Bulking.count_many`."""
+        walk = CountWalk(self.statements, self._run(self.statements.bulk_bounds(wanted)))
+        while (statement := walk.next()) is not None:
+            walk.took(self._run(statement))
+        return walk.found()
+
+    def change_many(
+        self,
+        verb: Verb,
+        wanted: JobFilter,
+        *,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> Changes:
+        """See `Bulking.change_many`."""
+        bound = self._run(self.statements.bulk_bounds(wanted))
+        walk = ChangeWalk(self.statements, verb, bound, limit)
+        while (statement := walk.next()) is not None:
+            try:
+                walk.took(self._run(statement))
+            except (StorageError, InvalidJob) as error:
+                if not walk.goes_on_after(error):
+                    raise
+                continue
+            if progress is not None:
+                progress(walk.changes)
+        return walk.changes
 
     # -- what people who look ask -----------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from synk.status import (
 from synk.storage import reading, sending, sql
 from synk.storage.made import made, named
 from synk.storage.statement import Statement
+from synk.storage.statements_bulk import BulkStatements
 from synk.storage.statements_limiting import LimitingStatements
 from synk.storage.statements_periodic import PeriodicStatements
 from synk.storage.statements_settings import SettingsStatements
@@ -51,7 +52,12 @@ _ALL_VERSIONS: Final = 999
 
 
 class Statements(
-    LimitingStatements, PeriodicStatements, SettingsStatements, SweepingStatements, UniqueStatements
+    BulkStatements,
+    LimitingStatements,
+    PeriodicStatements,
+    SettingsStatements,
+    SweepingStatements,
+    UniqueStatements,
 ):
     """The statements for one schema: one for each file in ``sql/``, hence so many methods."""
 
