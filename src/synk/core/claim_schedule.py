@@ -15,9 +15,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from synk.config import HELD_BYTES
-from synk.core.claim_cursors import END, ClaimCursors
+from synk.core.claim_cursors import END
 from synk.core.held_bytes import CLAIMS_A_HOLD, weight_of
 from synk.core.keyed_schedule import KeyedTimes
+from synk.core.queue_times import QueueTimes, WeightedTimes
 from synk.row import Priority
 
 if TYPE_CHECKING:
@@ -41,19 +42,9 @@ announced hundreds of times a second."""
 _JITTER: Final = 0.2
 """Of an interval, so that a fleet does not ask in one instant."""
 
-_FORGOTTEN: Final = 0.5
-"""Of what jobs weighed, with each claim that brought lighter ones."""
-
 _FORM: Final = 8
 """The storage counts bytes in its own form, in which some values are so many times as large as
 here. A claim that may have been cut for its bytes, by that, is followed by another one."""
-
-
-_REST_SHARE: Final = 20
-_REST_BEYOND_S: Final = 0.01
-_REST_MAX_S: Final = 5.0
-"""A claim of jobs with a weight that found too few has read past all others that wait, also those
-just announced. For so many times as long as that took, beyond the second, there is none again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,41 +87,6 @@ class Demand:
     """When there are permits to give back; None: never, as it is."""
 
 
-class _QueueTimes:
-    """When one queue is to be asked, and what its claims tell of it."""
-
-    def __init__(self, fetch_s: float) -> None:
-        self.fetch_s = fetch_s
-        self.due_at = 0.0
-        self.urgent_at = 0.0
-        self.urgent_rests_until = 0.0
-        """There is no look for urgent jobs before that."""
-        self.turn = -1
-        """The number of its last claim."""
-        self.empty = 0
-        """Claims in a row that found nothing."""
-        self.cursors = ClaimCursors()
-        self.kinds: tuple[str, ...] = ()
-        """Those with a weight that they were read for."""
-        self.none_of: set[str] = set()
-        """Kinds with a weight of which the last claim of them has left none."""
-        self.rests_until = 0.0
-        """They are not claimed before that."""
-        self._mean_bytes = 0.0
-        """What its jobs weighed of late."""
-
-    def count_within(self, bytes_max: int) -> int:
-        """Returns how many jobs will weigh about so much: it spares the way through too many."""
-        return max(1, int(bytes_max / max(1.0, self._mean_bytes)))
-
-    def weigh(self, jobs: Sequence[ClaimedJob]) -> int:
-        """Returns what *jobs* weigh, and remembers it."""
-        total = sum([weight_of(job) for job in jobs])
-        if jobs:
-            self._mean_bytes = max(total / len(jobs), self._mean_bytes * _FORGOTTEN)
-        return total
-
-
 class ClaimSchedule:
     """Says which claim is due, for one supervisor. Times are seconds of the monotonic clock.
 
@@ -159,13 +115,13 @@ class ClaimSchedule:
                 self._keyed[name] = KeyedTimes(interval_s, is_limited=is_limited)
                 self._keyed_weighted[name] = KeyedTimes(interval_s, is_limited=is_limited)
         self._freed = 0
-        self._queues = {name: _QueueTimes(seconds) for name, seconds in fetch_s.items()}
+        self._queues = {name: QueueTimes(seconds) for name, seconds in fetch_s.items()}
         self._claim_bytes = held_bytes // CLAIMS_A_HOLD
         self._wanted: Mapping[str, int] = {}
         self._urgent: Mapping[str, Urgent] = {}
         self._rooms: Mapping[str, int] = {}
         self._weighted: Mapping[str, WeightedDemand] = {}
-        self._of_weighted = {name: _QueueTimes(seconds) for name, seconds in fetch_s.items()}
+        self._of_weighted = {name: WeightedTimes(seconds) for name, seconds in fetch_s.items()}
         """As for the queues themselves: claims of jobs with a weight are claims of their own."""
         self.claims = 0
         """How many were begun."""
@@ -196,10 +152,7 @@ class ClaimSchedule:
                 keyed.announced()
         for name, queue in (*self._queues.items(), *self._of_weighted.items()):
             if queues is None or name in queues:
-                queue.due_at = 0.0
-                queue.none_of.clear()
-                queue.urgent_at = queue.urgent_rests_until
-                queue.cursors.announced()
+                queue.announced()
 
     # -- what it answers --------------------------------------------------------------------------
 
@@ -235,14 +188,11 @@ class ClaimSchedule:
         return None if line is None else self._begin(name, now, jitter)
 
     def _weighted_due_at(self, name: str) -> float:
-        """Returns when jobs with a weight are to be claimed: at once if some may wait."""
-        queue = self._of_weighted[name]
-        due_at = queue.due_at if queue.none_of.issuperset(self._weighted[name].kinds) else 0.0
-        return max(queue.rests_until, due_at)
+        return self._of_weighted[name].due_for(self._weighted[name].kinds)
 
-    def _lines(self) -> list[tuple[_QueueTimes | KeyedTimes, str]]:
+    def _lines(self) -> list[tuple[QueueTimes | KeyedTimes, str]]:
         """Returns what is wanted of: of each queue its plain jobs, and those that have keys."""
-        lines: list[tuple[_QueueTimes | KeyedTimes, str]]
+        lines: list[tuple[QueueTimes | KeyedTimes, str]]
         lines = [(self._queues[name], name) for name in self._wanted]
         if self._keyed:
             lines += [(self._keyed[name], name) for name in self._wanted]
@@ -296,7 +246,7 @@ class ClaimSchedule:
             at=now,
         )
 
-    def _fetch_later(self, queue: _QueueTimes, now: float, jitter: float) -> None:
+    def _fetch_later(self, queue: QueueTimes, now: float, jitter: float) -> None:
         fetches = 1 + (min(queue.empty, IDLE_FETCHES) if self.are_announced else 0)
         queue.due_at = now + queue.fetch_s * fetches * (1 - _JITTER * jitter)
 
@@ -307,9 +257,7 @@ class ClaimSchedule:
         # Queues share one budget: what is left of it, the pool says when it has seen this claim.
         self._weighted = {}
         self._fetch_later(queue, now, jitter)
-        if wanted.kinds != queue.kinds:
-            # The way so far was read for others.
-            queue.kinds, queue.cursors = wanted.kinds, ClaimCursors()
+        queue.begin(wanted.kinds)
         return DueClaim(
             seq=self.claims,
             queue=name,
@@ -338,7 +286,7 @@ class ClaimSchedule:
             is_urgent=True,
         )
 
-    def _look_for_urgent_later(self, queue: _QueueTimes, now: float) -> None:
+    def _look_for_urgent_later(self, queue: QueueTimes, now: float) -> None:
         queue.urgent_at = now + (inf if self.are_announced else queue.fetch_s)
 
     # -- how claims end ---------------------------------------------------------------------------
@@ -357,12 +305,8 @@ class ClaimSchedule:
             if not claim.kinds:
                 self._take_room(claim.queue, weight)
         again_at = queue.cursors.claimed(jobs, limit=limit, began=claim.at, now=now)
-        if len(jobs) < limit:
-            queue.none_of.update(claim.kinds)
-            rest_s = _REST_SHARE * (now - claim.at - _REST_BEYOND_S)
-            queue.rests_until = now + min(_REST_MAX_S, rest_s)
-        else:
-            queue.none_of.difference_update(claim.kinds)
+        if isinstance(queue, WeightedTimes):
+            queue.found(all_that_wait=len(jobs) < limit, began=claim.at, now=now)
         if again_at is not None:
             queue.due_at = min(queue.due_at, again_at)
         queue.empty = 0 if jobs else queue.empty + 1
@@ -388,7 +332,7 @@ class ClaimSchedule:
     def _keyed_times_of(self, claim: DueClaim) -> KeyedTimes:
         return (self._keyed_weighted if claim.kinds else self._keyed)[claim.queue]
 
-    def _times_of(self, claim: DueClaim) -> _QueueTimes:
+    def _times_of(self, claim: DueClaim) -> QueueTimes:
         return (self._of_weighted if claim.kinds else self._queues)[claim.queue]
 
     def failed(self, claim: DueClaim) -> None:

@@ -25,6 +25,7 @@ from support.jobs.weighing import (
     LookedOfTwo,
     LookedPlainly,
     Model,
+    Tenants,
 )
 from support.supervising import ended, supervised, wait_until
 from synk import Cause, JobState
@@ -230,3 +231,20 @@ def test_a_heavy_job_that_is_cancelled_or_drained_leaves_room(dsn: str, tmp_path
         assert ended(client, first).state is JobState.CANCELLED
         assert ended(client, second).state is JobState.COMPLETED
     assert lines(tmp_path).count("exceeded") == 0
+
+
+def test_a_kind_may_have_a_weight_and_a_limit_beside_a_stream_of_light_jobs(
+    dsn: str, tmp_path: Path
+) -> None:
+    folder = str(tmp_path)
+    with supervised(dsn, workers=[weighing.light, weighing.of_a_tenant], **ROOM) as client:
+        client.insert_many([(f"{n}", Fate(folder, seconds=0.01)) for n in range(6_000)])
+        wait_until(lambda: len(began(tmp_path, "light")) > 40)
+        jobs = [(f"{n}", Tenants(folder, tenant="ab"[n % 2])) for n in range(4)]
+        ids = client.insert_many(jobs)
+
+        assert all_ended(client, ids) == {JobState.COMPLETED: 4}
+    for tenant in "ab":
+        steps = [line.split()[0] for line in lines(tmp_path) if line.split()[-1] == tenant]
+        assert steps == ["in", "out"] * 2
+    assert [line for line in lines(tmp_path) if line.startswith("exceeded")] == []

@@ -119,6 +119,19 @@ class BothWorker(synk.Worker[Both]):
 
 
 @dataclass
+class Tenants(Fate, kind="of a tenant"):
+    tenant: str = ""
+
+
+@synk.worker(cores=2, limit=synk.Limit("weighing", key="args.tenant", running=1))
+def of_a_tenant(job: synk.Job[Tenants]) -> None:
+    with room(job.args.folder, cores=2):
+        note(job.args.folder, f"in {job.args.tenant}")
+        suffer(job.args)
+        note(job.args.folder, f"out {job.args.tenant}")
+
+
+@dataclass
 class Looked(synk.JobArgs, kind="looks"):
     pass
 
@@ -137,7 +150,7 @@ def _looked() -> dict[str, Any]:
     """Where a job runs, and how many threads numpy uses there."""
     import numpy as np
 
-    np.ones((4, 4)) @ np.ones((4, 4))
+    _ = np.ones((4, 4)) @ np.ones((4, 4))
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

@@ -217,9 +217,10 @@ class ClaimLoop:
             bytes_max=claim.bytes_max,
         )
         self._schedule.claimed(claim, jobs, self._clock())
-        none = none_of(claim, jobs)
         if self._keyed is None:
-            return Claimed(jobs, none_of=none)
+            return Claimed(jobs, none_of=none_of(claim, jobs))
+        # Of kinds with a limit most wait under keys.
+        none = () if self._keyed.has_limits_for(claim.queue) else none_of(claim, jobs)
         plain = self._keyed.without_strays(jobs)
         if len(plain) < len(jobs):
             self._schedule.look_for_keys()
@@ -228,7 +229,7 @@ class ClaimLoop:
     def _claim_keyed(self, keyed: KeyedClaims, claim: DueClaim) -> Claimed:
         found, claimed = keyed.claim(claim, self._engine.clock)
         self._schedule.claimed_keyed(claim, found, self._clock())
-        return claimed
+        return claimed if found.is_cut else replace(claimed, none_of=none_of(claim, found.jobs))
 
     def close(self) -> None:
         """After the last step: gives back what a lost claim may have taken."""
