@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
+from chaos import bounds
 from chaos.jobs import PROCESSES, timeout_s
 from server import value
 from synk.row import JobState
@@ -22,7 +23,7 @@ from synk.storage.statements import client_id_of
 from tested import checking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from chaos.faults import Stopped
@@ -82,10 +83,11 @@ class Told:
     unknown: int
     """Jobs whose insert got no answer, and was not repeated."""
     cancelled_at: dict[int, float]
+    paused: Sequence[bounds.Pause]
 
 
 @dataclass(frozen=True)
-class Pauses:
+class Standstills:
     """When something could keep a supervisor from stopping its own work in time."""
 
     stopped: Sequence[Stopped]
@@ -124,6 +126,8 @@ class Found:
     """How often two executions of one job ran at one time, by the cause."""
     facts: Counter[str]
     changes: Sequence[Changed]
+    queues: Counter[str]
+    """How many jobs each queue had."""
 
     def broken_of(self, *rules: str) -> int:
         return sum(each.rule in rules for each in self.broken)
@@ -135,7 +139,7 @@ def keep_history(dsn: str) -> None:
         connection.execute(_HISTORY)
 
 
-def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, int]) -> Found:
+def checked(dsn: str, folder: Path, told: Told, pauses: Standstills, pids: dict[str, int]) -> Found:
     """Looks at everything.
 
     Args:
@@ -146,7 +150,7 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, 
         pids: of the supervisors, by their ids.
     """
     history, images, changes = _history(dsn)
-    names = _names(dsn)
+    jobs = _jobs(dsn)
     executions = executions_in(folder / "executions")
     stopped = [
         (owner, each) for owner, pid in pids.items() for each in pauses.stopped if each.pid == pid
@@ -156,9 +160,13 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, 
         for each in checking.i14_overlaps(executions)
     ]
 
+    def is_excused(first: checking.Execution, second: checking.Execution) -> bool:
+        overlap = checking.Overlap(first, second)
+        return _cause(overlap, stopped, pauses.fail_overs) != NO_CAUSE
+
     def longest_s(execution: checking.Execution) -> float:
         own = [pause for owner, pause in stopped if owner == execution.owner]
-        bound_s = timeout_s(names[execution.job_id]) + SLACK_S
+        bound_s = timeout_s(jobs[execution.job_id].name) + SLACK_S
         return bound_s + sum(pause.ended - pause.began for pause in own)
 
     broken = [
@@ -178,9 +186,11 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Pauses, pids: dict[str, 
         *checking.i15_too_long(executions, longest_s),
         *_about_places(executions),
         *checking.i22_begun_later(told.cancelled_at, executions),
+        *_about_bounds(jobs, executions, changes, told, is_excused),
     ]
     causes = Counter(cause for cause, _ in overlaps)
-    return Found(images, executions, broken, causes, _facts(folder / "facts"), changes)
+    queues = Counter(job.queue for job in jobs.values())
+    return Found(images, executions, broken, causes, _facts(folder / "facts"), changes, queues)
 
 
 def _history(dsn: str) -> tuple[checking.History, dict[int, checking.Image], list[Changed]]:
@@ -203,9 +213,47 @@ def _history(dsn: str) -> tuple[checking.History, dict[int, checking.Image], lis
     return history, images, changes
 
 
-def _names(dsn: str) -> dict[int, str]:
+@dataclass(frozen=True)
+class Job:
+    """What a job was inserted with."""
+
+    id: int
+    name: str
+    queue: str
+    tenant: int
+    key: str
+    """Of idempotency; empty: none."""
+
+    def group(self, queue: str) -> str | None:
+        """Returns what it shares with others of *queue*; None: it is of another one."""
+        return f"tenant {self.tenant}" if self.queue == queue else None
+
+
+def _jobs(dsn: str) -> dict[int, Job]:
+    query = """
+        SELECT id, name, queue, coalesce((args ->> 'tenant')::int, 0), coalesce(idempotency_key, '')
+        FROM synk.job
+    """
     with psycopg.connect(dsn) as connection:
-        return dict(connection.execute("SELECT id, name FROM synk.job").fetchall())
+        return {row[0]: Job(*row) for row in connection.execute(query)}
+
+
+def _about_bounds(
+    jobs: dict[int, Job],
+    executions: Sequence[checking.Execution],
+    changes: Sequence[Changed],
+    told: Told,
+    is_excused: Callable[[checking.Execution, checking.Execution], bool],
+) -> list[checking.Broken]:
+    return [
+        *bounds.i26_above_the_limit(
+            executions, lambda job_id: jobs[job_id].group(bounds.LIMITED), is_excused
+        ),
+        *bounds.i27_two_in_one_scope(changes, lambda job_id: jobs[job_id].group(bounds.SINGLE)),
+        *bounds.i28_begun_in_a_pause(
+            executions, told.paused, lambda job_id: jobs[job_id].queue == bounds.PAUSED
+        ),
+    ]
 
 
 def _image(columns: dict[str, Any]) -> checking.Image | None:

@@ -34,8 +34,11 @@ WEIGHTS: Final = {
 }  # fmt: skip
 """How often each happens beside its once a round, in relation to each other."""
 
-OF_SUPERVISORS: Final = ("claim", "ack", "heartbeat", "running", "declare_dead", "rescue")
-OF_USERS: Final = ("insert_many", "COMMIT", "cancel")
+OF_SUPERVISORS: Final = (
+    "claim", "ack", "heartbeat", "running", "declare_dead", "rescue",
+    "claim_keyed", "release_permits", "report_in_force",
+)  # fmt: skip
+OF_USERS: Final = ("insert_many", "COMMIT", "cancel", "insert_unique", "change_settings")
 """Statements at which connections are cut: an insert's own COMMIT is the only one of the users."""
 PLACES: Final[dict[Place, str]] = {
     "question": "did not arrive", "sent": "arrived, not waited for", "answer": "answer lost",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import synk
+from chaos.bounds import LIMITED, PAUSED, RUNNING, SINGLE
 from synk import telemetry
 from synk.runtime.ipc import linux
 
@@ -50,6 +51,7 @@ class Act(synk.JobArgs, kind="act"):
 
     how: str
     seconds: float = 0.0
+    tenant: int = 0
 
 
 def duration_s(how: str, chance: random.Random) -> float:
@@ -193,7 +195,12 @@ def note_fact(fact: telemetry.Fact) -> None:
 
 client = synk.Client(
     storage=synk.PostgresStorage(),
-    queues={"default": synk.QueueConfig(max_workers=PROCESSES)},
+    queues={
+        "default": synk.QueueConfig(max_workers=PROCESSES),
+        LIMITED: synk.QueueConfig(limit=synk.Limit("tenant", key="args.tenant", running=RUNNING)),
+        SINGLE: synk.QueueConfig(),
+        PAUSED: synk.QueueConfig(),
+    },
     workers=[Actor()],
     processes=PROCESSES,
     drain_timeout=timedelta(seconds=3),

@@ -3,7 +3,9 @@
     python bench/chaos [--seconds S | --minutes M | --full] [--seed S] [--logs D] [--json FILE]
 
 A PostgreSQL server of its own, three supervisors of four workers each, processes that insert
-steadily (some jobs with idempotency keys, some that depend on others) and cancel some of it. Jobs
+steadily (some jobs with idempotency keys, some that depend on others, some
+that are limited by their tenant, some of which a tenant has one at the most) and cancel some of it;
+a queue is paused now and then, and a schedule ticks. Jobs
 run, fail, crash, hang with and without the GIL, use memory, and leave processes behind; each notes
 what it does in a file outside the database. After some calm seconds, for the given time workers,
 their fork servers and supervisors are killed and stopped, and the server is restarted and crashed.
@@ -39,7 +41,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from chaos.check import CAUSES, Found, Pauses, checked, keep_history
+from chaos.check import CAUSES, Found, Standstills, checked, keep_history
 from chaos.faults import OF_SUPERVISORS, OF_USERS, PLACES, Faults
 from chaos.jobs import PROCESSES, TTL_S
 from chaos.rig import Rig
@@ -161,6 +163,9 @@ class Run:
                     fewest, fewest_at = left, time.monotonic()
         self.drain_s = time.monotonic() - began
         self.problems += self._rig.stop_all()
+        with psycopg.connect(self._rig.dsn) as connection:
+            if left := value(connection, "SELECT count(*) FROM synk.permit"):
+                self.problems.append(f"I26 limits hold: {left} permits are left of nobody")
         self.owners = self._rig.owners()
         self.declared_dead = self._rig.declared_dead()
         for owner in self.owners:
@@ -172,7 +177,7 @@ class Run:
             self._rig.dsn,
             self._rig.folder,
             self.users.told(),
-            Pauses(self.faults.stopped, self.faults.fail_overs),
+            Standstills(self.faults.stopped, self.faults.fail_overs),
             self.owners,
         )
         self.problems += self.faults.problems + self.users.problems
@@ -254,6 +259,8 @@ def figures_of_jobs(run: Run, found: Found) -> dict[str, float]:
         "jobs": len(found.images),
         **{f"  {state}": count for state, count in sorted(states.items())},
         "  cancelled before they ran": len(run.users.cancelled_at),
+        "times a queue was paused for certain": len(run.users.pauses),
+        **{f"jobs of the queue {name}": count for name, count in sorted(found.queues.items())},
         "lost": found.broken_of("I1 nothing is lost", "I2 every job ends"),
         "two accepted outcomes for one attempt": found.broken_of("I7 one outcome"),
     }
