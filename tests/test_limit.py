@@ -86,10 +86,9 @@ def test_what_limits_nothing_or_cannot_be_is_refused_with_its_field(
 
 def test_a_key_leads_to_a_field_of_the_arguments() -> None:
     for key in ("args.tenant", "args.customer.id", "args.customer.tags.x", "args.anything.a.b"):
-        check_path(Limit("a", key=key), Report)
-    check_path(Limit("a", key="args.tenantId"), Renamed)
-    check_path(Limit("a", key="args.tenant"), Model)
-    check_path(Limit("a", running=1), Report)
+        check_path("limit.key", key, Report)
+    check_path("limit.key", "args.tenantId", Renamed)
+    check_path("limit.key", "args.tenant", Model)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_a_key_that_leads_nowhere_is_told_what_there_is(
     key: str, args_type: type, there: str
 ) -> None:
     with pytest.raises(synk.ConfigurationError, match=there) as refused:
-        check_path(Limit("a", key=key), args_type)
+        check_path("limit.key", key, args_type)
 
     assert (refused.value.field, refused.value.value) == ("limit.key", key)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from synk.job import Job
     from synk.limit import Limit
     from synk.row import Priority
+    from synk.unique import Unique
 
 NextRetry: TypeAlias = "Callable[[Job[Any], BaseException], dt.datetime | None]"
 """When to try a job again after an error; None: the default back-off."""
@@ -32,7 +33,7 @@ _BY_POSITION: Final = (
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
 
-INSERT_OPTIONS: Final = ("queue", "priority", "max_retries", "tags", "keep")
+INSERT_OPTIONS: Final = ("queue", "priority", "max_retries", "tags", "keep", "unique")
 """Those that inserts default to."""
 
 
@@ -48,6 +49,7 @@ class WorkerOptions(TypedDict, total=False):
     max_retries: int | None
     tags: Collection[str] | None
     keep: dt.timedelta | None
+    unique: Unique | None
     cores: int | None
     memory: int | str | None
     limit: Limit | None

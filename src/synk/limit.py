@@ -221,8 +221,8 @@ def check_limit(field_name: str, limit: object, args_type: Any = None) -> Limit 
     """
     if limit is not None and not isinstance(limit, Limit):
         raise ConfigurationError(field_name, limit, "must be a synk.Limit")
-    if limit is not None and args_type is not None:
-        check_path(limit, args_type)
+    if limit is not None and limit.key is not None and args_type is not None:
+        check_path("limit.key", limit.key, args_type)
     return limit
 
 
@@ -270,21 +270,21 @@ def check_rate(rate: object) -> None:
         raise ConfigurationError("limit.rate", given, problem)
 
 
-def check_path(limit: Limit, args_type: Any) -> None:
-    """Checks that arguments of *args_type* can have what the limit's `key` leads to.
+def check_path(field_name: str, path: str, args_type: Any) -> None:
+    """Checks that arguments of *args_type* can have what a path such as ``args.tenant`` leads to.
 
     Raises:
         ConfigurationError: they cannot. Where the types do not tell, nothing is said.
     """
     here, way = args_type, "args"
-    for name in limit.path:
+    for name in path.split(".")[1:]:
         fields = _fields_of(here)
         if fields is None:
             return
         if name not in fields:
             there = f"{way} has {', '.join(sorted(fields))}" if fields else f"{way} has no fields"
             raise ConfigurationError(
-                "limit.key", limit.key, f"leads nowhere in {_named(args_type)}: {there}"
+                field_name, path, f"leads nowhere in {_named(args_type)}: {there}"
             )
         here, way = fields[name], f"{way}.{name}"
 

@@ -19,7 +19,7 @@ from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import Job
 from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults, next_retry_of
-from synk.limit import check_limit, limits_by_name
+from synk.limit import check_limit, check_path, limits_by_name
 from synk.weight import Weight, checked_weight
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from synk.kinds import NextRetry
     from synk.limit import Limit
     from synk.row import Priority
+    from synk.unique import Unique
 
 A = TypeVar("A")
 
@@ -46,6 +47,7 @@ class Worker(ABC, Generic[A]):
         max_retries: the tries after the first that they have, as above.
         tags: the tags that they have, as above.
         keep: for how long they are kept when they are over, as above.
+        unique: which of them are the same, as above.
         cores: how many CPU cores a job of this kind takes while it runs, see `worker`.
         memory: how many bytes it takes, likewise.
         limit: what its jobs may take of the fleet together.
@@ -60,6 +62,7 @@ class Worker(ABC, Generic[A]):
     max_retries: int | None = None
     tags: Collection[str] | None = None
     keep: dt.timedelta | None = None
+    unique: Unique | None = None
     cores: int | None = None
     memory: int | str | None = None
     limit: Limit | None = None
@@ -235,6 +238,7 @@ def worker(
         max_retries: the tries after the first that they have, as above.
         tags: the tags that they have, as above.
         keep: for how long they are kept when they are over, as above.
+        unique: which of them are the same, of which only one may be there at a time, as above.
         cores: how many CPU cores a job takes, of those that its supervisor may use, as CPUs and as
             threads of BLAS and OpenMP (where ``threadpoolctl`` is installed); None: its worker's.
         memory: how many bytes it takes likewise, or ``"3GiB"``; without *max_rss* it is that too.
@@ -370,13 +374,17 @@ def _handler(item: Worker[Any]) -> Handler:
     except InvalidJob as error:
         raise ConfigurationError("workers", item, str(error)) from None
     check_limit("limit", item.limit, args_type)
+    defaults = insert_defaults({name: getattr(item, name) for name in INSERT_OPTIONS}, item)
+    if defaults is not None and defaults.unique is not None:
+        for path in defaults.unique.paths:
+            check_path("unique.by", path, args_type)
     return Handler(
         kind,
         item,
         decode,
         names_limits=any(map(item.names, ("timeout", "soft_timeout", "max_rss"))),
         next_retry=next_retry_of(item.next_retry, item) if item.names("next_retry") else None,
-        defaults=insert_defaults({name: getattr(item, name) for name in INSERT_OPTIONS}, item),
+        defaults=defaults,
         weight=checked_weight(item.cores, item.memory),
     )
 

@@ -74,6 +74,11 @@ class Unique:
                     "unique.period", self.period, "must be above 0, 100 years at most"
                 )
 
+    @property
+    def paths(self) -> list[str]:
+        """Those of `by` that lead into the arguments."""
+        return [part for part in self.by if "." in part]
+
     def scope(self) -> str:
         """Returns JSON of what the row of a job says of its scope."""
         scope: dict[str, object] = {"by": self.by, "until": self.until}

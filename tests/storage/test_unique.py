@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 import synk
+from support.commands import run
 from support.supervising import wait_until
 from synk.row import JobState
 from synk.storage.postgres import PostgresStorage
@@ -603,6 +604,54 @@ def test_ids_of_many_threads_are_of_jobs_that_are_there(
 
     assert set(seen) == set(ids_of(connection))
     assert len(seen) == 640
+
+
+# -- what a kind says, and what people see ---------------------------------------------------------
+
+
+def test_a_kind_may_say_that_its_jobs_are_unique_and_an_insert_something_else(
+    storage: PostgresStorage,
+) -> None:
+    @synk.worker(unique=synk.Unique(by=("args.tenant",)))
+    def sync(job: synk.Job[Sync]) -> None:
+        pass
+
+    with synk.Client(storage=storage, workers=[sync]) as client:
+        first, second = client.insert_many([("a", Sync()), ("a", Sync(n=2))])
+        third = client.insert("a", Sync(n=3), unique("args.n"))
+        with pytest.raises(synk.InvalidJob, match="idempotency_key"):
+            client.insert("a", Sync(), synk.InsertOptions(idempotency_key="k"))
+
+    assert first == second != third
+
+
+def test_a_kind_whose_arguments_have_no_such_field_is_refused_where_it_is_said() -> None:
+    @synk.worker(unique=synk.Unique(by=("args.nobody",)))
+    def sync(job: synk.Job[Sync]) -> None:
+        pass
+
+    with pytest.raises(synk.ConfigurationError, match="args has more, n, tenant") as caught:
+        synk.Client(storage=PostgresStorage("dbname=x"), workers=[sync])
+
+    assert (caught.value.field, caught.value.value) == ("unique.by", "args.nobody")
+
+
+def test_the_commands_tell_of_the_scope_and_who_is_in_it(client: synk.Client, dsn: str) -> None:
+    first = client.insert("a", Sync(), unique(period=dt.timedelta(days=1)))
+    client.cancel(first)
+    second = client.insert("a", Sync(), unique(period=dt.timedelta(days=1)))
+
+    shown = [run("job", str(id), dsn=dsn).stdout for id in (first, second)]
+    refused = run("retry", str(first), dsn=dsn)
+    record = json.loads(run("job", str(first), "--json", dsn=dsn).stdout)
+
+    said = "by kind, args.tenant, in 1 day, 0:00:00 from"
+    assert [said in " ".join(text.split()) for text in shown] == [True, True]
+    assert f"job {second} is in its scope" in " ".join(shown[0].split())
+    assert "it is in its scope" in " ".join(shown[1].split())
+    assert refused.returncode == 1
+    assert f"job {first}: unchanged: job {second} is in its unique scope" in refused.stdout
+    assert record["unique"]["job_id"] == second
 
 
 # -- what is wrong --------------------------------------------------------------------------------

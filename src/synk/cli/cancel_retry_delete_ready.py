@@ -16,6 +16,7 @@ from synk.row import Change, check_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from synk.row import JobRow
     from synk.storage.postgres import PostgresStorage
 
 
@@ -72,9 +73,7 @@ def _change(database: PostgresStorage, verb: str, done: str, ids: tuple[int, ...
         raise click.exceptions.Exit(1)
 
 
-def _told(  # noqa: PLR0911 - one for each answer
-    storage: PostgresStorage, done: str, job_id: int, answer: Change
-) -> str:
+def _told(storage: PostgresStorage, done: str, job_id: int, answer: Change) -> str:
     match answer:
         case Change.APPLIED:
             return done
@@ -84,13 +83,19 @@ def _told(  # noqa: PLR0911 - one for each answer
             return f"{done}; whoever runs it is no supervisor of synk, and was not told"
         case Change.BLOCKED:
             return "unchanged: a job that it depends on is cancelled or gone; retry that first"
-        case Change.NOT_UNIQUE:
-            return "unchanged: another job is in its unique place by now"
         case Change.GONE:
             return "there is no such job"
-        case Change.REFUSED:
+        case Change.REFUSED | Change.NOT_UNIQUE:
             found = storage.get([job_id])
-            return f"unchanged: it is {found[0].state}" if found else "it is gone"
+            return f"unchanged: {_hindrance(found[0], answer)}" if found else "it is gone"
+
+
+def _hindrance(row: JobRow, answer: Change) -> str:
+    if answer is Change.REFUSED:
+        return f"it is {row.state}"
+    if row.unique is not None and row.unique.job_id is not None:
+        return f"job {row.unique.job_id} is in its unique scope"
+    return "another job was in its unique scope, which is free by now: try again"
 
 
 cancel = _command_for_many("cancel", "cancelled", "Cancel jobs, running ones too.")

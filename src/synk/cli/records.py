@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synk.failure import AttemptError
+from synk.row import Progress
+from synk.unique import UniqueScope
 
 if TYPE_CHECKING:
     from synk.row import KindSummary, ListedJob
@@ -31,9 +33,13 @@ def _plain(value: Any) -> Any:
             return value.isoformat()
         case dt.timedelta():
             return value.total_seconds()
-        case list():
+        case list() | tuple():
             return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
         case AttemptError():
             return value.to_dict()
+        case Progress() | UniqueScope():
+            return {
+                each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)
+            }
         case _:
             return value

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from synk.failure import AttemptError
     from synk.row import JobRow, ListedJob, Progress
+    from synk.unique import UniqueScope
 
 _LISTED: Final = 100
 """Ids of a kind; those of dependencies may be many thousands."""
@@ -112,6 +113,15 @@ def _facts(row: JobRow, now: dt.datetime) -> Iterable[tuple[str, RenderableType]
     yield from _traces(row)
 
 
+def _scope(scope: UniqueScope, job_id: int) -> str:
+    """What a job is unique by, and who is in its scope."""
+    by = ", ".join(("kind", *scope.by))
+    period = f", in {scope.period} from {scope.begins}" if scope.period else ""
+    who = "nobody" if scope.job_id is None else f"job {scope.job_id}"
+    held = "it is in its scope" if scope.job_id == job_id else f"{who} is in its scope"
+    return f"by {by}{period}, until {scope.until}; {held}"
+
+
 def _attempts(row: JobRow) -> str:
     charged = f"{row.attempt - row.uncounted} of {row.max_attempts}"
     extra = f", and {row.uncounted} not charged" if row.uncounted else ""
@@ -119,7 +129,9 @@ def _attempts(row: JobRow) -> str:
 
 
 def _traces(row: JobRow) -> Iterable[tuple[str, RenderableType]]:
-    """What its attempts have left behind, but for the errors."""
+    """What its attempts have left behind, but for the errors; and the scope that they have left."""
+    if row.unique is not None:
+        yield "unique", plain(_scope(row.unique, row.id))
     if row.duration is not None:
         yield "took", Text(", ".join(_measures(row)))
     if row.pid is not None:
