@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,9 +16,20 @@ from support.commands import run
 from support.facts import Facts
 from support.jobs import choosing, handlers
 from support.jobs.choosing import Asked, Choose, Hurried, in_two_days
-from support.supervising import ended, is_running, supervised, wait_until
+from support.supervising import (
+    SupervisorProcess,
+    ended,
+    is_running,
+    supervised,
+    wait_until,
+)
 from synk import CancelReason, Cause, Change, JobState, telemetry
 
+SHORT_LEASE = timedelta(seconds=6)
+OPTIONS = """{
+    'lease_ttl': __import__('datetime').timedelta(seconds=6), 'processes': 1,
+    'workers': __import__('support.jobs.choosing', fromlist=['WORKERS']).WORKERS,
+}"""
 A_MILLISECOND = timedelta(milliseconds=1)
 AN_HOUR = timedelta(hours=1)
 
@@ -179,6 +191,29 @@ def test_a_job_that_snoozes_while_its_supervisor_stops_is_one_that_snoozed(
 
         assert (row.attempt, row.uncounted, row.snoozes) == (1, 1, 1)
         assert (row.state, row.errors) == (JobState.SCHEDULED, [])
+
+
+def test_a_job_that_snoozes_when_another_supervisor_has_it_does_not_snooze(
+    dsn: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with synk.Client(storage=synk.PostgresStorage(dsn)) as client:
+        with SupervisorProcess(dsn, OPTIONS) as frozen:
+            job_id = inserted(client, "when told", "ok", path=gate)
+            wait_until(lambda: is_running(client, job_id))
+            frozen.signal(signal.SIGSTOP)
+            gate.touch()
+            with supervised(dsn, lease_ttl=SHORT_LEASE, workers=choosing.WORKERS):
+                row = ended(client, job_id)
+            frozen.signal(signal.SIGCONT)
+            # It serves again, and has said by then what it had to say.
+            ended(client, inserted(client, "ok"))
+            frozen.signal(signal.SIGTERM)
+            code, _, err = frozen.wait()
+
+        assert code == 0, err
+        assert (row.state, row.result, row.lost) == (JobState.COMPLETED, [2, 0, None], 1)
+        assert client.get(job_id) == row
 
 
 # -- RetryAt --------------------------------------------------------------------------------------
