@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 import synk
+from synk.kinds import INSERT_OPTIONS
 from synk.registry import Registry
 
 
@@ -233,6 +234,12 @@ def test_an_attribute_of_a_function_is_no_option_of_its_worker() -> None:
     handler.queue = "not meant for synk"  # type: ignore[attr-defined]
 
     assert Registry([synk.worker(handler)]).defaults == {}
+
+
+@pytest.mark.parametrize("name", INSERT_OPTIONS)
+def test_an_option_of_a_kind_is_refused_in_its_arguments_with_what_to_write(name: str) -> None:
+    with pytest.raises(synk.InvalidJob, match=rf"or write @synk\.worker\({name}=\.\.\.\)"):
+        type("Slow", (synk.JobArgs,), {}, kind="slow", **{name: "x"})
 
 
 def test_an_option_that_there_is_not_is_refused() -> None:

@@ -44,10 +44,12 @@ _OWN_CODE: Final = ("model_fields", "__post_init__", "__attrs_post_init__")
 _MADE_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__")
 _OPTIONS: Final = (
     *("scheduled_at", "priority", "pending", "queue", "max_retries", "depends_on"),
-    *("idempotency_key", "tags", "meta", "start_before", "keep"),
+    *("idempotency_key", "tags", "meta", "start_before", "keep", "unique"),
 )
-_LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry")
+_LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry", "cores", "memory", "limit")
 """What belongs to an insert, and to a worker."""
+_OF_KINDS: Final = ("priority", "queue", "max_retries", "tags", "keep")
+"""What belongs to an insert, and may be said by a worker."""
 
 _encode: Final = msgspec.json.Encoder(enc_hook=simpler).encode
 
@@ -72,9 +74,10 @@ class JobArgs:
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
         for name, value in options.items():
             if name in _OPTIONS:
-                raise InvalidJob(
-                    name, value, f"is no matter of a class: insert with InsertOptions({name}=...)"
-                )
+                problem = f"is no matter of a class: insert with InsertOptions({name}=...)"
+                if name in _OF_KINDS:
+                    problem += f", or write @synk.worker({name}=...) for all of the kind"
+                raise InvalidJob(name, value, problem)
             if name in _LIMITS:
                 raise InvalidJob(
                     name, value, f"is no matter of the arguments: write @synk.worker({name}=...)"
