@@ -91,8 +91,8 @@ LISTINGS: dict[str, dict[str, Any]] = {
 def test_a_listing_reads_few_pages_whatever_is_looked_for(
     dsn: str, listing: PostgresStorage, name: str, mode: str
 ) -> None:
-    filters = dict.fromkeys(("state", "queue", "kind", "reason", "since")) | LISTINGS[name]
-    statement = listing.statements.jobs(**filters, limit=50)
+    filters: dict[str, Any] = dict.fromkeys(("state", "queue", "kind", "reason", "since"))
+    statement = listing.statements.jobs(**filters | LISTINGS[name], limit=50)
 
     with psycopg.connect(dsn, **connect_options(dsn)) as connection:
         connection.execute(f"SET plan_cache_mode = force_{mode}_plan".encode())
