@@ -27,6 +27,7 @@ class Standby:
     kept: dict[str, Any]
     effects: set[tuple[int, int]]
     beat_at: dict[UUID, tuple[float, dt.datetime]]
+    anew: dict[int, int]
 
 
 class Ledger:
@@ -55,6 +56,8 @@ class Ledger:
         """When each renewed its lease last, really and by the storage's clock."""
         self._off: set[int] = set()
         self._failed_over_at = float("-inf")
+        self._anew: dict[int, int] = {}
+        """After which attempt a job that was over has begun anew last."""
 
     def now(self) -> dt.datetime:
         return EPOCH + dt.timedelta(seconds=self._schedule.now + self.stepped_s)
@@ -87,7 +90,9 @@ class Ledger:
 
     def copied(self) -> Standby:
         """Returns what a standby has by now."""
-        return Standby(self.storage.copied(), set(self.effects), dict(self._beat_at))
+        return Standby(
+            self.storage.copied(), set(self.effects), dict(self._beat_at), dict(self._anew)
+        )
 
     def fail_over(self, standby: Standby) -> None:
         """From now on the standby is the storage: what was committed since the copy is lost."""
@@ -96,6 +101,7 @@ class Ledger:
         self.undone += len(self.effects - standby.effects)
         self.effects = standby.effects
         self._beat_at = standby.beat_at
+        self._anew = standby.anew
         self._failed_over_at = self._schedule.now
         self.lost |= before - set(self._entries)
         # A new beginning: numbers of attempts may come again.
@@ -150,7 +156,7 @@ class Ledger:
         elif method == "cancel" and answer is Change.APPLIED:
             self._off.add(args[0])
         elif method == "retry":
-            self._off.discard(args[0])
+            self._note_retry(args[0], answer)
 
     def _note_claim(self, owner: UUID, jobs: Sequence[ClaimedJob]) -> None:
         left = self._beat_at[owner][1] + self._ttl - self.now() if jobs else self._ttl
@@ -161,6 +167,12 @@ class Ledger:
         self.keys.update({job.id: key for job, key in zip(found.jobs, found.keys, strict=True)})
         self.counts["keyed"] += len(found.jobs)
         self.counts["permits"] += len(found.permits)
+
+    def _note_retry(self, job_id: int, answer: Change | None) -> None:
+        self._off.discard(job_id)
+        self.counts["kept out"] += answer is Change.NOT_UNIQUE
+        if answer is Change.APPLIED and self._rows[job_id][1].state.is_final:
+            self._anew[job_id] = self._rows[job_id][1].attempt
 
     def _shortest_s(self, now: float) -> float:
         """Returns for how long a lease holds at the least, by a clock that goes a little fast.
@@ -185,6 +197,17 @@ class Ledger:
         assert self.history.broken == [], f"broken: {[str(each) for each in self.history.broken]}"
         for job_id in self._off:
             assert self._entries[job_id].row.state is JobState.CANCELLED, "I22: it was cancelled"
+        inside = Counter(e.scope for e in self._entries.values() if self._is_in_scope(e))
+        assert max(inside.values(), default=0) <= 1, f"two in one unique scope: {inside}"
+
+    def _is_in_scope(self, entry: Entry) -> bool:
+        """By what has become of its row, whatever the storage says."""
+        row = entry.row
+        if row.unique is None or row.state.is_final:
+            return False
+        if row.unique.until == "finished":
+            return True
+        return row.state is not JobState.RUNNING and row.attempt == self._anew.get(row.id, 0)
 
 
 def _image(entry: Entry) -> Image:

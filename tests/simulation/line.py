@@ -12,7 +12,7 @@ from uuid import UUID
 from simulation.ledger import Ledger
 from simulation.schedule import Schedule
 from support.model import ModelStorage
-from synk.errors import StorageUnavailable, UnknownDependency
+from synk.errors import NotUnique, StorageUnavailable, UnknownDependency
 from synk.storage import migrate
 
 HANGS_S: Final = 5.0
@@ -29,7 +29,7 @@ FATES: Final = ("lost", "unanswered", "late")
 
 def _unheard(ask: Callable[[], Any]) -> None:
     """The effect of a question whose answer nobody waits for."""
-    with suppress(UnknownDependency):
+    with suppress(UnknownDependency, NotUnique):
         ask()
 
 

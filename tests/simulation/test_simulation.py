@@ -36,7 +36,9 @@ RARE = (
 )  # fmt: skip
 """What must have happened somewhere, or the histories prove little."""
 
-COMMON = ("completed", "snoozes", "given up", "keyed", "limits reached")
+COMMON = (
+    "completed", "snoozes", "given up", "keyed", "limits reached", "met another", "kept out",
+)  # fmt: skip
 
 FAIL_OVERS = ("fail_over",)
 SHOWN_BY_FAIL_OVERS = {
@@ -166,6 +168,13 @@ LEFT_OUT = (broken.IgnoresTheClaim, broken.DeclaresTheLivingDead)
 @pytest.mark.parametrize("storage", [each for each in broken.STORAGES if each not in LEFT_OUT])
 def test_a_storage_that_breaks_a_promise_is_found_out(storage: type[ModelStorage]) -> None:
     assert breaks(make_storage=storage, troubles=troubles_that_show(storage.__name__))
+
+
+@pytest.mark.parametrize("storage", broken.WITH_UNIQUE_JOBS)
+def test_a_storage_that_lets_two_into_a_unique_scope_is_found_out(
+    storage: type[ModelStorage],
+) -> None:
+    assert breaks(make_storage=storage)
 
 
 @pytest.mark.parametrize("lease", mutants.LEASES)

@@ -29,9 +29,10 @@ from support.checking import (
 from support.model import ModelStorage
 from synk import telemetry
 from synk.core.ownership import BEATS_A_TTL, OwnLease
-from synk.errors import StorageUnavailable, UnknownDependency
-from synk.insertion import JobOptions, NewJob
+from synk.errors import NotUnique, StorageUnavailable, UnknownDependency
+from synk.insertion import JobOptions, NewJob, cannot_be_doubled
 from synk.storage.statements import client_id_of
+from synk.unique import Unique
 
 NODES: Final = 3
 TROUBLE_S: Final = 20.0
@@ -188,6 +189,39 @@ class World:
             self.schedule.at(at, lambda number=number: self._insert(number))
             if self.chance.random() < 0.25:
                 self.schedule.at(at + self.chance.uniform(0, 5), self._change_one)
+
+        for _ in range(self.chance.randint(0, 12)):
+            at = self.chance.uniform(0, TROUBLE_S)
+            self.schedule.at(at, lambda: self._insert_unique(self._new_unique_job()))
+
+    def _insert_unique(self, job: NewJob) -> None:
+        """Inserts a job that is unique; again and again if the answers are lost and it is safe."""
+        try:
+            (job_id,) = self.producer.insert_unique([job])
+        except StorageUnavailable:
+            if cannot_be_doubled([job]):
+                self.schedule.after(0.5, lambda: self._insert_unique(job))
+            return
+        except NotUnique:
+            self.counts["kept out"] += 1
+            return
+        self.counts["met another"] += job_id.existed is True
+        self.known += [int(job_id)] if job_id not in self.known else []
+
+    def _new_unique_job(self) -> NewJob:
+        chance = self.chance
+        unique = Unique(
+            until=chance.choice(["started", "finished"]),
+            on_conflict=chance.choice(["skip", "skip", "replace", "raise"]),
+        )
+        is_later = unique.on_conflict != "replace" and chance.random() < 0.3
+        at = self.ledger.now() + timedelta(seconds=chance.uniform(0, 5))
+        options = JobOptions(
+            max_retries=chance.randint(0, 2), scheduled_at=at if is_later else None, unique=unique
+        )
+        args = f'{{"tenant": {chance.randint(1, 2)}}}'
+        chosen = unique.chosen(KIND, options.queue, args)
+        return NewJob(name="unique", kind=KIND, args=args, options=options, chosen=chosen)
 
     def _insert(self, number: int) -> None:
         key = f"k{number}" if self.chance.random() < 0.7 else None

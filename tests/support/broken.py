@@ -76,3 +76,21 @@ STORAGES = [
     DeclaresTheLivingDead,
     RescuesTheLiving,
 ]
+
+
+class LetsRetriesIn(ModelStorage):
+    """Looks at a unique scope when a job is inserted, and never again."""
+
+    def _is_kept_out(self, entry: Any) -> bool:
+        return False
+
+
+class ForgetsWhatRuns(ModelStorage):
+    """Keeps a job in its unique scope only while it waits, whatever it was inserted with."""
+
+    def _in_scope(self, key: str) -> Any | None:
+        holder = super()._in_scope(key)
+        return None if holder is None or holder.owner is not None else holder
+
+
+WITH_UNIQUE_JOBS = [LetsRetriesIn, ForgetsWhatRuns]
