@@ -10,7 +10,7 @@ from ulid import ULID
 
 from synk.async_queues import AsyncQueues, drain_awaited
 from synk.bulk import check_limit, check_selective
-from synk.config import seconds_of
+from synk.config import known_limits, seconds_of
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
 from synk.registry import Registry
@@ -57,6 +57,7 @@ class AsyncClient:
     ) -> None:
         self.storage: AsyncPostgresStorage = _asynchronous(storage)
         self.registry = Registry(workers)
+        self._limits = known_limits(self.registry.limits, {})
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
         self.queues = AsyncQueues(self.storage)
@@ -76,7 +77,7 @@ class AsyncClient:
         wait: dt.timedelta | None = None,
     ) -> Inserted:
         """See `Client.insert`."""
-        job = new_job(name, args, options, self.registry.defaults)
+        job = new_job(name, args, options, self.registry.defaults, self._limits)
         return told((await self._stored([job], wait))[0], job)
 
     async def insert_tx(
@@ -88,7 +89,7 @@ class AsyncClient:
         of SQLAlchemy.
         """
         check_given(connection)
-        job = new_job(name, args, options, self.registry.defaults)
+        job = new_job(name, args, options, self.registry.defaults, self._limits)
         return told((await insert_of(self.storage, [job])([job], connection=connection))[0], job)
 
     async def insert_many(
@@ -100,7 +101,7 @@ class AsyncClient:
     ) -> list[int]:
         """See `Client.insert_many`."""
         check_no_wait(connection, wait)
-        rows = new_jobs(jobs, self.registry.defaults)
+        rows = new_jobs(jobs, self.registry.defaults, self._limits)
         if not rows:
             return []
         if connection is not None:

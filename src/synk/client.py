@@ -21,7 +21,14 @@ from ulid import ULID
 
 from synk import cpus
 from synk.bulk import check_limit, check_selective
-from synk.config import HELD_BYTES, EngineConfig, check_cleaner, check_queues, seconds_of
+from synk.config import (
+    HELD_BYTES,
+    EngineConfig,
+    check_cleaner,
+    check_queues,
+    known_limits,
+    seconds_of,
+)
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
 from synk.queues import Queues, drain
@@ -30,6 +37,7 @@ from synk.row import check_id
 from synk.runtime.ipc import process_role
 from synk.storage.bulking import check_bulking
 from synk.storage.inspection import Inspection
+from synk.storage.limiting import Limiting
 from synk.storage.sweeping import check_sweeps
 from synk.storage.uniqueness import insert_of
 from synk.telemetry import Telemetry
@@ -176,6 +184,10 @@ class Client:
             memory=None if memory is None else bytes_of("memory", memory),
         )
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
+        self._limits = known_limits(self.registry.limits, self.queues)
+        if self._limits and not isinstance(storage, Limiting):
+            limits = list(self._limits)
+            raise ConfigurationError("limit", limits, "is for a storage that limits: see Limiting")
         self.id = ULID()
         self.telemetry = Telemetry()
         self._log = LogThread.to(logger or logging.getLogger("synk"))
@@ -224,7 +236,7 @@ class Client:
             StorageConflict: the server gave up on locks or time, also when it was tried again;
                 nothing was stored.
         """
-        job = new_job(name, args, options, self.registry.defaults)
+        job = new_job(name, args, options, self.registry.defaults, self._limits)
         check_sweeps(self.storage, [job])
         return told(self._stored([job], wait)[0], job)
 
@@ -255,7 +267,7 @@ class Client:
             psycopg.Error: something that you sent before, in a pipeline, has failed.
         """
         check_given(connection)
-        job = new_job(name, args, options, self.registry.defaults)
+        job = new_job(name, args, options, self.registry.defaults, self._limits)
         check_sweeps(self.storage, [job])
         return told(insert_of(self.storage, [job])([job], connection=connection)[0], job)
 
@@ -284,7 +296,7 @@ class Client:
             StorageConflict: as in `insert`.
         """
         check_no_wait(connection, wait)
-        rows = new_jobs(jobs, self.registry.defaults)
+        rows = new_jobs(jobs, self.registry.defaults, self._limits)
         if not rows:
             return []
         check_sweeps(self.storage, rows)

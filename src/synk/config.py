@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from synk.errors import ConfigurationError, InvalidJob
-from synk.limit import Limit, check_limit
+from synk.limit import Limit, Limits, check_limit
 from synk.row import JobState, check_label
 
 if TYPE_CHECKING:
@@ -108,6 +108,16 @@ def check_queues(
     if queues and not kinds:
         raise ConfigurationError("queues", list(queues), "have no worker: give workers=")
     return dict(queues)
+
+
+def known_limits(by_kind: Mapping[str, Limit], queues: Mapping[str, QueueConfig]) -> Limits:
+    """Returns the limits that kinds and *queues* give.
+
+    Raises:
+        ConfigurationError: two of one name say different things.
+    """
+    by_queue = {name: queue.limit for name, queue in queues.items() if queue.limit is not None}
+    return Limits(by_kind=by_kind, by_queue=by_queue)
 
 
 def _default_retention() -> Mapping[JobState, dt.timedelta]:

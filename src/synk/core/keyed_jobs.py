@@ -24,7 +24,7 @@ from synk.core.keys import Key, KeyRoom
 from synk.limit import Permit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from synk.claim import ClaimedJob
 
@@ -37,7 +37,8 @@ STUCK_S: Final = 5.0
 supervisor may have a permit that is free."""
 
 _SLOW_S: Final = 0.25
-"""Where jobs of a key have waited for so long, no more are wanted for the permits that are here."""
+"""Where no worker has taken a job of a key for so long, and one has some, no more are wanted for
+the permits that are here."""
 
 _LINE: Final = -1
 _WAITS: Final = -2
@@ -109,6 +110,7 @@ class KeyedJobs:
                 ready.append(job)
                 continue
             key = self._key(name)
+            key.kind = job.kind
             held = self._jobs[job.id] = _Held(job, key, _LINE)
             self._changed.add(key)
             if key.free > 0 and not key.waiting:
@@ -146,7 +148,7 @@ class KeyedJobs:
     def _place(self, held: _Held, slot: int, now: float) -> None:
         key = held.key
         held.place = slot
-        key.waits_since = now
+        key.waits_since = key.moved_at = now
         key.slots[slot] = key.slots.get(slot, 0) + 1
         self._at.setdefault(slot, set()).add(key)
         if key.slots[slot] > 1:
@@ -280,11 +282,14 @@ class KeyedJobs:
 
     # -- permits ----------------------------------------------------------------------------------
 
-    def room(self, per_permit: int, now: float, *, permits_max: int) -> KeyRoom:
+    def room(
+        self, per_permit: int, now: float, *, permits_max: int, long: Container[str] = ()
+    ) -> KeyRoom:
         """Returns which keys *per_permit* more jobs may be claimed of, for each permit.
 
         Args:
             per_permit: jobs that are to be at hand under one permit.
+            long: kinds of which nothing is to wait behind another job.
             now: the time.
             permits_max: as many as are of use: there are no more workers.
         """
@@ -292,8 +297,9 @@ class KeyedJobs:
         full: list[str] = []
         for key in self._keys.values():
             # From half on they are filled up: whoever is at work for a key shall not wait.
-            taken = -(-max(0, key.jobs - per_permit // 2) // per_permit)
-            is_slow = key.is_shut or (bool(key.waiting) and now - key.waits_since > _SLOW_S)
+            per = 1 if key.kind in long else per_permit
+            taken = -(-max(0, key.jobs - per // 2) // per)
+            is_slow = key.is_shut or (bool(key.slots) and now - key.moved_at > _SLOW_S)
             if len(key.permits) > taken and not is_slow:
                 held[key.name] = len(key.permits) - taken
             elif len(key.permits) >= permits_max:

@@ -23,7 +23,9 @@ class Key:
         waiting: its jobs that no permit goes with, those first that are to begin first.
         in_line: how many of its jobs wait for a worker with a permit.
         slots: how many of its jobs each slot's worker has.
+        kind: that of the job of it that came last.
         waits_since: since when no worker has taken any, where some wait.
+        moved_at: when a worker was given one of its jobs last.
         is_shut: whether jobs of it were given back for that; no more are wanted for its permits
             until a worker is done with it.
     """
@@ -34,7 +36,9 @@ class Key:
     waiting: list[ClaimedJob] = field(default_factory=list["ClaimedJob"])
     in_line: int = 0
     slots: dict[int, int] = field(default_factory=dict[int, int])
+    kind: str = ""
     waits_since: float = 0.0
+    moved_at: float = 0.0
     is_shut: bool = False
 
     @property

@@ -9,25 +9,25 @@ pool gives up is one that no claim under way relies on.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from synk.config import known_limits
 from synk.core.keys import KeyRoom
 from synk.core.messages import Claimed, Settle
 from synk.core.ownership import fence_of
 from synk.errors import SynkError
-from synk.limit import Cap, cap_of, limits_by_name
+from synk.limit import Cap, KeyedClaim, Limits, cap_of
 from synk.retry import Verdict, judge
 from synk.storage.limiting import Limiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from uuid import UUID
 
     from synk.claim import ClaimedJob
     from synk.config import QueueConfig
     from synk.core.claim_schedule import DueClaim
-    from synk.limit import KeyedClaim, Limit
     from synk.registry import Registry
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.engine import Engine
@@ -38,30 +38,8 @@ FOREIGN_S: Final = 10.0
 them knew one, as before a limit was taken out of the code."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownLimits:
-    """The limits that this supervisor's workers and queues give."""
-
-    by_kind: Mapping[str, Limit] = field(default_factory=dict[str, "Limit"])
-    by_queue: Mapping[str, Limit] = field(default_factory=dict[str, "Limit"])
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self.by_kind or self.by_queue)
-
-    def of(self, job: ClaimedJob) -> Limit | None:
-        """Returns the limit of a job: that of its kind, or else that of its queue."""
-        return self.by_kind.get(job.kind) or self.by_queue.get(job.queue)
-
-    def has_any_for(self, queue: str) -> bool:
-        """Whether jobs of *queue* may have a limit."""
-        return bool(self.by_kind) or queue in self.by_queue
-
-    @property
-    def caps(self) -> dict[str, Cap]:
-        """What they say, by name."""
-        limits = (*self.by_kind.values(), *self.by_queue.values())
-        return {limit.name: limit.cap for limit in limits}
+SHORT_S: Final = 0.05
+"""Jobs up to this duration are claimed ahead for a permit."""
 
 
 class KeyedClaims:
@@ -85,7 +63,7 @@ class KeyedClaims:
         owner: UUID,
         kinds: Sequence[str],
         *,
-        limits: KnownLimits,
+        limits: Limits,
         processes: int,
     ) -> None:
         self._storage = storage
@@ -94,18 +72,23 @@ class KeyedClaims:
         self._owner = owner
         self._kinds = kinds
         self._limits = limits
-        self.has_limits_for = limits.has_any_for
         self._processes = processes
-        self._caps: Mapping[str, Cap] = limits.caps
+        self._said: Mapping[str, Cap] = {limit.name: limit.cap for limit in limits}
+        self._caps = self._said
+        self._is_turn_of_long = False
         self._may_have_permits = False
         """Whether any claim was made that may have taken some."""
+
+    def has_limits_for(self, queue: str) -> bool:
+        """Whether jobs of *queue* may have a limit."""
+        return bool(self._limits.by_kind) or queue in self._limits.by_queue
 
     def set_limits(self, overrides: Mapping[str, Cap]) -> None:
         """Has *overrides* hold, by the names of limits and by keys, before what the code says.
 
         For any thread. What runs above a limit that was lowered is let go on.
         """
-        caps = {**self._limits.caps, **overrides}
+        caps = {**self._said, **overrides}
         self._caps = caps
         pool = self._engine.pool
         self._engine.call(lambda _: pool.keyed.limit(lambda key: cap_of(key, caps).running))
@@ -115,21 +98,54 @@ class KeyedClaims:
     def claim(self, claim: DueClaim, clock: Callable[[], float]) -> tuple[KeyedClaim, Claimed]:
         """Claims once; returns what that brought, and what the pool is to be told of it.
 
+        Kinds of short jobs, many of a key under one permit, and those of others take turns: of a
+        long one nothing is to wait here behind another job.
+
         Raises:
             SynkError: nobody knows what it brought.
         """
-        pool, caps = self._engine.pool, self._caps
+        kinds = claim.kinds or self._kinds
+        long = self._engine.ask(lambda _: self._long(kinds)) or frozenset[str]()
+        short = [kind for kind in kinds if kind not in long]
         # So that no key gets more permits than there are workers that could use them.
-        per_permit = -(-claim.limit // self._processes)
+        ways = [
+            (per, of)
+            for per, of in ((-(-claim.limit // self._processes), short), (1, sorted(long)))
+            if of
+        ]
+        if self._is_turn_of_long:
+            ways.reverse()
+        found, told = KeyedClaim(next=claim.after_keys or {}), Claimed([])
+        for per_permit, of in ways:
+            self._is_turn_of_long = of is short
+            found, told = self._claim(claim, of, per_permit, long, clock)
+            if found.jobs:
+                break
+        return found, told
+
+    def _long(self, kinds: Sequence[str]) -> frozenset[str]:
+        expected_s = self._engine.pool.estimates.expected_s
+        return frozenset(kind for kind in kinds if expected_s(kind) > SHORT_S)
+
+    def _claim(
+        self,
+        claim: DueClaim,
+        kinds: Sequence[str],
+        per_permit: int,
+        long: Container[str],
+        clock: Callable[[], float],
+    ) -> tuple[KeyedClaim, Claimed]:
+        pool, caps, most = self._engine.pool, self._caps, self._processes
         room = self._engine.ask(
-            lambda _: pool.keyed.room(per_permit, clock(), permits_max=self._processes)
+            lambda _: pool.keyed.room(per_permit, clock(), permits_max=most, long=long)
         )
         held, full = (room.held, room.full) if room else (KeyRoom().held, ())
         self._may_have_permits = True
+        limit = claim.limit if per_permit > 1 else min(claim.limit, 2 * most)
         found = self._storage.claim_keyed(
             claim.queue,
-            claim.limit,
-            kinds=claim.kinds or self._kinds,
+            limit,
+            kinds=kinds,
             owner=self._owner,
             claim_seq=claim.seq,
             # Of these as many as it has are as many as there are to be had.
@@ -143,6 +159,8 @@ class KeyedClaims:
         keys = {
             job.id: key for job, key in zip(found.jobs, found.keys, strict=True) if key in capped
         }
+        if len(found.jobs) >= limit:
+            found = replace(found, is_cut=True)
         return found, Claimed(found.jobs, keys, found.permits)
 
     def without_strays(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
@@ -152,7 +170,7 @@ class KeyedClaims:
         """
         if not self._limits:
             return jobs
-        strays = {job.id: limit for job in jobs if (limit := self._limits.of(job)) is not None}
+        strays = {job.id: limit for job in jobs if (limit := self._limits.of(job.kind, job.queue))}
         if not strays:
             return jobs
         limited = [job for job in jobs if job.id in strays]
@@ -225,8 +243,6 @@ def keyed_claims_of(
     """
     if not isinstance(storage, Limiting):
         return None
-    by_queue = {name: queue.limit for name, queue in queues.items() if queue.limit is not None}
-    limits = KnownLimits(by_kind=registry.limits, by_queue=by_queue)
-    limits_by_name([*limits.by_kind.values(), *by_queue.values()])
+    limits = known_limits(registry.limits, queues)
     kinds = [kind for kind in registry.kinds if kind not in registry.weights]
     return KeyedClaims(storage, engine, acks, owner, kinds, limits=limits, processes=processes)
