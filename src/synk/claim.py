@@ -36,6 +36,7 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False, frozen=True):
         history: JSON of attempted_by, depends_on, errors, checkpoint, tags and meta, where there
             was something before this claim, or has tags or meta.
         crashes: earlier attempts that took their worker process with them.
+        start_before: not to be begun after that time; None: at any time.
         queue: the queue it came from.
         claim_seq: the number of the claim, of those of this supervisor.
     """
@@ -53,6 +54,7 @@ class ClaimedJob(msgspec.Struct, array_like=True, gc=False, frozen=True):
     args: str
     history: str | None
     crashes: int = 0
+    start_before: float | None = None
     queue: str = DEFAULT_QUEUE
     claim_seq: int = 0
 

@@ -271,7 +271,7 @@ def test_ten_thousand_expire_in_batches(storage: PostgresStorage) -> None:
     storage.insert([new_job(options=synk.InsertOptions(start_before=PAST))] * 10_000)
 
     looked: list[int] = []
-    while (swept := storage.sweep(1_000)).looked:
+    while (swept := storage.sweep(1_000)).expired:
         looked.append(swept.expired)
 
     assert looked == [1_000] * 10
@@ -293,6 +293,27 @@ def test_a_supervisor_has_them_expire_and_what_depends_on_them_follows(dsn: str)
         None,
     ]
     assert rows[0].attempt == 0
+
+
+def test_nothing_begins_after_its_time_also_of_what_was_claimed_before(dsn: str) -> None:
+    """One process has more to do than it can in that time: what it has not begun expires."""
+    with supervised(dsn, processes=1) as client:
+        ended(client, client.insert("x", handlers.Clock(0.0)))
+        soon = synk.InsertOptions(start_before=dt.timedelta(seconds=1))
+        ids = client.insert_many([("x", handlers.Clock(0.02), soon)] * 200)
+        rows = [ended(client, job_id) for job_id in ids]
+
+    begun = [row for row in rows if row.state is JobState.COMPLETED]
+    expired = [row for row in rows if row.cancel_reason is CancelReason.EXPIRED]
+    assert len(begun) + len(expired) == 200
+    assert begun
+    assert expired
+    for row in begun:
+        assert row.start_before is not None
+        # Of one machine and its two clocks.
+        assert isinstance(row.result, float)
+        assert row.result <= row.start_before.timestamp() + 0.05
+    assert {row.duration for row in expired} <= {None, dt.timedelta(0)}
 
 
 class Unsweeping(ModelStorage):

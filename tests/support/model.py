@@ -357,6 +357,7 @@ class ModelStorage(LimitingModel, ModelSchedules, ModelUniqueness):
             queue=row.queue,
             claim_seq=entry.claim_seq or 0,
             crashes=row.crashes,
+            start_before=None if row.start_before is None else row.start_before.timestamp(),
         )
 
     def update_job_state(self, owner: UUID, outcomes: Sequence[Outcome]) -> list[AckAnswer]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class HeldClaims:
         self._bytes = held_bytes
         self._ids: set[int] = set()
         self._are_sure = True
+        self._late_at: dict[int, float] = {}
+        """By their ids: when jobs are too late that have a time to begin, and have not."""
+        self.late_at = inf
+        """When the first of them may be."""
 
     def __iter__(self) -> Iterator[ClaimedJob]:
         yield from self._backlog
@@ -38,14 +44,40 @@ class HeldClaims:
             for ended in slot.withheld:
                 yield ended.job
 
-    def take(self, jobs: Sequence[ClaimedJob]) -> list[ClaimedJob]:
-        """Takes *jobs*, unless some are held by a former claim; returns those former claims."""
+    def take(self, jobs: Sequence[ClaimedJob], asked_at: float) -> list[ClaimedJob]:
+        """Takes *jobs*, unless some are held by a former claim; returns those former claims.
+
+        They were asked for at that time, before the storage noted when they were claimed.
+        """
         ids = {job.id for job in jobs}
         former = [] if ids.isdisjoint(self._ids) else [job for job in self if job.id in ids]
         if not former:
             self._ids |= ids
             self._bytes.take(jobs)
+            for job in jobs:
+                if job.start_before is not None and job.charged == 1:
+                    late_at = asked_at + job.start_before - job.attempted_at
+                    self._late_at[job.id] = late_at
+                    self.late_at = min(self.late_at, late_at)
         return former
+
+    def too_late(self, now: float) -> tuple[list[ClaimedJob], list[Slot]]:
+        """Returns what waits here and is not to be begun any more, and the workers that have such.
+
+        The first job of a worker has begun, or does at this moment.
+        """
+        late = {job_id for job_id, at in self._late_at.items() if at <= now}
+        for job_id in late:
+            del self._late_at[job_id]
+        self.late_at = min(self._late_at.values(), default=inf)
+        slots: list[Slot] = []
+        for slot in self._slots if late else ():
+            behind = [held for held in islice(slot.in_flight, 1, None) if held.job.id in late]
+            for held in behind:
+                held.too_late = True
+            if behind:
+                slots.append(slot)
+        return self._backlog.remove_where(lambda job: job.id in late) if late else [], slots
 
     def may_begin(self, queues: Container[str]) -> bool:
         """Whether any job of these queues is held that is not known to have begun."""
@@ -72,3 +104,6 @@ class HeldClaims:
             over += [ended.job.id for ended in settle.ended]
             self._ids.difference_update(over)
             self._bytes.drop(over)
+            if self._late_at:
+                for job_id in over:
+                    self._late_at.pop(job_id, None)

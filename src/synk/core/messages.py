@@ -132,6 +132,8 @@ class Claimed:
     """What was taken for them, beside what the supervisor has."""
     none_of: Sequence[tuple[str, str]] = ()
     """Queues and kinds of which there are no more that could be claimed."""
+    asked_at: float | None = None
+    """When the storage was asked: from then on `start_before` is counted; None: now."""
 
 
 @dataclass(frozen=True, slots=True)

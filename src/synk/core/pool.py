@@ -9,10 +9,13 @@ order of events:
 * a process is killed only after what it had not begun was taken back, so that the kill cannot hit
   the job after the one it is meant for;
 * what a worker has finished counts, also if it was killed a moment later.
+
+A little longer than other files: what is shared out to others would only be looked for there.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synk.core import messages
@@ -98,6 +101,11 @@ class Pool:
             IllegalTransition: the event cannot happen in the slot's state.
         """
         self._METHOD_OF[type(event)](self, event, now)
+        if self.held_claims.late_at <= now:
+            # They go back: the storage gives them to nobody any more, and lets them expire.
+            waiting, slots = self.held_claims.too_late(now)
+            self._ledger.release(waiting)
+            self._recall(*slots)
         if self.keyed:
             self._let_in(now)
         self._give_out(now)
@@ -110,6 +118,8 @@ class Pool:
         ends_at = self._drain_deadline
         times = [time for slot in self.slots for time in times_of(slot, drain_deadline=ends_at)]
         times += self._dispatch.stuck_times()
+        if self.held_claims.late_at < inf:
+            times.append(self.held_claims.late_at)
         return min(times, default=None)
 
     def demand(self, rooms: Mapping[str, int]) -> dict[str, int]:
@@ -188,14 +198,15 @@ class Pool:
             self._release_new(event.jobs)
             return
         jobs = event.jobs
-        if former := self.held_claims.take(jobs):
+        asked_at = now if event.asked_at is None else event.asked_at
+        if former := self.held_claims.take(jobs, asked_at):
             # The storage has lost the earlier claims, as in a fail-over. Two attempts of one job
             # never run at one time: the former one is ended, the other is for later.
             self._on_disowned(messages.Disowned([fence_of(job) for job in former]), now)
             twice = {job.id for job in former}
             self._release_new([job for job in jobs if job.id in twice])
             jobs = [job for job in jobs if job.id not in twice]
-            self.held_claims.take(jobs)
+            self.held_claims.take(jobs, asked_at)
         if self.paused and (unwanted := [job for job in jobs if job.queue in self.paused]):
             self._ledger.release(unwanted)
             jobs = [job for job in jobs if job.queue not in self.paused]
@@ -318,7 +329,7 @@ class Pool:
         for held in taken:
             if held.cancel_requested:
                 self._ledger.cancel([held.job])
-            elif self.draining or self.fenced or held.disowned or held.job.queue in self.paused:
+            elif self._gives_back(held):
                 self._ledger.release([held.job])
             else:
                 waiting.append(held)
@@ -330,6 +341,11 @@ class Pool:
                 self.backlog.refund(held.job, held.expected_s)
             else:
                 self.backlog.append_left(held.job, held.expected_s)
+
+    def _gives_back(self, held: HeldJob) -> bool:
+        """Whether a job that has not begun is not to begin here."""
+        is_wanted = not (held.disowned or held.too_late or held.job.queue in self.paused)
+        return self.draining or self.fenced or not is_wanted
 
     # -- decisions ------------------------------------------------------------------------------
 

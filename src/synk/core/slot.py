@@ -102,12 +102,14 @@ class HeldJob(msgspec.Struct, gc=False):
         cancel_requested: whether somebody wants it cancelled.
         disowned: whether the storage says that this claim is over: whatever becomes of it is of no
             use.
+        too_late: whether it is not to be begun any more.
     """
 
     job: ClaimedJob
     expected_s: float
     cancel_requested: bool = False
     disowned: bool = False
+    too_late: bool = False
 
 
 class Slot:

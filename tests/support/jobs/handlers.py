@@ -47,6 +47,13 @@ class Typed(synk.JobArgs, kind="typed"):
 
 
 @dataclass
+class Clock(synk.JobArgs, kind="clock"):
+    """Takes a while, and returns when it began."""
+
+    sleep_s: float
+
+
+@dataclass
 class Marks(synk.JobArgs, kind="marks"):
     """Returns the job's tags and meta."""
 
@@ -77,6 +84,13 @@ def noop(job: synk.Job[Noop]) -> None:
 def write(job: synk.Job[Write]) -> None:
     note(job.args.path, job.args.text)
     time.sleep(job.args.sleep_s)
+
+
+@synk.worker
+def clock(job: synk.Job[Clock]) -> float:
+    began = time.time()  # noqa: TID251 - to be compared with the database's, on the same machine
+    time.sleep(job.args.sleep_s)
+    return began
 
 
 @synk.worker
@@ -202,4 +216,4 @@ def once(job: synk.Job[Once]) -> None:
         time.sleep(job.args.sleep_s)
 
 
-WORKERS = [noop, write, marks, typed, struct, slow, once, Misbehaver()]
+WORKERS = [noop, write, clock, marks, typed, struct, slow, once, Misbehaver()]

@@ -188,6 +188,7 @@ class ClaimLoop:
     def _claim(self, claim: DueClaim) -> float:
         """Claims once; returns how long to wait before the next claim."""
         claim = replace(claim, limit=self._batch.of(claim.limit, claim.at))
+        asked_at = self._engine.clock()
         try:
             if self._keyed is not None and claim.after_keys is not None:
                 claimed = self._claim_keyed(self._keyed, claim)
@@ -203,7 +204,7 @@ class ClaimLoop:
             self._engine.post(Claimed([]))
             return self._backoff.failed(error, now)
         self._backoff.succeeded(self._clock())
-        self._engine.post(claimed)
+        self._engine.post(replace(claimed, asked_at=asked_at))
         return 0.0
 
     def _claim_plain(self, claim: DueClaim) -> Claimed:

@@ -164,7 +164,7 @@ WITH cap AS MATERIALIZED (
 )
 SELECT c.*, NULL::text AS rest FROM claimed AS c
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        jsonb_build_object(
            'permits', (SELECT jsonb_agg(jsonb_build_array(t.key, t.slot)) FROM taken AS t),
            'ends', (SELECT jsonb_agg(jsonb_build_array(e.priority, e.key)) FROM ends AS e),

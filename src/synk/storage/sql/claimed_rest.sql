@@ -7,4 +7,4 @@
                            'tags', to_jsonb(j.tags),
                            'meta', j.meta)::text
     END AS history,
-    j.crashes
+    j.crashes, date_part('epoch', j.start_before) AS start_before
