@@ -21,10 +21,11 @@ from synk import errors, telemetry
 
 NOUNS = [
     "arguments", "bulk", "claim", "config", "errors", "failure", "insertion", "job", "limit",
-    "periodic", "queues", "registry", "remote_traceback.record", "retry", "row", "setting",
+    "periodic", "queues", "registry", "remote_traceback.record", "retry", "row", "schedules",
+    "setting",
     "status", "storage.base", "storage.bulking", "storage.inspection", "storage.limiting",
     "storage.scheduling", "storage.settings", "storage.sweeping", "storage.uniqueness",
-    "telemetry", "telemetry.fact", "telemetry.jobs", "telemetry.subscribers",
+    "telemetry", "telemetry.fact", "telemetry.jobs", "telemetry.periodic", "telemetry.subscribers",
     "telemetry.supervisors", "testing", "testing.making", "unique",
 ]  # fmt: skip
 """The modules whose classes users get to see, by name or as what another one of them gives."""

@@ -11,7 +11,8 @@ import pytest
 
 import synk
 from synk.insertion import InsertOptions, JobOptions
-from synk.periodic import Periodic, check_periodic, key_of
+from synk.periodic import Periodic, check_periodic
+from synk.tick_key import key_of
 
 HOUR: Final = dt.timedelta(hours=1)
 
@@ -63,13 +64,23 @@ def test_what_never_comes_or_is_no_expression_is_refused_as_cron(value: object) 
 def test_options_that_cannot_be_those_of_each_job_are_refused() -> None:
     """Whatever options there are: only those that are stored may be given."""
     given: dict[str, Any] = {
-        "scheduled_at": dt.datetime(2030, 1, 1, tzinfo=dt.UTC), "pending": True,
-        "depends_on": (1,), "idempotency_key": "k",
+        "scheduled_at": dt.datetime(2030, 1, 1, tzinfo=dt.UTC),
+        "pending": True,
+        "depends_on": (1,),
+        "idempotency_key": "k",
     }  # fmt: skip
+    stored = {"queue", "priority", "max_retries", "tags", "meta", "start_before", "keep"}
+    assert given.keys() | stored == {each.name for each in dataclasses.fields(InsertOptions)}
     for name, value in given.items():
         with pytest.raises(synk.ConfigurationError, match="is not for each job") as caught:
             nightly(options=InsertOptions(**{name: value}))
         assert caught.value.field == f"options.{name}"
+
+
+def test_a_time_to_begin_before_that_is_the_same_for_all_jobs_is_refused() -> None:
+    at = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    with pytest.raises(synk.ConfigurationError, match="give a timedelta"):
+        nightly(options=InsertOptions(start_before=at))
 
 
 def test_arguments_that_no_job_could_have_are_refused() -> None:
@@ -86,13 +97,20 @@ def test_what_is_none_and_two_of_one_name_are_refused() -> None:
 
 def test_a_definition_has_what_is_said_and_the_options_of_its_jobs() -> None:
     options = InsertOptions(
-        queue="slow", priority=synk.Priority.HIGH, max_retries=2, tags=["a"], meta={"b": [1]}
+        queue="slow",
+        priority=synk.Priority.HIGH,
+        max_retries=2,
+        tags=["a"],
+        meta={"b": [1]},
+        start_before=HOUR,
+        keep=2 * HOUR,
     )
 
     found = nightly(tz="Europe/Berlin", max_late=6 * HOUR, options=options).definition({})
 
     assert (found.cron, found.every, found.tz) == ("30 2 * * *", None, "Europe/Berlin")
     assert (found.kind, found.queue, found.priority, found.max_attempts) == ("report", "slow", 2, 3)
+    assert (found.start_within, found.keep) == (HOUR, 2 * HOUR)
     assert (found.tags, found.meta) == (("a",), '{"b":[1]}')
     assert (found.missed, found.max_late, found.overlap) == ("one", 6 * HOUR, "skip")
 
@@ -117,7 +135,8 @@ def test_the_hash_is_of_all_that_is_said() -> None:
     changes: dict[str, Any] = {
         "name": "other", "cron": "@daily", "every": HOUR, "tz": "Asia/Tokyo", "kind": "other",
         "args": "{}", "queue": "slow", "priority": 1, "max_attempts": 1, "tags": ("a",),
-        "meta": "{}", "missed": "none", "max_late": HOUR, "jitter": HOUR, "overlap": "allow",
+        "meta": "{}", "start_within": HOUR, "keep": HOUR, "missed": "none", "max_late": HOUR,
+        "jitter": HOUR, "overlap": "allow",
     }  # fmt: skip
     hashes = {dataclasses.replace(first, **{name: value}).hash for name, value in changes.items()}
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from synk.insertion import InsertOptions as InsertOptions
     from synk.job import Job as Job
     from synk.limit import Limit as Limit
+    from synk.periodic import Periodic as Periodic
     from synk.queue_steps import Paused as Paused
     from synk.registry import Worker as Worker
     from synk.registry import worker as worker
@@ -57,6 +58,7 @@ _NAMES = {
     "job": ("Job",),
     "limit": ("Limit",),
     "queue_steps": ("Paused",),
+    "periodic": ("Periodic",),
     "registry": ("Worker", "worker"),
     "row": ("CancelReason", "Change", "JobRow", "JobState", "Priority", "Progress"),
     "storage.base": ("Storage",),

@@ -15,6 +15,7 @@ from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
 from synk.registry import Registry
 from synk.row import check_id
+from synk.schedules import AsyncPeriodicJobs
 from synk.storage.uniqueness import insert_of
 from synk.waits import InsertWait, StackWait, check_no_wait
 
@@ -41,6 +42,7 @@ class AsyncClient:
     Attributes:
         id: this client's id, a ULID.
         queues: pauses, resumes and resizes queues that run: the verbs of `Queues`, awaited.
+        periodic: lists, pauses, resumes, runs and removes periodic jobs, see `Client.periodic`.
         registry: the workers by kind.
 
     Raises:
@@ -58,6 +60,7 @@ class AsyncClient:
         self.storage: AsyncPostgresStorage = _asynchronous(storage)
         self.registry = Registry(workers)
         self._limits = known_limits(self.registry.limits, {})
+        self.periodic = AsyncPeriodicJobs(self.storage, self.registry)
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
         self.queues = AsyncQueues(self.storage)

@@ -31,10 +31,12 @@ from synk.config import (
 )
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
+from synk.periodic import check_periodic
 from synk.queues import Queues, drain
 from synk.registry import Registry
 from synk.row import check_id
 from synk.runtime.ipc import process_role
+from synk.schedules import PeriodicJobs, check_scheduling
 from synk.storage.bulking import check_bulking
 from synk.storage.inspection import Inspection
 from synk.storage.limiting import Limiting
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from synk.bulk import Changes, Found, JobFilter
     from synk.config import CleanerConfig, QueueConfig, StartMethod
     from synk.insertion import InsertOptions, JobSpec, NewJob
+    from synk.periodic import Periodic
     from synk.row import Change, JobRow
     from synk.runtime.supervisor.service import Service
     from synk.runtime.supervisor.supervisor import Supervisor
@@ -114,6 +117,8 @@ class Client:
             many as this process may really use.
         memory: likewise how many bytes, as a number or as ``"24GiB"``; None: all that the machine
             has, or this process's control group may use.
+        periodic: jobs that come again and again; they are stored when `start` begins, and tick
+            wherever a supervisor runs.
         insert_wait: how long `insert` and `insert_many` wait for a database that cannot be reached,
             where they are not told otherwise; zero, the default: not at all.
 
@@ -124,6 +129,7 @@ class Client:
             it called with each fact of `synk.telemetry`, as `AttemptFailed` and `AttemptSucceeded`.
         queues: the queues that `start` serves, by name with their settings; and the verbs that
             pause, resume and resize queues while they run, see `synk.queues.Queues`.
+        periodic: lists, pauses, resumes, runs and removes periodic jobs.
         registry: the workers by kind.
         engine: the settings above that are about worker processes.
 
@@ -159,6 +165,7 @@ class Client:
         rlimits: Mapping[str, int] | None = None,
         cores: int | None = None,
         memory: int | str | None = None,
+        periodic: Sequence[Periodic] = (),
         insert_wait: dt.timedelta = dt.timedelta(0),
     ) -> None:
         self.storage = _checked_storage(storage)
@@ -183,6 +190,9 @@ class Client:
             cores=None if cores is None else checked_cores(cores),
             memory=None if memory is None else bytes_of("memory", memory),
         )
+        self._declared = check_periodic(periodic, self.registry.defaults)
+        check_scheduling(storage, self._declared)
+        self.periodic = PeriodicJobs(storage, self.registry)
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self._limits = known_limits(self.registry.limits, self.queues)
         if self._limits and not isinstance(storage, Limiting):
@@ -512,6 +522,7 @@ class Client:
             engine=self.engine,
             cleaner=self.cleaner,
             facts=self.telemetry,
+            periodic=self._declared,
         )
 
     def shutdown(self, timeout: dt.timedelta | None = None) -> None:

@@ -42,6 +42,7 @@ from synk.claim import ClaimedJob, Fence
 from synk.errors import ConfigurationError, InvalidValue, LeaseLost
 from synk.failure import AttemptError
 from synk.row import JobState, Priority, is_whole
+from synk.tick_key import tick_of
 
 if TYPE_CHECKING:
     from synk.row import Json
@@ -181,6 +182,14 @@ class Job(Generic[T]):
     def depends_on(self) -> list[int]:
         """The ids of the jobs that had to complete first."""
         return self._past().get("depends_on", [])
+
+    @property
+    def tick(self) -> dt.datetime | None:
+        """The tick of a periodic job that this one is of, in UTC; None: it is of none.
+
+        It is the time that the schedule says, whenever the job was made or is tried again.
+        """
+        return tick_of(self._past().get("key"))
 
     @property
     def tags(self) -> list[str]:

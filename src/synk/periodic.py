@@ -28,10 +28,8 @@ _SHORTEST: Final = dt.timedelta(seconds=1)
 _LONGEST: Final = dt.timedelta(days=3660)
 _JITTER_MAX: Final = dt.timedelta(days=1)
 
-_STORED: Final = ("queue", "priority", "max_retries", "tags", "meta")
+_STORED: Final = ("queue", "priority", "max_retries", "tags", "meta", "start_before", "keep")
 """Of the options, those that a schedule has for all its jobs."""
-
-_KEY: Final = "periodic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,8 @@ class Periodic:
             day.
         overlap: ``skip``, the default: a tick is skipped while the job of the tick before is not
             over, be it that it waits to be tried again; ``allow``: it is not.
-        options: queue, priority, max_retries, tags and meta of its jobs; what they do not say, and
-            None, the default: as inserts of their kind.
+        options: queue, priority, max_retries, tags, meta, keep, and as a timedelta start_before, of
+            its jobs; what they do not say, and None, the default: as inserts of their kind.
 
     Raises:
         ConfigurationError: a value that cannot be, named with its field; so is an expression that
@@ -123,6 +121,8 @@ class Periodic:
             max_attempts=options.max_retries + 1,
             tags=tuple(options.tags or ()),
             meta=None if options.meta is None else json_text(options.meta),
+            start_within=_start_within(options.start_before),
+            keep=options.keep,
             missed=self.missed,
             max_late=self.max_late,
             jitter=self.jitter,
@@ -164,6 +164,16 @@ def _check_options(options: object) -> None:
         if each.name not in _STORED and value != getattr(default, each.name):
             problem = f"is not for each job of a schedule: {', '.join(_STORED)} are"
             raise ConfigurationError(f"options.{each.name}", value, problem)
+    _start_within(options.start_before)
+
+
+def _start_within(start_before: dt.datetime | dt.timedelta | None) -> dt.timedelta | None:
+    if isinstance(start_before, dt.datetime):
+        problem = "is the same time for all jobs of a schedule: give a timedelta"
+        raise ConfigurationError("options.start_before", start_before, problem)
+    if start_before is not None:
+        _check_between("options.start_before", start_before, _SHORTEST, _LONGEST)
+    return start_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +192,8 @@ class Definition:
         max_attempts: tries in all.
         tags: of its jobs.
         meta: of its jobs, JSON text; None: nothing.
+        start_within: a job that has not begun so long after it was due is cancelled; None: none is.
+        keep: for how long its jobs are kept when they are over; None: as others.
         missed: ``one``, ``all`` or ``none``.
         max_late: None: no tick is too late.
         jitter: by how much its jobs come later at the most.
@@ -199,6 +211,8 @@ class Definition:
     max_attempts: int
     tags: tuple[str, ...]
     meta: str | None
+    start_within: dt.timedelta | None
+    keep: dt.timedelta | None
     missed: str
     max_late: dt.timedelta | None
     jitter: dt.timedelta
@@ -264,8 +278,3 @@ class Schedule(Definition):
             ConfigurationError: as `ticking`.
         """
         return self.next_at or self.ticking(self.since).after(self.since)
-
-
-def key_of(name: str, tick: dt.datetime) -> str:
-    """Returns the idempotency key of the job of a tick."""
-    return f"{_KEY}:{name}:{tick.astimezone(dt.UTC).isoformat()}"

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from simulation.schedule import Schedule
+from simulation.ticks import Ticks
 from support.checking import History, Image, image_of
 from support.model import Entry, ModelStorage
 from synk.claim import AckAnswer, ClaimedJob, Outcome
@@ -51,6 +52,7 @@ class Ledger:
         self.lost: set[int] = set()
         """Jobs whose insert a fail-over lost."""
         self.counts: Counter[str] = Counter()
+        self.ticks = Ticks()
         self._rows: dict[int, tuple[Any, Image]] = {}
         self._beat_at: dict[UUID, tuple[float, dt.datetime]] = {}
         """When each renewed its lease last, really and by the storage's clock."""
@@ -107,6 +109,7 @@ class Ledger:
         # A new beginning: numbers of attempts may come again.
         self.history = History()
         self._off.clear()
+        self.ticks.forget()
         self._rows = {id: (entry.row, _image(entry)) for id, entry in self._entries.items()}
 
     @property
@@ -185,6 +188,7 @@ class Ledger:
         return ttl_s * (0.8 if is_doubtful else 0.97)
 
     def _look(self, *, on_request: bool = False) -> None:
+        self.ticks.look(self.storage.kept_schedules, self._entries)
         for job_id, entry in self._entries.items():
             row, before = self._rows.get(job_id, (None, None))
             if entry.row is row:

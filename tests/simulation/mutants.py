@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -22,6 +23,7 @@ from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.claim_loop import ClaimLoop
 from synk.runtime.supervisor.keyed_claims import KeyedClaims
 from synk.status import Lease
+from synk.ticks import Plan, Rules, Ticking
 
 
 class EndlessLease(OwnLease):
@@ -111,6 +113,16 @@ def _gives_permits_back_while_its_workers_end(patch: pytest.MonkeyPatch) -> None
     patch.setattr(ClaimLoop, "close", closed)
 
 
+def _skips_ticks_without_a_word(patch: pytest.MonkeyPatch) -> None:
+    def plan(rules: Rules, ticking: Ticking, first: dt.datetime, now: dt.datetime) -> Plan:
+        found = _plan(rules, ticking, first, now)
+        return Plan(found.run, found.next_at)
+
+    patch.setattr(Rules, "plan", plan)
+
+
+_plan: Final = Rules.plan
+
 MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "keeps claims that it knows nothing of": _forgets("ghosts"),
     "goes on with what is not its own": _forgets("gone"),
@@ -122,6 +134,7 @@ MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "takes a permit that is used for free": _takes_a_permit_that_is_used_for_free,
     "frees a permit before its process is gone": _frees_a_permit_before_its_process_is_gone,
     "gives permits back while its workers end": _gives_permits_back_while_its_workers_end,
+    "skips ticks without a word": _skips_ticks_without_a_word,
 }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -29,6 +29,7 @@ from synk.claim import ClaimedJob
 from synk.config import EngineConfig, QueueConfig
 from synk.core.ownership import OwnLease
 from synk.errors import StorageError
+from synk.periodic import Definition
 from synk.registry import Registry
 from synk.runtime.supervisor.engine import Engine
 from synk.runtime.supervisor.loop_runner import LoopRunner
@@ -175,6 +176,7 @@ class Node:
     Args:
         on_end: called when it has ended by itself, and another one is to begin.
         complete: what its jobs do that complete themselves.
+        periodic: what its code declares.
     """
 
     def __init__(
@@ -188,6 +190,7 @@ class Node:
         make_lease: Callable[[float], OwnLease],
         on_end: Callable[[], None],
         complete: Callable[[UUID, ClaimedJob], bool],
+        periodic: Sequence[Definition],
     ) -> None:
         self.schedule = schedule
         self.owner = owner
@@ -217,6 +220,7 @@ class Node:
             engine=CONFIG,
             cleaner=None,
             facts=facts,
+            periodic=periodic,
             machine=machine,
         )
         self.workers: Any = self.supervisor.engine.worker_set

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from simulation import workers
+from simulation import ticks, workers
 from simulation.ledger import Ledger
 from simulation.line import Line
 from simulation.node import KEYED_KIND, KIND, LIMIT, TTL_S, Node
@@ -38,6 +38,9 @@ NODES: Final = 3
 TROUBLE_S: Final = 20.0
 """How long things go wrong."""
 
+STOPPED_S: Final = 15.0
+"""From the end of the trouble to the end of ticks."""
+
 CALM_S: Final = 300.0
 """How long the rest may take then: retries wait up to 20 s each, and clocks are set back."""
 
@@ -54,6 +57,7 @@ TROUBLES: Final = (
 
 PERMITS_S: Final = TTL_S + 10.0
 """From the end of all work to that of the last permit."""
+DECLARED: Final = ticks.declared(KIND)
 
 LAST_EVENTS: Final = 60
 
@@ -170,6 +174,7 @@ class World:
             make_lease=self._make_lease,
             on_end=lambda: self._start_later(place, self.chance.uniform(0, 1)),
             complete=self.ledger.complete,
+            periodic=self.chance.choice(DECLARED),
         )
         self.all_nodes.append(node)
         self.note(f"supervisor {node.name} starts")
@@ -190,6 +195,8 @@ class World:
             if self.chance.random() < 0.25:
                 self.schedule.at(at + self.chance.uniform(0, 5), self._change_one)
 
+        for _ in range(self.chance.randint(0, 3)):
+            self.schedule.at(self.chance.uniform(0, TROUBLE_S), self._pause_one)
         for _ in range(self.chance.randint(0, 12)):
             at = self.chance.uniform(0, TROUBLE_S)
             self.schedule.at(at, lambda: self._insert_unique(self._new_unique_job()))
@@ -222,6 +229,22 @@ class World:
         args = f'{{"tenant": {chance.randint(1, 2)}}}'
         chosen = unique.chosen(KIND, options.queue, args)
         return NewJob(name="unique", kind=KIND, args=args, options=options, chosen=chosen)
+
+    def _pause_one(self) -> None:
+        name = self.chance.choice(DECLARED[0]).name
+        self._set(name, "pause_schedule")
+        self.schedule.after(self.chance.uniform(0, 5), lambda: self._set(name, "resume_schedule"))
+
+    def _set(self, name: str, method: str) -> None:
+        try:
+            answer = getattr(self.producer, method)(name)
+        except StorageUnavailable:
+            answer = "?"
+        self.note(f"{method} {name}: {answer}")
+
+    def _stop_ticks(self) -> None:
+        for each in DECLARED[0]:
+            self.ledger.call("pause_schedule", each.name)
 
     def _insert(self, number: int) -> None:
         key = f"k{number}" if self.chance.random() < 0.7 else None
@@ -353,6 +376,8 @@ class World:
         self.note("calm")
         self._losses = 0.0
         self._lose_less()
+        # Those that were asked to go on have done so by then.
+        self.schedule.after(STOPPED_S, self._stop_ticks)
 
     # -- the promises -----------------------------------------------------------------------------
 
@@ -391,6 +416,7 @@ class World:
         most = i21_most_at_once(executions)
         assert max(most.values(), default=0) <= workers.SLOTS, f"I21: {most}"
         self.counts.update(self.ledger.counts)
+        self.counts.update(self.ledger.ticks.counts)
         self.counts["executions"] += len(executions)
 
     def _check_limits(self, executions: Sequence[Execution]) -> None:

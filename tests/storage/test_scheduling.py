@@ -15,19 +15,22 @@ import pytest
 
 import synk
 from support.model import ModelStorage
-from synk.periodic import Definition, Schedule, key_of
+from synk.periodic import Definition, Schedule
 from synk.row import Change, JobState
+from synk.storage import migrate
 from synk.storage.base import Storage
 from synk.storage.postgres import PostgresStorage
 from synk.storage.scheduling import Scheduling, Taken, TickSwap
 from synk.testing.making import status_of
+from synk.tick_key import key_of
 
 HOUR: Final = dt.timedelta(hours=1)
 OWNER: Final = uuid.uuid4()
 NIGHTLY: Final = Definition(
     name="nightly", cron="30 2 * * *", every=None, tz="Europe/Berlin", kind="report",
     args='{"of": "all"}', queue="reports", priority=2, max_attempts=3, tags=("a", "b"),
-    meta='{"by": "me"}', missed="one", max_late=6 * HOUR, jitter=dt.timedelta(0), overlap="skip",
+    meta='{"by": "me"}', start_within=2 * HOUR, keep=3 * HOUR,
+    missed="one", max_late=6 * HOUR, jitter=dt.timedelta(0), overlap="skip",
 )  # fmt: skip
 
 
@@ -132,6 +135,7 @@ def test_a_tick_becomes_a_job_with_all_that_the_schedule_says(both: Both) -> Non
     job = both.get([job_id])[0]
     assert (job.name, job.kind, job.queue, job.priority) == ("nightly", "report", "reports", 2)
     assert (job.args, job.max_attempts, job.tags) == ({"of": "all"}, 3, ["a", "b"])
+    assert (job.keep, job.start_before) == (3 * HOUR, job.scheduled_at + 2 * HOUR)
     assert (job.meta, job.idempotency_key) == ({"by": "me"}, key_of("nightly", tick))
     assert (job.state, job.scheduled_at >= tick) == (JobState.AVAILABLE, True)
     after = of(both)
@@ -373,6 +377,7 @@ def test_a_schedule_that_could_not_tick_is_refused(
         "missed = 'some'", "overlap = 'never'", "missed = 'all'", "max_late = '0'",
         "jitter = '2 days'", "priority = 5", "max_attempts = 0", "tags = '{NULL}'", "meta = '[]'",
         "next_at = 'infinity'", "paused_at = '-infinity'", "queue = ''",
+        "keep = '0'", "start_within = '0'",
         "args = to_jsonb(repeat('x', 9000000))",
     ],
 )  # fmt: skip
@@ -489,11 +494,31 @@ def test_two_versions_that_start_at_once_leave_one_definition(
     assert found.next_at is None
 
 
-def test_a_schema_of_before_says_what_it_lacks(server15_dsn: str) -> None:
-    storage = PostgresStorage(server15_dsn)
+def test_a_schema_of_before_says_what_it_lacks(empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        migrate.apply(connection, up_to=8, with_roles=False)
+    storage = PostgresStorage(empty_dsn)
     try:
         with pytest.raises(synk.SchemaMismatch, match="synk migrate"):
             storage.schedules()
+    finally:
+        storage.close()
+
+
+def test_schedules_are_swapped_on_an_old_server_too(server15_dsn: str) -> None:
+    storage = PostgresStorage(server15_dsn)
+    storage.migrate(roles=False)
+    try:
+        schedule = declared(storage)
+        taken = storage.take_ticks(swap_of(schedule, schedule.since))
+        assert taken is not None
+        assert len(taken.job_ids) == 1
+        busy = storage.take_ticks(swap_of(of(storage), schedule.since + HOUR))
+        assert busy == Taken([], taken.job_ids[0])
+        assert storage.run_schedule("nightly") is not None
+        assert storage.due_schedules(1).schedules == []
+        assert storage.pause_schedule("nightly") is Change.APPLIED
+        assert storage.remove_schedule("nightly") is Change.APPLIED
     finally:
         storage.close()
 

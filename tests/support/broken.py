@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,32 @@ from msgspec import structs
 from support.model import ModelStorage
 from synk.claim import AckAnswer, ClaimedJob, Outcome
 from synk.status import Lease
+from synk.storage.scheduling import Taken, TickSwap
+
+
+class TakesTicksOfNow(ModelStorage):
+    """Whoever found a tick due is believed, whatever others have done about it since."""
+
+    def take_ticks(self, swap: TickSwap) -> Taken | None:
+        kept = self._schedules.get(swap.name)
+        if kept is None:
+            return None
+        now = kept.schedule
+        return super().take_ticks(dataclasses.replace(swap, was=now.next_at, version=now.version))
+
+
+class TakesTicksWhilePaused(ModelStorage):
+    """That it is paused is asked when it is found due, and not when its tick is taken."""
+
+    def take_ticks(self, swap: TickSwap) -> Taken | None:
+        kept = self._schedules.get(swap.name)
+        if kept is None or kept.schedule.paused_at is None:
+            return super().take_ticks(swap)
+        paused = kept.schedule
+        kept.schedule = dataclasses.replace(paused, paused_at=None)
+        taken = super().take_ticks(dataclasses.replace(swap, version=paused.version))
+        kept.schedule = dataclasses.replace(kept.schedule, paused_at=paused.paused_at)
+        return taken
 
 
 class AcksById(ModelStorage):
@@ -94,3 +121,5 @@ class ForgetsWhatRuns(ModelStorage):
 
 
 WITH_UNIQUE_JOBS = [LetsRetriesIn, ForgetsWhatRuns]
+SCHEDULERS = [TakesTicksOfNow, TakesTicksWhilePaused]
+"""Of which only periodic jobs suffer."""

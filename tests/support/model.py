@@ -29,6 +29,7 @@ from synk.storage import migrate
 from synk.storage.base import Hints
 from synk.storage.statements import client_id_of
 from synk.storage.sweeping import Cleaned, Swept
+from synk.tick_key import tick_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -171,6 +172,10 @@ class ModelStorage(LimitingModel, ModelSchedules, ModelUniqueness):
     @property
     def entries(self) -> dict[int, Entry]:
         return self._entries
+
+    @property
+    def kept_schedules(self) -> dict[str, ModelSchedule]:
+        return self._schedules
 
     def copied(self) -> dict[str, Any]:
         """What a standby has of it by now."""
@@ -334,8 +339,10 @@ class ModelStorage(LimitingModel, ModelSchedules, ModelUniqueness):
             "checkpoint": row.checkpoint,
             "tags": row.tags,
             "meta": row.meta,
+            "key": row.idempotency_key,
         }
         is_plain = row.attempt == 1 and not (row.depends_on or row.tags or row.meta)
+        is_plain = is_plain and tick_of(row.idempotency_key) is None
         history = None if is_plain else json.dumps(past)
         return self._claimed(entry, args=json.dumps(row.args), history=history)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from synk.insertion import JobOptions, NewJob
-from synk.periodic import Definition, Schedule, key_of
+from synk.periodic import Definition, Schedule
 from synk.row import Change, JobRow, Priority
 from synk.storage.scheduling import DueSchedules, Taken, TickSwap
+from synk.tick_key import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,12 +164,12 @@ class ModelSchedules:
             if kept is None:
                 return None
             schedule = kept.schedule
-            job_id = self._insert(_job_of(schedule, key_of(name, self.now), None))
+            job_id = self._insert(_job_of(schedule, key_of(name, self.now), self.now))
             kept.schedule = replace(schedule, last_job_id=job_id, runs=schedule.runs + 1)
             return job_id
 
 
-def _job_of(schedule: Schedule, key: str, due: dt.datetime | None) -> NewJob:
+def _job_of(schedule: Schedule, key: str, due: dt.datetime) -> NewJob:
     options = JobOptions(
         scheduled_at=due,
         priority=Priority(schedule.priority),
@@ -176,6 +177,8 @@ def _job_of(schedule: Schedule, key: str, due: dt.datetime | None) -> NewJob:
         max_retries=schedule.max_attempts - 1,
         tags=schedule.tags,
         meta=None if schedule.meta is None else json.loads(schedule.meta),
+        start_before=due + schedule.start_within if schedule.start_within else None,
+        keep=schedule.keep,
         idempotency_key=key,
     )
     return NewJob(name=schedule.name, kind=schedule.kind, args=schedule.args, options=options)

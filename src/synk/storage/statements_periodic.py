@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synk.periodic import Schedule, key_of
+from synk.periodic import Schedule
 from synk.row import Change
 from synk.storage import reading
 from synk.storage.scheduling import DueSchedules, Taken
 from synk.storage.statement import Statement, StatementsOfSchema
+from synk.tick_key import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,8 @@ class PeriodicStatements(StatementsOfSchema):
                 "max_attempts": definition.max_attempts,
                 "tags": list(definition.tags) or None,
                 "meta": definition.meta,
+                "start_within": definition.start_within,
+                "keep": definition.keep,
                 "hash": definition.hash,
             },
             reading.first_value,

@@ -24,6 +24,10 @@ from synk.telemetry.jobs import OutcomeRefused as OutcomeRefused
 from synk.telemetry.jobs import OutcomesUnstored as OutcomesUnstored
 from synk.telemetry.jobs import headline as headline
 from synk.telemetry.log import log_to as log_to
+from synk.telemetry.periodic import ScheduleDeclared as ScheduleDeclared
+from synk.telemetry.periodic import ScheduleFailing as ScheduleFailing
+from synk.telemetry.periodic import TicksSkipped as TicksSkipped
+from synk.telemetry.periodic import TicksTaken as TicksTaken
 from synk.telemetry.subscribers import Telemetry as Telemetry
 from synk.telemetry.supervisors import DrainTooLong as DrainTooLong
 from synk.telemetry.supervisors import LeaseRanOut as LeaseRanOut

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from synk.config import EngineConfig, QueueConfig
     from synk.registry import Registry
 
-LOOPS: Final = ("claim", "ack", "listen", "maintain", "report", "settings", "lease", "lag")
+LOOPS: Final = (
+    "claim",
+    "ack",
+    "listen",
+    "maintain",
+    "report",
+    "settings",
+    "periodic",
+    "lease",
+    "lag",
+)
 _OF_LEASES: Final = ("maintain", "lease")
 
 

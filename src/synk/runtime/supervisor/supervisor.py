@@ -3,6 +3,8 @@
 The stop: no more claims; jobs that have not begun go back uncharged; running jobs get their time,
 then they are killed and go back uncharged; the last outcomes are stored; everything is closed. A
 second signal leaves them little time, and a third none.
+
+The file is long for the loops: it makes, starts and ends each of them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from synk.runtime.supervisor.lease_loop import LeaseLoop
 from synk.runtime.supervisor.listen_loop import ListenLoop
 from synk.runtime.supervisor.machine import Machine, own_status
 from synk.runtime.supervisor.maintenance_loop import MaintenanceLoop
+from synk.runtime.supervisor.periodic_loop import PeriodicLoop
 from synk.runtime.supervisor.pools import pool_of
 from synk.runtime.supervisor.queue_control import QueueControl
 from synk.runtime.supervisor.report_loop import ReportLoop
@@ -37,11 +40,12 @@ from synk.status import client_id_of
 from synk.storage.settings import RuntimeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
     from synk.config import CleanerConfig, EngineConfig, QueueConfig
     from synk.core.messages import Settle
+    from synk.periodic import Definition
     from synk.registry import Registry
     from synk.runtime.supervisor.loop_runner import LoopRunner
     from synk.status import Beat, SlotStatus
@@ -63,7 +67,7 @@ _REAL: Final = Machine()
 class Supervisor:
     """Runs a client's queues in this process, under one id, until it is told to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a client has
         self,
         storage: Storage,
         *,
@@ -73,6 +77,7 @@ class Supervisor:
         engine: EngineConfig,
         cleaner: CleanerConfig | None,
         facts: Telemetry,
+        periodic: Sequence[Definition] = (),
         machine: Machine = _REAL,
     ) -> None:
         preconditions.check_place()
@@ -112,6 +117,9 @@ class Supervisor:
             schema=getattr(storage, "schema", None),
         )
         self._make_loops(owner, registry, cleaner)
+        self._periodic = PeriodicLoop(storage, owner, periodic, facts)
+        if self.settings:  # by which other schedules are told of, too
+            self.settings.subscribe(lambda _: self._runners["periodic"].wake())
 
     def _make_loops(self, owner: UUID, registry: Registry, cleaner: CleanerConfig | None) -> None:
         storage, engine, config, facts = self._storage, self.engine, self._config, self._facts
@@ -229,6 +237,7 @@ class Supervisor:
         link.join(self._lease_loop.backoff, runners["lease"].wake)
         link.join(self._listener.backoff, runners["listen"].wake)
         link.join(self._maintenance.backoff, runners["maintain"].wake)
+        link.join(self._periodic.backoff, runners["periodic"].wake)
         link.join(self._reports.backoff, runners["report"].wake)
         if self.settings:
             link.join(self.settings.backoff, runners["settings"].wake)
@@ -237,6 +246,7 @@ class Supervisor:
         runners["ack"].start(self._acks.step)
         runners["listen"].start(self._listener.step, close=self._listener.close)
         runners["maintain"].start(self._maintenance.step)
+        runners["periodic"].start(self._periodic.step)
         runners["report"].start(self._reports.step)
         runners["lease"].start(self._lease_loop.step, close=self._lease_loop.close)
         runners["lag"].start(self._lag.step)
@@ -282,7 +292,7 @@ class Supervisor:
         Yields whose end is to be waited for before it goes on, and for how many seconds at most.
         """
         runners = self._runners
-        for name in ("claim", "listen", "maintain", "settings", "lag"):
+        for name in ("claim", "listen", "maintain", "settings", "periodic", "lag"):
             runners[name].stop()
         self._listener.interrupt()
         deadline = self._machine.clock() + FLUSH_S
@@ -300,7 +310,7 @@ class Supervisor:
         self._facts.unsubscribe(self._reports.note)
         self._reports.finish()
         runners["report"].finish()
-        for name in ("listen", "maintain", "settings", "lease", "report", "lag"):
+        for name in ("listen", "maintain", "settings", "periodic", "lease", "report", "lag"):
             yield runners[name], 1.0
         unstored = self._acks.unacknowledged
         if unstored:

@@ -2,14 +2,15 @@
 -- moment.
 WITH target AS MATERIALIZED (
     SELECT p.name, p.kind, p.args, p.queue, p.priority, p.max_attempts, p.tags, p.meta,
-           clock_timestamp() AS tick
+           p.start_within, p.keep, clock_timestamp() AS tick
     FROM synk.periodic AS p WHERE p.name = %(name)s FOR NO KEY UPDATE
 ), made AS (
-    INSERT INTO synk.job (queue, kind, args, max_attempts, priority, name, idempotency_key, tags, meta)
+    INSERT INTO synk.job (queue, kind, args, max_attempts, priority, name, idempotency_key, tags, meta,
+                          start_before, keep)
     SELECT t.queue, t.kind, t.args, t.max_attempts, t.priority, t.name,
            'periodic:' || t.name || ':'
            || to_char(t.tick AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
-           t.tags, t.meta
+           t.tags, t.meta, now() + t.start_within, t.keep
     FROM target AS t
     RETURNING id
 ), noted AS (

@@ -37,6 +37,9 @@ CREATE TABLE synk.periodic (
     max_attempts integer NOT NULL DEFAULT 7,
     tags         text[],
     meta         jsonb,
+    -- A job that has not begun so long after it was due is cancelled.
+    start_within interval,
+    keep         interval,
 
     -- Of what was declared last, and by which supervisors; NULL: by none, but by hand.
     hash         text,
@@ -62,6 +65,7 @@ CREATE TABLE synk.periodic (
         AND jsonb_typeof(meta) = 'object' AND pg_column_size(meta) <= 65536
         AND array_ndims(tags) = 1 AND cardinality(tags) <= 100
         AND array_position(tags, NULL) IS NULL AND pg_column_size(tags) <= 16384
+        AND start_within BETWEEN '1 second' AND '1000 years' AND keep > '0'
     )
 ) WITH (
     fillfactor = 50,
@@ -100,9 +104,9 @@ CREATE TRIGGER periodic_changed BEFORE UPDATE ON synk.periodic
     FOR EACH ROW
     WHEN ((NEW.name, NEW.cron, NEW.every, NEW.tz, NEW.missed, NEW.max_late, NEW.jitter, NEW.overlap,
            NEW.kind, NEW.args, NEW.queue, NEW.priority, NEW.max_attempts, NEW.tags, NEW.meta,
-           NEW.paused_at)
+           NEW.start_within, NEW.keep, NEW.paused_at)
           IS DISTINCT FROM
           (OLD.name, OLD.cron, OLD.every, OLD.tz, OLD.missed, OLD.max_late, OLD.jitter, OLD.overlap,
            OLD.kind, OLD.args, OLD.queue, OLD.priority, OLD.max_attempts, OLD.tags, OLD.meta,
-           OLD.paused_at))
+           OLD.start_within, OLD.keep, OLD.paused_at))
     EXECUTE FUNCTION synk.periodic_changed();
