@@ -67,7 +67,7 @@ def test_options_that_cannot_be_those_of_each_job_are_refused() -> None:
         "scheduled_at": dt.datetime(2030, 1, 1, tzinfo=dt.UTC),
         "pending": True,
         "depends_on": (1,),
-        "idempotency_key": "k",
+        "idempotency_key": "k", "unique": synk.Unique(),
     }  # fmt: skip
     stored = {"queue", "priority", "max_retries", "tags", "meta", "start_before", "keep"}
     assert given.keys() | stored == {each.name for each in dataclasses.fields(InsertOptions)}

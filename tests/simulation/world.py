@@ -194,7 +194,6 @@ class World:
             self.schedule.at(at, lambda number=number: self._insert(number))
             if self.chance.random() < 0.25:
                 self.schedule.at(at + self.chance.uniform(0, 5), self._change_one)
-
         for _ in range(self.chance.randint(0, 3)):
             self.schedule.at(self.chance.uniform(0, TROUBLE_S), self._pause_one)
         for _ in range(self.chance.randint(0, 12)):

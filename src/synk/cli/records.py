@@ -14,6 +14,7 @@ from synk.row import Progress
 from synk.unique import UniqueScope
 
 if TYPE_CHECKING:
+    from synk.periodic import Schedule
     from synk.row import KindSummary, ListedJob
 
 
@@ -22,7 +23,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def as_record(row: ListedJob | KindSummary) -> dict[str, Any]:
+def as_record(row: ListedJob | KindSummary | Schedule) -> dict[str, Any]:
     """Returns a record for JSON: times as ISO text, durations as seconds."""
     return {each.name: _plain(getattr(row, each.name)) for each in dataclasses.fields(row)}
 
