@@ -130,8 +130,9 @@ def synk_rates(
     before: Callable[[], object] = lambda: None,
     *,
     workers: Sequence[object] | None = None,
+    args: Callable[[int], Any] = Noop,
 ) -> Drain:
-    """Drains so many jobs; *before* is called when they are inserted."""
+    """Drains so many jobs; *before* is called when they are inserted, *args* makes each."""
     fresh_schema(dsn)
     client = synk.Client(
         storage=synk.PostgresStorage(dsn),
@@ -140,7 +141,7 @@ def synk_rates(
         processes=processes,
     )
     began = time.perf_counter()
-    client.insert_many(("noop", Noop(n)) for n in range(jobs))
+    client.insert_many(("noop", args(n)) for n in range(jobs))
     insert = jobs / (time.perf_counter() - began)
     before()
     memory: list[float] = []
