@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,8 @@ from synk.core.keys import Key
 from synk.core.messages import KillReason
 from synk.core.ownership import OwnLease, Reconciliation, SecondOpinion, reconcile
 from synk.core.pool import Pool
-from synk.core.slot import Slot
+from synk.core.slot import Slot, SlotState
+from synk.core.weights import Budget, Load
 from synk.errors import StorageUnavailable
 from synk.runtime.supervisor import reconciler
 from synk.runtime.supervisor.ack_loop import AckLoop
@@ -123,6 +124,20 @@ def _skips_ticks_without_a_word(patch: pytest.MonkeyPatch) -> None:
 
 _plan: Final = Rules.plan
 
+
+def _gives_room_back_before_a_process_is_gone(patch: pytest.MonkeyPatch) -> None:
+    load_on = Budget.load_on
+
+    def alive(budget: Budget, slots: Iterable[Slot]) -> Load:
+        return load_on(budget, [slot for slot in slots if slot.state is not SlotState.KILLING])
+
+    patch.setattr(Budget, "load_on", alive)
+
+
+def _begins_whatever_waits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Budget, "fits", lambda *_: True)
+
+
 MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "keeps claims that it knows nothing of": _forgets("ghosts"),
     "goes on with what is not its own": _forgets("gone"),
@@ -135,6 +150,8 @@ MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "frees a permit before its process is gone": _frees_a_permit_before_its_process_is_gone,
     "gives permits back while its workers end": _gives_permits_back_while_its_workers_end,
     "skips ticks without a word": _skips_ticks_without_a_word,
+    "gives room back before a process is gone": _gives_room_back_before_a_process_is_gone,
+    "begins whatever waits": _begins_whatever_waits,
 }
 
 

@@ -23,7 +23,7 @@ from uuid import UUID
 import synk
 from simulation.line import Line
 from simulation.schedule import Schedule
-from simulation.workers import GRACE_S, SLOTS, TIMEOUT_S, Workers
+from simulation.workers import CORES, GRACE_S, HEAVY, MEMORY, SLOTS, TIMEOUT_S, Workers
 from synk import telemetry
 from synk.claim import ClaimedJob
 from synk.config import EngineConfig, QueueConfig
@@ -67,13 +67,39 @@ def keyed_handler(_job: synk.Job[KeyedArgs]) -> None:
     """Never called."""
 
 
+@dataclass
+class HeavyArgs(synk.JobArgs, kind="heavy"):
+    pass
+
+
+@dataclass
+class RoomyArgs(synk.JobArgs, kind="roomy"):
+    pass
+
+
+@synk.worker(cores=HEAVY["heavy"][0])
+def heavy_handler(_job: synk.Job[HeavyArgs]) -> None:
+    """Never called."""
+
+
+@synk.worker(memory=f"{HEAVY['roomy'][1]}GiB")
+def roomy_handler(_job: synk.Job[RoomyArgs]) -> None:
+    """Never called."""
+
+
 QUEUES: Final = {
     "default": QueueConfig(
         time_fetch=dt.timedelta(seconds=FETCH_S), job_timeout=dt.timedelta(seconds=TIMEOUT_S)
     )
 }
-CONFIG: Final = EngineConfig(processes=SLOTS, lease_ttl_s=TTL_S, cancel_grace_s=GRACE_S)
-REGISTRY: Final = Registry([handler, keyed_handler])
+CONFIG: Final = EngineConfig(
+    processes=SLOTS,
+    lease_ttl_s=TTL_S,
+    cancel_grace_s=GRACE_S,
+    cores=CORES,
+    memory=MEMORY << 30,
+)
+REGISTRY: Final = Registry([handler, keyed_handler, heavy_handler, roomy_handler])
 
 
 class Crashed(BaseException):

@@ -39,6 +39,7 @@ RARE = (
 
 COMMON = (
     "completed", "snoozes", "given up", "keyed", "limits reached", "met another", "kept out",
+    "full of heavy jobs",
 )  # fmt: skip
 TICKS = ("ticks taken", "ticks skipped", "schedules changed", "TicksTaken", "TicksSkipped")
 

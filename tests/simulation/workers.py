@@ -21,6 +21,11 @@ TIMEOUT_S: Final = 14.0
 GRACE_S: Final = 1.0
 KILL_S: Final = 0.3
 SLOTS: Final = 2
+CORES: Final = 2
+MEMORY: Final = 8
+"""What jobs of a supervisor may take together: cores, and GiB of memory."""
+HEAVY: Final = {"heavy": (2, 0), "roomy": (1, 5)}
+"""Kinds that take more of it than others, which take a core and no memory."""
 OWN_END: Final = "completes itself"
 """The name of jobs that end in a transaction of their own, and may fail or crash after that."""
 DURATIONS_S: Final = ((0.005, 0.3), (1.0, 4.0), (6.0, 13.0))
@@ -121,6 +126,8 @@ class Workers:
         self._with_news: set[int] = set()
         """Slots whose worker has finished something since."""
         self.executions: list[Execution] = []
+        self.has_been_full = False
+        """Whether jobs with a weight had all the cores, with those beside them."""
         self._places: dict[int, int] = {}
         """Of each slot that runs a job, the place of that in `executions`."""
 
@@ -206,10 +213,24 @@ class Workers:
             return
         worker.running = worker.waiting.popleft()
         worker.started_s = self._clock()
+        self._weigh()
         self._note(slot, worker)
         how, seconds = self._fate()
         if how != "hang":
             self._after_job(slot, seconds, seconds, self.crash if how == "crash" else self._end)
+
+    def _weigh(self) -> None:
+        """Notes how much runs; what is to be killed runs until it is dead."""
+        kinds = [
+            process.worker.running[1].kind
+            for slot, process in self.processes.items()
+            if process.worker.running is not None and slot not in self._exits
+        ]
+        weights = [HEAVY.get(kind, (1, 0)) for kind in kinds]
+        cores = sum(weight[0] for weight in weights)
+        self.has_been_full |= cores == CORES and not HEAVY.keys().isdisjoint(kinds)
+        for taken, there in ((0, CORES), (1, MEMORY)):
+            assert sum(weight[taken] for weight in weights) <= there, f"too much runs: {kinds}"
 
     def _note(self, slot: int, worker: FakeWorker) -> None:
         assert worker.running is not None

@@ -274,7 +274,8 @@ class World:
         )
         name = workers.OWN_END if number % 4 == 0 else "name"
         if chance.random() < 0.6:
-            return NewJob(name=name, kind=KIND, args="{}", options=options)
+            kind = {1: "heavy", 3: "roomy"}.get(number % 5, KIND)
+            return NewJob(name=name, kind=kind, args="{}", options=options)
         args = f'{{"key": "{chance.choice("ab")}"}}'
         return NewJob(name=name, kind=KEYED_KIND, args=args, options=options)
 
@@ -417,6 +418,9 @@ class World:
         self.counts.update(self.ledger.counts)
         self.counts.update(self.ledger.ticks.counts)
         self.counts["executions"] += len(executions)
+        self.counts["full of heavy jobs"] += sum(
+            each.workers.has_been_full for each in self.all_nodes
+        )
 
     def _check_limits(self, executions: Sequence[Execution]) -> None:
         """No more processes are at work for a key than its limit says, whatever the rows say."""
