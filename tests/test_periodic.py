@@ -135,7 +135,8 @@ def test_the_hash_is_of_all_that_is_said() -> None:
     changes: dict[str, Any] = {
         "name": "other", "cron": "@daily", "every": HOUR, "tz": "Asia/Tokyo", "kind": "other",
         "args": "{}", "queue": "slow", "priority": 1, "max_attempts": 1, "tags": ("a",),
-        "meta": "{}", "start_within": HOUR, "keep": HOUR, "missed": "none", "max_late": HOUR,
+        "meta": "{}", "start_within": HOUR, "keep": HOUR, "limit_name": "a",
+        "limit_path": ("of",), "missed": "none", "max_late": HOUR,
         "jitter": HOUR, "overlap": "allow",
     }  # fmt: skip
     hashes = {dataclasses.replace(first, **{name: value}).hash for name, value in changes.items()}

@@ -60,7 +60,7 @@ class AsyncClient:
         self.storage: AsyncPostgresStorage = _asynchronous(storage)
         self.registry = Registry(workers)
         self._limits = known_limits(self.registry.limits, {})
-        self.periodic = AsyncPeriodicJobs(self.storage, self.registry)
+        self.periodic = AsyncPeriodicJobs(self.storage, self.registry, self._limits)
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
         self.queues = AsyncQueues(self.storage)

@@ -190,14 +190,14 @@ class Client:
             cores=None if cores is None else checked_cores(cores),
             memory=None if memory is None else bytes_of("memory", memory),
         )
-        self._declared = check_periodic(periodic, self.registry.defaults)
-        check_scheduling(storage, self._declared)
-        self.periodic = PeriodicJobs(storage, self.registry)
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self._limits = known_limits(self.registry.limits, self.queues)
         if self._limits and not isinstance(storage, Limiting):
             limits = list(self._limits)
             raise ConfigurationError("limit", limits, "is for a storage that limits: see Limiting")
+        self._declared = check_periodic(periodic, self.registry.defaults, self._limits)
+        check_scheduling(storage, self._declared)
+        self.periodic = PeriodicJobs(storage, self.registry, self._limits)
         self.id = ULID()
         self.telemetry = Telemetry()
         self._log = LogThread.to(logger or logging.getLogger("synk"))

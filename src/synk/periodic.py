@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from synk.arguments import encode_args
 from synk.errors import ConfigurationError, InvalidJob
 from synk.insertion import InsertOptions, new_job
+from synk.limit import NO_LIMITS
 from synk.plain import json_text
 from synk.row import check_label
 from synk.ticks import Cron, Every, Rules, Ticking
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synk.insertion import JobOptions
+    from synk.limit import Limits
 
 Missed: TypeAlias = Literal["one", "all", "none"]
 Overlap: TypeAlias = Literal["skip", "allow"]
@@ -93,21 +95,25 @@ class Periodic:
         _check_between("jitter", self.jitter, dt.timedelta(0), _JITTER_MAX)
         _check_options(self.options)
 
-    def definition(self, defaults: Mapping[str, JobOptions]) -> Definition:
+    def definition(
+        self, defaults: Mapping[str, JobOptions], limits: Limits = NO_LIMITS
+    ) -> Definition:
         """Returns it as it is stored.
 
         Args:
             defaults: kind -> what inserts of that kind default to.
+            limits: those that jobs have by their kinds and queues.
 
         Raises:
             ConfigurationError: the arguments are not those of a job.
         """
         try:
-            options = new_job(self.name, self.args, self.options, defaults).options
+            job = new_job(self.name, self.args, self.options, defaults, limits)
             # In one order: else each start would find another definition.
             kind, args = encode_args(self.args, in_order=True)
         except InvalidJob as error:
             raise ConfigurationError("periodic", self.name, str(error)) from None
+        options, limit = job.options, job.limit
         is_every = isinstance(self.when, dt.timedelta)
         return Definition(
             name=self.name,
@@ -123,6 +129,8 @@ class Periodic:
             meta=None if options.meta is None else json_text(options.meta),
             start_within=_start_within(options.start_before),
             keep=options.keep,
+            limit_name=limit and limit.name,
+            limit_path=tuple(limit.path) if limit else (),
             missed=self.missed,
             max_late=self.max_late,
             jitter=self.jitter,
@@ -131,9 +139,11 @@ class Periodic:
 
 
 def check_periodic(
-    periodic: Sequence[Periodic], defaults: Mapping[str, JobOptions]
+    periodic: Sequence[Periodic],
+    defaults: Mapping[str, JobOptions],
+    limits: Limits = NO_LIMITS,
 ) -> tuple[Definition, ...]:
-    """Returns what a client declares; *defaults* are those of the kinds that it has workers for.
+    """Returns what a client declares; *defaults* and *limits* are those of the kinds it knows.
 
     Raises:
         ConfigurationError: something else than a `Periodic`, or two of one name.
@@ -144,7 +154,7 @@ def check_periodic(
             raise ConfigurationError("periodic", each, "must be a synk.Periodic")
         if each.name in found:
             raise ConfigurationError("periodic", each.name, "names two of them")
-        found[each.name] = each.definition(defaults)
+        found[each.name] = each.definition(defaults, limits)
     return tuple(found.values())
 
 
@@ -194,6 +204,8 @@ class Definition:
         meta: of its jobs, JSON text; None: nothing.
         start_within: a job that has not begun so long after it was due is cancelled; None: none is.
         keep: for how long its jobs are kept when they are over; None: as others.
+        limit_name: the limit that its jobs have; None: none.
+        limit_path: where in their arguments that has its key; empty: nowhere.
         missed: ``one``, ``all`` or ``none``.
         max_late: None: no tick is too late.
         jitter: by how much its jobs come later at the most.
@@ -213,6 +225,8 @@ class Definition:
     meta: str | None
     start_within: dt.timedelta | None
     keep: dt.timedelta | None
+    limit_name: str | None = None
+    limit_path: tuple[str, ...] = ()
     missed: str
     max_late: dt.timedelta | None
     jitter: dt.timedelta

@@ -12,6 +12,7 @@ from synk.errors import ConfigurationError
 from synk.storage.scheduling import Scheduling
 
 if TYPE_CHECKING:
+    from synk.limit import Limits
     from synk.periodic import Periodic, Schedule
     from synk.registry import Registry
     from synk.row import Change
@@ -28,11 +29,13 @@ class PeriodicJobs:
     Args:
         storage: where they are.
         registry: says what inserts of each kind default to.
+        limits: those that jobs have.
     """
 
-    def __init__(self, storage: object, registry: Registry) -> None:
+    def __init__(self, storage: object, registry: Registry, limits: Limits) -> None:
         self._given = storage
         self._registry = registry
+        self._limits = limits
 
     @property
     def _storage(self) -> Scheduling:
@@ -60,7 +63,9 @@ class PeriodicJobs:
             ConfigurationError: its arguments are not those of a job.
             StorageError: the database could not be reached, or gave up on it.
         """
-        return self._storage.declare_schedule(periodic.definition(self._registry.defaults))
+        return self._storage.declare_schedule(
+            periodic.definition(self._registry.defaults, self._limits)
+        )
 
     def pause(self, name: str) -> Change:
         """Pauses *name*: no tick of it is taken once this has returned, nor made up for later.
@@ -107,11 +112,13 @@ class AsyncPeriodicJobs:
     Args:
         storage: where they are.
         registry: as in `PeriodicJobs`.
+        limits: as in `PeriodicJobs`.
     """
 
-    def __init__(self, storage: AsyncPostgresStorage, registry: Registry) -> None:
+    def __init__(self, storage: AsyncPostgresStorage, registry: Registry, limits: Limits) -> None:
         self._storage = storage
         self._registry = registry
+        self._limits = limits
 
     async def list(self) -> Schedules:
         """See `PeriodicJobs.list`."""
@@ -120,7 +127,7 @@ class AsyncPeriodicJobs:
     async def add(self, periodic: Periodic) -> bool | None:
         """See `PeriodicJobs.add`."""
         return await self._storage.ask(
-            "declare_schedule", periodic.definition(self._registry.defaults)
+            "declare_schedule", periodic.definition(self._registry.defaults, self._limits)
         )
 
     async def pause(self, name: str) -> Change:

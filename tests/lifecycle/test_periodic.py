@@ -105,6 +105,19 @@ def test_the_verbs_of_the_client(dsn: str) -> None:
     assert tick_of(job.idempotency_key) is not None
 
 
+def test_the_jobs_of_a_kind_with_a_limit_have_its_key(dsn: str) -> None:
+    limited = [ticking.note_limited]
+    with make_client(dsn, workers=limited) as client:
+        client.periodic.add(synk.Periodic("l", SECOND, ticking.NoteLimited("a")))
+        client.periodic.run_now("l")
+        with supervised(dsn, workers=limited):
+            wait_until(lambda: the_one(client).last_at)
+    with psycopg.connect(dsn) as connection:
+        keys = connection.execute("SELECT DISTINCT limit_key FROM synk.job").fetchall()
+
+    assert keys == [("tenants:a",)]
+
+
 def test_the_verbs_are_awaited_too(dsn: str) -> None:
     async def use() -> list[Any]:
         async with synk.AsyncClient(storage=synk.PostgresStorage(dsn)) as client:

@@ -45,6 +45,8 @@ class PeriodicStatements(StatementsOfSchema):
                 "meta": definition.meta,
                 "start_within": definition.start_within,
                 "keep": definition.keep,
+                "limit_name": definition.limit_name,
+                "limit_path": list(definition.limit_path),
                 "hash": definition.hash,
             },
             reading.first_value,
@@ -109,5 +111,5 @@ def _due_schedules(rows: reading.Records, _: int) -> DueSchedules:
 
 
 def _schedule(row: dict[str, Any]) -> Schedule:
-    row["tags"] = tuple(row["tags"])
+    row["tags"], row["limit_path"] = tuple(row["tags"]), tuple(row["limit_path"])
     return Schedule(**row)

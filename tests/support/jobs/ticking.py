@@ -32,3 +32,13 @@ def note(job: synk.Job[Note]) -> None:
 
 
 WORKERS: Final = [note]
+
+
+@dataclass
+class NoteLimited(synk.JobArgs, kind="limited tick"):
+    tenant: str
+
+
+@synk.worker(limit=synk.Limit("tenants", key="args.tenant", running=1))
+def note_limited(_job: synk.Job[NoteLimited]) -> None:
+    pass

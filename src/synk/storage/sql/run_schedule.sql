@@ -2,15 +2,18 @@
 -- moment.
 WITH target AS MATERIALIZED (
     SELECT p.name, p.kind, p.args, p.queue, p.priority, p.max_attempts, p.tags, p.meta,
-           p.start_within, p.keep, clock_timestamp() AS tick
+           p.start_within, p.keep,
+           CASE WHEN p.limit_name IS NOT NULL THEN synk.limit_key(
+               p.limit_name, CASE WHEN p.limit_path <> '{}' THEN p.args #>> p.limit_path END) END AS limit_key,
+           clock_timestamp() AS tick
     FROM synk.periodic AS p WHERE p.name = %(name)s FOR NO KEY UPDATE
 ), made AS (
     INSERT INTO synk.job (queue, kind, args, max_attempts, priority, name, idempotency_key, tags, meta,
-                          start_before, keep)
+                          start_before, keep, limit_key)
     SELECT t.queue, t.kind, t.args, t.max_attempts, t.priority, t.name,
            'periodic:' || t.name || ':'
            || to_char(t.tick AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
-           t.tags, t.meta, now() + t.start_within, t.keep
+           t.tags, t.meta, now() + t.start_within, t.keep, t.limit_key
     FROM target AS t
     RETURNING id
 ), noted AS (

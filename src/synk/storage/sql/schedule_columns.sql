@@ -2,6 +2,7 @@
        p.name, p.cron, p.every, p.tz, p.missed, p.max_late, p.jitter, p.overlap,
        p.kind, p.args::text AS args, p.queue, p.priority, p.max_attempts,
        coalesce(p.tags, '{}') AS tags, p.meta::text AS meta, p.start_within, p.keep,
+       p.limit_name, p.limit_path,
        p.version, p.since, p.next_at, p.last_at, p.last_job_id, p.runs, p.skipped, p.paused_at,
        p.declared_by IS NOT NULL
        AND EXISTS (

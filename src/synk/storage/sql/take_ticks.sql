@@ -7,6 +7,8 @@
 WITH swap AS MATERIALIZED (
     SELECT p.name, p.kind, p.args, p.queue, p.priority, p.max_attempts, p.tags, p.meta,
            p.start_within, p.keep,
+           CASE WHEN p.limit_name IS NOT NULL THEN synk.limit_key(
+               p.limit_name, CASE WHEN p.limit_path <> '{}' THEN p.args #>> p.limit_path END) END AS limit_key,
            CASE WHEN p.overlap = 'skip' THEN (
                SELECT j.id FROM synk.job AS j
                WHERE j.id = p.last_job_id AND j.state NOT IN ('completed', 'cancelled')
@@ -17,10 +19,10 @@ WITH swap AS MATERIALIZED (
     FOR NO KEY UPDATE OF p SKIP LOCKED
 ), made AS (
     INSERT INTO synk.job (queue, kind, args, max_attempts, state, scheduled_at, priority, name,
-                          depends_on, idempotency_key, tags, meta, start_before, keep)
+                          depends_on, idempotency_key, tags, meta, start_before, keep, limit_key)
     SELECT s.queue, s.kind, s.args, s.max_attempts, 'available'::synk.job_state,
            greatest(g.tick + g.delay, now()), s.priority, s.name, '{}', g.key, s.tags, s.meta,
-           greatest(g.tick + g.delay, now()) + s.start_within, s.keep
+           greatest(g.tick + g.delay, now()) + s.start_within, s.keep, s.limit_key
     FROM swap AS s
     CROSS JOIN unnest(%(ticks)s::timestamptz[], %(delays)s::interval[], %(keys)s::text[])
         WITH ORDINALITY AS g (tick, delay, key, n)

@@ -40,6 +40,9 @@ CREATE TABLE synk.periodic (
     -- A job that has not begun so long after it was due is cancelled.
     start_within interval,
     keep         interval,
+    -- Of the limit that they have, by which each gets its key; NULL: none.
+    limit_name   text,
+    limit_path   text[] NOT NULL DEFAULT '{}',
 
     -- Of what was declared last, and by which supervisors; NULL: by none, but by hand.
     hash         text,
@@ -66,6 +69,8 @@ CREATE TABLE synk.periodic (
         AND array_ndims(tags) = 1 AND cardinality(tags) <= 100
         AND array_position(tags, NULL) IS NULL AND pg_column_size(tags) <= 16384
         AND start_within BETWEEN '1 second' AND '1000 years' AND keep > '0'
+        AND char_length(limit_name) BETWEEN 1 AND 127 AND pg_column_size(limit_path) <= 16384
+        AND array_position(limit_path, NULL) IS NULL
     )
 ) WITH (
     fillfactor = 50,
@@ -104,9 +109,9 @@ CREATE TRIGGER periodic_changed BEFORE UPDATE ON synk.periodic
     FOR EACH ROW
     WHEN ((NEW.name, NEW.cron, NEW.every, NEW.tz, NEW.missed, NEW.max_late, NEW.jitter, NEW.overlap,
            NEW.kind, NEW.args, NEW.queue, NEW.priority, NEW.max_attempts, NEW.tags, NEW.meta,
-           NEW.start_within, NEW.keep, NEW.paused_at)
+           NEW.start_within, NEW.keep, NEW.limit_name, NEW.limit_path, NEW.paused_at)
           IS DISTINCT FROM
           (OLD.name, OLD.cron, OLD.every, OLD.tz, OLD.missed, OLD.max_late, OLD.jitter, OLD.overlap,
            OLD.kind, OLD.args, OLD.queue, OLD.priority, OLD.max_attempts, OLD.tags, OLD.meta,
-           OLD.start_within, OLD.keep, OLD.paused_at))
+           OLD.start_within, OLD.keep, OLD.limit_name, OLD.limit_path, OLD.paused_at))
     EXECUTE FUNCTION synk.periodic_changed();
