@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
+from synk.async_limits import AsyncLimits
 from synk.async_queues import AsyncQueues, drain_awaited
 from synk.bulk import check_limit, check_selective
 from synk.config import known_limits, seconds_of
@@ -43,6 +44,7 @@ class AsyncClient:
         id: this client's id, a ULID.
         queues: pauses, resumes and resizes queues that run: the verbs of `Queues`, awaited.
         periodic: lists, pauses, resumes, runs and removes periodic jobs, see `Client.periodic`.
+        limits: sets and shows limits while jobs run: the verbs of `ClientLimits`, awaited.
         registry: the workers by kind.
 
     Raises:
@@ -64,6 +66,7 @@ class AsyncClient:
         self._insert_wait_s = seconds_of("insert_wait", insert_wait)
         self.id = ULID()
         self.queues = AsyncQueues(self.storage)
+        self.limits = AsyncLimits(self.storage)
 
     async def __aenter__(self) -> Self:
         return self

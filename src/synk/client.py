@@ -31,6 +31,7 @@ from synk.config import (
 )
 from synk.errors import ConfigurationError
 from synk.insertion import check_given, new_job, new_jobs, told
+from synk.limits import ClientLimits
 from synk.periodic import check_periodic
 from synk.queues import Queues, drain
 from synk.registry import Registry
@@ -130,12 +131,14 @@ class Client:
         queues: the queues that `start` serves, by name with their settings; and the verbs that
             pause, resume and resize queues while they run, see `synk.queues.Queues`.
         periodic: lists, pauses, resumes, runs and removes periodic jobs.
+        limits: the verbs that set limits while jobs run and show them, see
+            `synk.limits.ClientLimits`.
         registry: the workers by kind.
         engine: the settings above that are about worker processes.
 
     Raises:
-        ConfigurationError: a value is wrong, there are queues without workers, or two workers for
-            one kind.
+        ConfigurationError: a value is wrong, there are queues without workers, two workers for
+            one kind, or two limits of one name that say different things.
     """
 
     _service: Service | None = None
@@ -171,6 +174,7 @@ class Client:
         self.storage = _checked_storage(storage)
         self.registry = Registry(workers)
         self.queues = Queues(check_queues(queues or {}, self.registry.kinds), storage)
+        self.limits = ClientLimits(storage)
         self.cleaner = check_cleaner(cleaner)
         self.engine = EngineConfig(
             processes=cpus.available() if processes is None else processes,

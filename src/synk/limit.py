@@ -183,6 +183,15 @@ class Limits:
         yield from self.by_kind.values()
         yield from self.by_queue.values()
 
+    @property
+    def caps(self) -> dict[str, Cap]:
+        """What they say, by name."""
+        return {limit.name: limit.cap for limit in self}
+
+    def has_any_for(self, queue: str) -> bool:
+        """Whether jobs of *queue* may have a limit."""
+        return bool(self.by_kind) or queue in self.by_queue
+
     def of(self, kind: str, queue: str) -> Limit | None:
         """Returns the limit of a job: that of its *kind*, or else that of its *queue*."""
         return self.by_kind.get(kind) or self.by_queue.get(queue)

@@ -29,8 +29,8 @@ class LimitingModel:
         self._permits: dict[tuple[str, int], UUID] = {}
         """Whose each permit is."""
 
-    def _key_of(self, kind: str, args: Any) -> str | None:
-        limit = self.keys_of.get(kind)
+    def _key_of(self, kind: str, args: Any, limit: Limit | None = None) -> str | None:
+        limit = limit or self.keys_of.get(kind)
         if limit is None:
             return None
         if limit.key is None:
@@ -61,9 +61,13 @@ class LimitingModel:
             cursors = dict(after or {})
             for priority in Priority:
                 claim.take(self._due(queue, kinds, priority), priority, cursors)
+            found = sorted(
+                zip(claim.jobs, claim.keys, strict=True),
+                key=lambda each: (each[0].priority, each[0].scheduled_at, each[0].id),
+            )
             return KeyedClaim(
-                jobs=claim.jobs,
-                keys=claim.keys,
+                jobs=[job for job, _ in found],
+                keys=[key for _, key in found],
                 permits=claim.permits,
                 next=cursors,
                 is_cut=claim.is_cut,
@@ -178,10 +182,12 @@ class _Claim:
         """Returns under how many permits *jobs* jobs begin; takes those that are not there."""
         permits = self._storage._permits
         wanted = -(-jobs // self._per_permit)
-        held = min(wanted, self._held.get(key, 0))
+        of_key = [owner for (name, _), owner in permits.items() if name == key]
+        # A fail-over may have forgotten what the owner believes to have.
+        held = min(wanted, self._held.get(key, 0), of_key.count(self._owner))
         self._held[key] = self._held.get(key, 0) - held
         free = [slot for slot in range(running) if (key, slot) not in permits]
-        new = free[: wanted - held]
+        new = free[: max(0, min(wanted - held, running - len(of_key)))]
         permits.update({(key, slot): self._owner for slot in new})
         self.permits += [Permit(key, slot) for slot in new]
         return held + len(new)

@@ -275,7 +275,7 @@ class ModelStorage(LimitingModel, ModelSchedules, ModelUniqueness):
             keep=options.keep,
             unique=None,
         )
-        key = self._key_of(row.kind, row.args)
+        key = self._key_of(row.kind, row.args, job.limit)
         entry = self._entries[row.id] = Entry(row, held=options.pending, limit_key=key)
         if any(e.row.state is JobState.CANCELLED for e in needed):
             self._finish(entry, CancelReason.DEPENDENCY)

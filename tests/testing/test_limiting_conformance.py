@@ -1,4 +1,4 @@
-"""The conformance suite of storages that limit work, on PostgreSQL 18 and 15."""
+"""The conformance suite of storages that limit work, on PostgreSQL 18 and 15, and on the model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.model import ModelStorage
 from synk.storage.postgres import PostgresStorage
 from synk.testing.limiting import LimitingConformance
 
@@ -21,6 +22,12 @@ class TestPostgres(LimitingConformance):
         storage = PostgresStorage(server.emptied())
         yield storage
         storage.close()
+
+
+class TestModel(LimitingConformance):
+    @pytest.fixture
+    def storage(self) -> ModelStorage:
+        return ModelStorage()
 
 
 class TestPostgres15(LimitingConformance):

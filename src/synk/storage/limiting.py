@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from synk.claim import Fence
     from synk.limit import Cap, KeyedClaim, KeyedCursor, Limit, Permit
+    from synk.limit_status import LimitedKeys
 
 
 @runtime_checkable
@@ -65,7 +66,8 @@ class Limiting(Protocol):
             claim_seq: the number of the claim, of those of this supervisor.
             caps: what holds for keys, and for limits by name: the key's own comes first. A key that
                 is in neither way among them has no cap, and takes its turn.
-            held: by key, how many of the owner's permits have room for *per_permit* jobs.
+            held: by key, how many of the owner's permits have room for *per_permit* jobs. Of those
+                that the storage does not know, as after a fail-over, none has.
             per_permit: jobs that one process may do in a row under one permit; short ones many.
             after: the `KeyedClaim.next` of the last claim of this queue.
             bytes_max: as in `get_job_available`.
@@ -91,5 +93,17 @@ class Limiting(Protocol):
         *limits*: it gets its key and is available again, and the attempt is not charged. It must
         not have begun. One that somebody cancelled meanwhile is cancelled. Those that are not this
         claim's any more are left out, and those that somebody else has locked.
+        """
+        ...
+
+
+@runtime_checkable
+class LimitInspection(Protocol):
+    """What can be seen of limits."""
+
+    def limited_keys(self) -> LimitedKeys:
+        """Returns the keys of which jobs wait or permits are taken.
+
+        At a cost that does not grow with the number of jobs: some hundreds of keys of what waits.
         """
         ...

@@ -315,6 +315,7 @@ class PostgresStorage:
     release_permits = _running(Statements.release_permits)
     permits = _running(Statements.permits)
     key_jobs = _running(Statements.key_jobs)
+    limited_keys = _running(Statements.limited_keys)
 
     # -- besides ----------------------------------------------------------------------------------
 

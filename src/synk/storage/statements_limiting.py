@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from synk.claim import ClaimedJob
 from synk.limit import KeyedClaim, Permit
+from synk.limit_status import LimitedKey, LimitedKeys
 from synk.row import Priority
 from synk.status import client_id_of
 from synk.storage import reading, sending
@@ -14,12 +17,13 @@ from synk.storage.statement import Statement, StatementsOfSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from uuid import UUID
 
     from synk.claim import Fence
     from synk.limit import Cap, KeyedCursor, Limit
 
 _ANY_NUMBER: Final = 2**62
+_KEYS_SHOWN: Final = 500
+_JOBS_COUNTED: Final = 1_000
 _PER_PERMIT_MAX: Final = 1_000
 """With the largest limit, what is multiplied fits into the server's integers."""
 
@@ -77,6 +81,10 @@ class LimitingStatements(StatementsOfSchema):
         """See `Limiting.permits`."""
         return self._asking("permits", reading.records(Permit), owner=owner)
 
+    def limited_keys(self) -> Statement[LimitedKeys]:
+        """See `LimitInspection.limited_keys`."""
+        return self._asking("limited_keys", _limited_keys, keys=_KEYS_SHOWN, jobs=_JOBS_COUNTED)
+
     def key_jobs(
         self, owner: UUID, fences: Sequence[Fence], limits: Sequence[Limit]
     ) -> Statement[list[int]]:
@@ -115,6 +123,17 @@ def _keyed_claim(
         )
 
     return read
+
+
+def _limited_keys(rows: reading.Records, _: int) -> LimitedKeys:
+    """Returns what limited_keys.sql tells."""
+    is_cut = False
+    for row in rows:
+        is_cut = row.pop("is_cut") or is_cut
+        begun = json.loads(row["begun"] or "[]")
+        row["begun"] = [(dt.timedelta(seconds=ago_s), number) for ago_s, number in begun]
+        row["owners"] = [client_id_of(UUID(owner)) for owner in row["owners"]]
+    return LimitedKeys(keys=[LimitedKey(**row) for row in rows], is_cut=is_cut)
 
 
 def _urgency(found: tuple[ClaimedJob, str]) -> tuple[int, float, int]:

@@ -123,7 +123,7 @@ class LimitingConformance:
             "default", 10, kinds=("kind",), owner=OTHER, claim_seq=1, caps=ONE
         )
 
-        assert claimed.jobs == []
+        assert not claimed.jobs
         assert storage.permits(OTHER) == []
 
     # -- permits ----------------------------------------------------------------------------------
@@ -174,6 +174,17 @@ class LimitingConformance:
 
         assert ids_of(again) == ids[1:4]
         assert again.permits == []
+
+    def test_what_is_believed_to_be_held_and_is_not_has_no_room(
+        self, storage: LimitingStorage
+    ) -> None:
+        """After a fail-over that has lost a permit, which another one has by now."""
+        insert_for(storage, "a", "a")
+        claim_keyed(storage, caps=ONE)
+
+        claimed = claim_keyed(storage, caps=ONE, owner=OTHER, held={"tenant:a": 1})
+
+        assert claimed.jobs == []
 
     def test_a_permit_is_taken_for_many_short_jobs(self, storage: LimitingStorage) -> None:
         ids = insert_for(storage, *"aaaaa")

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from synk.config import QueueConfig
     from synk.core.claim_schedule import DueClaim
-    from synk.limit import Cap
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.backoff import StorageLink
     from synk.runtime.supervisor.engine import Engine
     from synk.runtime.supervisor.keyed_claims import KeyedClaims
+    from synk.setting import Settings
     from synk.storage.base import Storage
     from synk.telemetry import Telemetry
 
@@ -118,10 +118,10 @@ class ClaimLoop:
         self._announced.append(queues)
         self._wake()
 
-    def set_limits(self, overrides: Mapping[str, Cap]) -> None:
-        """See `KeyedClaims.set_limits`."""
+    def apply_limits(self, settings: Settings) -> None:
+        """See `KeyedClaims.apply`."""
         if self._keyed is not None:
-            self._keyed.set_limits(overrides)
+            self._keyed.apply(settings)
             self._has_new_limits = True
             self._wake()
 
@@ -158,6 +158,8 @@ class ClaimLoop:
         self._schedule.set_demand(self._demand)
         if self._has_new_limits:
             self._has_new_limits = False
+            if self._keyed is not None:
+                self._keyed.declare()
             self._schedule.look_for_keys()
         if self._keyed is not None and now >= self._return_at:
             return self._rest(self._give_back_permits(self._keyed, now))

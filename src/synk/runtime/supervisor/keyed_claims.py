@@ -18,8 +18,10 @@ from synk.core.messages import Claimed, Settle
 from synk.core.ownership import fence_of
 from synk.errors import SynkError
 from synk.limit import Cap, KeyedClaim, Limits, cap_of
+from synk.limit_words import LimitWords
 from synk.retry import Verdict, judge
 from synk.storage.limiting import Limiting
+from synk.storage.settings import RuntimeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from synk.registry import Registry
     from synk.runtime.supervisor.ack_loop import AckLoop
     from synk.runtime.supervisor.engine import Engine
+    from synk.setting import SettingChange, Settings
     from synk.storage.base import Storage
 
 FOREIGN_S: Final = 10.0
@@ -73,25 +76,37 @@ class KeyedClaims:
         self._kinds = kinds
         self._limits = limits
         self._processes = processes
-        self._said: Mapping[str, Cap] = {limit.name: limit.cap for limit in limits}
-        self._caps = self._said
+        self._caps: Mapping[str, Cap] = limits.caps
+        self._undeclared: Sequence[SettingChange] | None = None
+        """What is to be told of limits here; None: it is not known yet what was told."""
         self._is_turn_of_long = False
         self._may_have_permits = False
         """Whether any claim was made that may have taken some."""
 
     def has_limits_for(self, queue: str) -> bool:
         """Whether jobs of *queue* may have a limit."""
-        return bool(self._limits.by_kind) or queue in self._limits.by_queue
+        return self._limits.has_any_for(queue)
 
-    def set_limits(self, overrides: Mapping[str, Cap]) -> None:
-        """Has *overrides* hold, by the names of limits and by keys, before what the code says.
+    def apply(self, settings: Settings) -> None:
+        """Has hold what *settings* say of limits, before what the code says.
 
         For any thread. What runs above a limit that was lowered is let go on.
         """
-        caps = {**self._said, **overrides}
+        words = LimitWords(settings.rows)
+        caps = words.caps(self._limits.caps)
         self._caps = caps
+        if self._undeclared is None:
+            # Once: of two codes that run at a time, the one that was started last counts.
+            self._undeclared = words.declaring(self._limits)
         pool = self._engine.pool
         self._engine.call(lambda _: pool.keyed.limit(lambda key: cap_of(key, caps).running))
+
+    def declare(self) -> None:
+        """Tells the storage of the limits of this code, for others to look at."""
+        if self._undeclared and isinstance(self._storage, RuntimeSettings):
+            undeclared, self._undeclared = self._undeclared, ()
+            with contextlib.suppress(SynkError):
+                self._storage.change_settings(undeclared)
 
     # -- claiming ---------------------------------------------------------------------------------
 

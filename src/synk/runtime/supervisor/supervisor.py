@@ -155,6 +155,7 @@ class Supervisor:
                 drain=self.drain, clock=machine.clock,
             )  # fmt: skip
             self.settings.subscribe(control.apply, control.is_in_force)
+            self.settings.subscribe(self._claims.apply_limits)
         self._lease_loop = LeaseLoop(
             storage,
             owner,
@@ -220,10 +221,9 @@ class Supervisor:
         if self.settings:
             # After it is known as one that runs, before it claims.
             self.settings.refresh()
+        processes, queues = self._config.processes, tuple(self._queues)
         self._facts.emit(
-            telemetry.SupervisorStarted(
-                self._client_id, self._config.processes, tuple(self._queues), repr(self._storage)
-            )
+            telemetry.SupervisorStarted(self._client_id, processes, queues, repr(self._storage))
         )
         if self._doubt is not None:
             self._facts.emit(self._doubt)

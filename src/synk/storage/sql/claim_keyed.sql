@@ -59,8 +59,11 @@ WITH cap AS MATERIALIZED (
                 ORDER BY c.name <> w.key LIMIT 1
             ) AS c ON true
             LEFT JOIN LATERAL (
-                SELECT coalesce((SELECT h.permits FROM held AS h WHERE h.key = w.key), 0) AS held,
-                       (SELECT count(*)::integer FROM synk.permit AS p WHERE p.key = w.key) AS taken
+                -- A fail-over may have forgotten what the owner believes to have.
+                SELECT least(coalesce((SELECT h.permits FROM held AS h WHERE h.key = w.key), 0),
+                             count(*) FILTER (WHERE p.owner = %(owner)s))::integer AS held,
+                       count(*)::integer AS taken
+                FROM synk.permit AS p WHERE p.key = w.key
             ) AS permits ON c.running IS NOT NULL
             LEFT JOIN LATERAL (
                 SELECT greatest(0, c.count - coalesce(sum(u.number), 0)::integer) AS left,
