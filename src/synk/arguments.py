@@ -48,7 +48,7 @@ _OPTIONS: Final = (
 )
 _LIMITS: Final = ("timeout", "soft_timeout", "max_rss", "next_retry", "cores", "memory", "limit")
 """What belongs to an insert, and to a worker."""
-_OF_KINDS: Final = ("priority", "queue", "max_retries", "tags", "keep")
+_OF_KINDS: Final = ("priority", "queue", "max_retries", "tags", "keep", "unique")
 """What belongs to an insert, and may be said by a worker."""
 
 _encode: Final = msgspec.json.Encoder(enc_hook=simpler).encode
