@@ -21,7 +21,7 @@ from synk.status import client_id_of
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from uuid import UUID
 
     from synk.queue_words import Said
@@ -79,16 +79,21 @@ def saying(
 
 
 def pausing(
-    queue: str, *, wait: dt.timedelta | None, supervisor: str | None, by: str | None
+    queue: str,
+    *,
+    wait: dt.timedelta | None,
+    supervisor: str | None,
+    by: str | None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Steps[Paused]:
     """Pauses a queue, and waits until that is in force."""
     wait_s = None if wait is None else seconds_of("wait", wait)
     settings = yield from saying(PAUSED, True, queue, supervisor=supervisor, by=by)  # noqa: FBT003 - a word
     owner = None if supervisor is None else owner_named(supervisor)
     if wait_s is not None:
-        waiting = PauseWait(queue, owner, settings.revision, time.monotonic() + wait_s)
-        while behind := waiting.behind((yield Ask("standings")), time.monotonic()):
-            waiting.check(behind, time.monotonic())
+        waiting = PauseWait(queue, owner, settings.revision, clock() + wait_s)
+        while behind := waiting.behind((yield Ask("standings")), clock()):
+            waiting.check(behind, clock())
             yield _LOOK_S
             _check_paused(queue, owner, (yield Ask("settings")))
         # After the last look at them, what all have in force is what holds.

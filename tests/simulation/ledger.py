@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -60,6 +60,8 @@ class Ledger:
         self._failed_over_at = float("-inf")
         self._anew: dict[int, int] = {}
         """After which attempt a job that was over has begun anew last."""
+        self.on_settings: Callable[[], None] = lambda: None
+        """Called when settings may be others."""
 
     def now(self) -> dt.datetime:
         return EPOCH + dt.timedelta(seconds=self._schedule.now + self.stepped_s)
@@ -72,6 +74,8 @@ class Ledger:
             answer = getattr(self.storage, method)(*args, **options)
             self._note(method, args, options, answer)
         self._look(on_request=method in ON_REQUEST)
+        if method == "change_settings":
+            self.on_settings()
         return answer
 
     def complete(self, owner: UUID, job: ClaimedJob) -> bool:
@@ -111,6 +115,7 @@ class Ledger:
         self._off.clear()
         self.ticks.forget()
         self._rows = {id: (entry.row, _image(entry)) for id, entry in self._entries.items()}
+        self.on_settings()
 
     @property
     def _entries(self) -> dict[int, Entry]:

@@ -19,10 +19,14 @@ from synk.core.pool import Pool
 from synk.core.slot import Slot, SlotState
 from synk.core.weights import Budget, Load
 from synk.errors import StorageUnavailable
+from synk.queue_steps import PauseWait
 from synk.runtime.supervisor import reconciler
 from synk.runtime.supervisor.ack_loop import AckLoop
 from synk.runtime.supervisor.claim_loop import ClaimLoop
 from synk.runtime.supervisor.keyed_claims import KeyedClaims
+from synk.runtime.supervisor.queue_control import QueueControl
+from synk.runtime.supervisor.supervisor import Supervisor
+from synk.setting import Standing
 from synk.status import Lease
 from synk.ticks import Plan, Rules, Ticking
 
@@ -138,6 +142,37 @@ def _begins_whatever_waits(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Budget, "fits", lambda *_: True)
 
 
+def _says_that_a_pause_is_in_force_and_goes_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(QueueControl, "apply", lambda *_: None)
+
+
+def _looks_at_the_settings_once_it_has_begun(patch: pytest.MonkeyPatch) -> None:
+    begin = Supervisor.begin
+
+    def begun(supervisor: Supervisor) -> None:
+        settings: Any = supervisor.settings
+        settings.refresh = lambda: None
+        begin(supervisor)
+        del settings.refresh
+
+    patch.setattr(Supervisor, "begin", begun)
+
+
+def _takes_up_a_lease_with_former_settings(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Supervisor, "_on_regaining", lambda _: None)
+
+
+def _waits_for_none_whose_lease_is_over_by_the_storage_s_clock(patch: pytest.MonkeyPatch) -> None:
+    behind = PauseWait.behind
+
+    def behind_by_its_word(
+        wait: PauseWait, standings: Sequence[Standing], now: float
+    ) -> list[Standing]:
+        return behind(wait, [each for each in standings if each.left_s > 0], now)
+
+    patch.setattr(PauseWait, "behind", behind_by_its_word)
+
+
 MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "keeps claims that it knows nothing of": _forgets("ghosts"),
     "goes on with what is not its own": _forgets("gone"),
@@ -155,9 +190,17 @@ MISTAKES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
 }
 
 
+ABOUT_PAUSES: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "says that a pause is in force and goes on": _says_that_a_pause_is_in_force_and_goes_on,
+    "looks at the settings once it has begun": _looks_at_the_settings_once_it_has_begun,
+    "takes up a lease with former settings": _takes_up_a_lease_with_former_settings,
+    "waits by the storage's clock": _waits_for_none_whose_lease_is_over_by_the_storage_s_clock,
+}
+
+
 @contextmanager
 def mistaken(name: str) -> Iterator[None]:
     """Has all supervisors make a mistake."""
     with pytest.MonkeyPatch.context() as patch:
-        MISTAKES[name](patch)
+        (MISTAKES | ABOUT_PAUSES)[name](patch)
         yield

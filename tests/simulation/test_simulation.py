@@ -29,6 +29,8 @@ CRASH_S = 6.0
 STILL_AT_S = 3.3
 """Between two ticks: who stands still in the middle of a question waits for others' too."""
 STILL_S = 2.5 * TTL_S
+PLANNED = 40
+"""Histories that go by a plan."""
 
 RARE = (
     "rescued", "ghosts", "again", "gone", "fenced", "duplicate", "LeaseRanOut", "LeaseRevoked",
@@ -38,8 +40,8 @@ RARE = (
 """What must have happened somewhere, or the histories prove little."""
 
 COMMON = (
-    "completed", "snoozes", "given up", "keyed", "limits reached", "met another", "kept out",
-    "full of heavy jobs",
+    "pauses in force", "completed", "snoozes", "given up", "keyed", "limits reached",
+    "met another", "kept out", "full of heavy jobs",
 )  # fmt: skip
 TICKS = ("ticks taken", "ticks skipped", "schedules changed", "TicksTaken", "TicksSkipped")
 
@@ -78,6 +80,19 @@ def go_on_before_the_verdict(world: World) -> None:
     world.schedule.at(STILL_AT_S, lambda: world.freeze(world.nodes[0], STILL_S))
     for node in world.nodes:
         node.line.held_until["declare_dead"] = STILL_AT_S + STILL_S + 2 * TTL_S / BEATS_A_TTL
+
+
+def pause_while_one_stands_still(world: World) -> None:
+    """Much waits; one stands still past its lease, another begins anew, the clock is set."""
+    schedule, node = world.schedule, world.nodes[0]
+    ends_at = STILL_AT_S + STILL_S
+    for each in world.nodes:
+        each.line.held_until["declare_dead"] = ends_at + 2 * TTL_S / BEATS_A_TTL
+    schedule.at(STILL_AT_S - 0.1, lambda: world.insert_many(60))
+    schedule.at(STILL_AT_S, lambda: world.freeze(node, STILL_S))
+    schedule.at(STILL_AT_S + 0.1, lambda: world.set_the_clock(3600.0))
+    schedule.at(ends_at - 2.0, lambda: world.crash(1, seconds=0.5))
+    world.pause_once(STILL_AT_S + 0.2, until=ends_at + 5.0)
 
 
 def breaks(**changed: Any) -> bool:
@@ -130,6 +145,25 @@ def test_d7_what_a_fail_over_forgot_is_given_up_with_the_next_beat() -> None:
 
     assert counts["gone"]
     assert counts["overlaps after a fail-over"]
+
+
+def pauses_in_force() -> int:
+    """Lives through histories of a pause while one stands still; returns in how many it held."""
+    counts: Counter[str] = Counter()
+    for seed in range(PLANNED):
+        counts += lived(seed, troubles=(), plan=pause_while_one_stands_still).counts
+    return counts["pauses in force"]
+
+
+def test_q1_nothing_begins_after_a_pause_whoever_stands_still_or_begins_anew() -> None:
+    # Now and then an answer gets lost, and who waited gives up.
+    assert pauses_in_force() > 0.8 * PLANNED
+
+
+@pytest.mark.parametrize("mistake", mutants.ABOUT_PAUSES)
+def test_a_mistake_about_pauses_is_found_out(mistake: str) -> None:
+    with mutants.mistaken(mistake), pytest.raises(AssertionError, match="Q1"):
+        pauses_in_force()
 
 
 def test_i19_jobs_of_a_dead_supervisor_are_offered_again_soon_after_its_lease() -> None:

@@ -14,6 +14,7 @@ from simulation import ticks, workers
 from simulation.ledger import Ledger
 from simulation.line import Line
 from simulation.node import KEYED_KIND, KIND, LIMIT, TTL_S, Node
+from simulation.pauses import Operator
 from simulation.schedule import Schedule
 from support.checking import (
     Execution,
@@ -58,6 +59,9 @@ TROUBLES: Final = (
 PERMITS_S: Final = TTL_S + 10.0
 """From the end of all work to that of the last permit."""
 DECLARED: Final = ticks.declared(KIND)
+
+PAUSED_SHARE: Final = 0.5
+"""Of the histories, somebody pauses the queue in."""
 
 LAST_EVENTS: Final = 60
 
@@ -107,12 +111,35 @@ class World:
         self._troubles = troubles
         self._only_fails_over = set(troubles) <= {"fail_over"}
         self._losses = 0.0 if self._only_fails_over else 0.01
+        self._more_lines: list[Line] = []
         self.producer = self._line(self.schedule.pass_time)
         self.nodes = [self._start(place) for place in range(NODES)]
         self._plan_work()
         if troubles:
             self._plan_trouble()
         self.schedule.at(TROUBLE_S, self._calm_down)
+        self.operator = self._operator(seed)
+
+    def _operator(self, seed: int) -> Operator | None:
+        """By a chance of its own, so that histories without one are what they would be."""
+        chance = Random(f"pauses {seed}")
+        return self._hired(chance, TROUBLE_S) if chance.random() < PAUSED_SHARE else None
+
+    def _hired(self, chance: Random, until: float, at: float | None = None) -> Operator:
+        line = self._line(self.schedule.pass_time)
+        self._more_lines.append(line)
+        return Operator(
+            self.schedule, self.ledger, line, chance, until=until, note=self.note, at=at
+        )
+
+    def pause_once(self, at: float, *, until: float) -> None:
+        """Has the queue paused once, for so long, and by nobody else."""
+        if self.operator is not None:
+            self.operator.is_off = True
+        self.operator = self._hired(self.chance, until, at)
+
+    def insert_many(self, count: int) -> None:
+        self._insert_as(None, [self._new_job(None, number) for number in range(1, count + 1)])
 
     # -- the history ------------------------------------------------------------------------------
 
@@ -330,7 +357,7 @@ class World:
             self._cut_line(line, seconds)
 
     def _lines(self) -> list[Line]:
-        return [*(node.line for node in self.nodes), self.producer]
+        return [*(node.line for node in self.nodes), self.producer, *self._more_lines]
 
     def _cut_line(self, line: Line, seconds: float) -> None:
         line.cut_until = self.schedule.now + seconds
@@ -348,7 +375,9 @@ class World:
             line.losses = min(line.losses, self._losses)
 
     def _set_the_clock(self) -> None:
-        seconds = self.chance.choice([-10.0, -3.0, 3.0, 60.0, 3600.0])
+        self.set_the_clock(self.chance.choice([-10.0, -3.0, 3.0, 60.0, 3600.0]))
+
+    def set_the_clock(self, seconds: float) -> None:
         self.ledger.stepped_s += seconds
         self.note(f"the storage's clock is set by {seconds:+.0f} s")
 
@@ -409,6 +438,10 @@ class World:
             assert excuse, f"I14: {overlap}"
             self.counts[excuse] += 1
         self._check_limits(executions)
+        if self.operator is not None:
+            begun = self.operator.broken_by(executions)
+            assert not begun, f"Q1: it began after a pause was in force: {begun[0]}"
+            self.counts.update(self.operator.counts)
         # What it gave up itself may come back with a fail-over, or has to run again where its own
         # transaction is lost, and nothing else.
         back = self.counts["gone"] + self.ledger.undone
