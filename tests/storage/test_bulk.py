@@ -235,6 +235,42 @@ def test_each_state_has_the_answer_that_the_single_verb_gives(
         assert len(again) == len(ids)
 
 
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.COMPLETED, JobState.SCHEDULED])
+def test_a_job_is_left_as_the_single_verb_leaves_it(
+    storage: PostgresStorage,
+    client: synk.Client,
+    sql: psycopg.Connection,
+    verb: str,
+    state: JobState,
+) -> None:
+    """Both do it by statements of their own."""
+    ids: list[int] = []
+    for _ in range(2):
+        job = begun(storage, max_retries=0, start_before=FUTURE, meta={"a": 1}, tags=["t"])
+        error = '{"cause": "exception", "type": "ValueError"}'
+        reason = CancelReason.FAILED if state is JobState.CANCELLED else None
+        at = FUTURE if state is JobState.SCHEDULED else None
+        acknowledge(
+            storage, job, state=state, error=error, cancel_reason=reason, retry_at=at,
+            progress='{"done": 1}', checkpoint="7", result="5", output="out", crashed=True, pid=9,
+        )  # fmt: skip
+        ids.append(job.id)
+
+    getattr(storage, verb)(ids[0])
+    getattr(client, f"{verb}_many")(JobFilter(ids=(ids[1], ids[1])))
+
+    own = "id,created_at,scheduled_at,attempted_at,finalized_at,cancel_requested_at,errors"
+    times = f"'{{{own}}}'::text[]"
+    rows = sql.execute(
+        f"SELECT to_jsonb(j) - {times} || jsonb_build_object('late', j.scheduled_at > now(),"
+        " 'ended', j.finalized_at IS NULL, 'wanted', j.cancel_requested_at IS NULL,"
+        " 'fails', cardinality(j.errors))"
+        " FROM synk.job AS j ORDER BY id".encode()
+    ).fetchall()
+    assert rows[0] == rows[1]
+
+
 def test_a_retry_behind_what_can_no_longer_complete_is_blocked_and_the_others_are_not(
     storage: PostgresStorage, client: synk.Client
 ) -> None:
