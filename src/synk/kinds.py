@@ -103,6 +103,23 @@ def next_retry_of(method: Callable[..., dt.datetime | None], whose: object) -> N
     return method if takes_error else lambda job, _: method(job)
 
 
+def check_plain(field: str, function: Callable[..., Any]) -> None:
+    """Checks that a call of *function* does the work, and not only makes what would do it.
+
+    Raises:
+        ConfigurationError: it is async, or a generator.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - not whether
+        if inspect.iscoroutinefunction(each):
+            problem = "is async: write `def`, and in it `return asyncio.run(...)` of what it awaits"
+        elif inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            problem = "is a generator, which nothing would run: write a `def` without yield"
+        else:
+            continue
+        raise ConfigurationError(field, name, problem)
+
+
 def named_seconds(method: str, value: object) -> float | None:
     """Returns what a worker's *method* returned, in seconds.
 

@@ -18,7 +18,13 @@ from synk.arguments import decoder_of, kind_of
 from synk.config import LONGEST_TIMEOUT, check_bytes, check_duration
 from synk.errors import ConfigurationError, InvalidJob
 from synk.job import Job
-from synk.kinds import INSERT_OPTIONS, WorkerOptions, insert_defaults, next_retry_of
+from synk.kinds import (
+    INSERT_OPTIONS,
+    WorkerOptions,
+    check_plain,
+    insert_defaults,
+    next_retry_of,
+)
 from synk.limit import check_limit, check_path, limits_by_name
 from synk.weight import Weight, checked_weight
 
@@ -159,7 +165,7 @@ class FunctionWorker(Worker[A]):
         if (max_rss := options.get("max_rss")) is not None:
             check_bytes("max_rss", max_rss)
         checked_weight(options.get("cores"), options.get("memory"), max_rss)
-        _check_plain("worker", function)
+        check_plain("worker", function)
         self._function = function
         self._timeout = options.get("timeout")
         self._soft_timeout = options.get("soft_timeout")
@@ -353,21 +359,8 @@ def module_of(item: Worker[Any]) -> str:
     return type(item).__module__
 
 
-def _check_plain(field: str, function: Callable[..., Any]) -> None:
-    """Checks that a call of *function* does the work, and not only makes what would do it."""
-    name = getattr(function, "__qualname__", repr(function))
-    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - not whether
-        if inspect.iscoroutinefunction(each):
-            problem = "is async: write `def`, and in it `return asyncio.run(...)` of what it awaits"
-        elif inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
-            problem = "is a generator, which nothing would run: write a `def` without yield"
-        else:
-            continue
-        raise ConfigurationError(field, name, problem)
-
-
 def _handler(item: Worker[Any]) -> Handler:
-    _check_plain("workers", item.work)
+    check_plain("workers", item.work)
     args_type = item.args_type
     try:
         kind, decode = kind_of(args_type), decoder_of(args_type)
