@@ -24,6 +24,7 @@ _CHANGES: Final = ("cancel", "retry", "delete", "ready")
 _COMMANDS: Final = (
     *("start", "migrate", "demo", "dsn", "jobs", "job", "top", "queues", "drain", "stack", "stats"),
     "periodic",
+    "limits",
     *_CHANGES,
 )
 """In the order of the help; each of the others is in the module of its name."""
