@@ -120,7 +120,7 @@ class KeyedClaims:
             SynkError: nobody knows what it brought.
         """
         kinds = claim.kinds or self._kinds
-        long = self._engine.ask(lambda _: self._long(kinds)) or frozenset[str]()
+        long = self._long(kinds)
         short = [kind for kind in kinds if kind not in long]
         # So that no key gets more permits than there are workers that could use them.
         ways = [

@@ -14,9 +14,6 @@ WITH cap AS MATERIALIZED (
     SELECT c.name, c.running, c.count, c.period_s * interval '1 second' AS period
     FROM unnest(%(cap_names)s::text[], %(cap_running)s::integer[], %(cap_counts)s::integer[],
                 %(cap_periods_s)s::float8[]) AS c (name, running, count, period_s)
-), held AS MATERIALIZED (
-    SELECT h.key, h.permits
-    FROM unnest(%(held_keys)s::text[], %(held_permits)s::integer[]) AS h (key, permits)
 ), read AS MATERIALIZED (
     SELECT from_priority.*
     FROM (
@@ -60,7 +57,8 @@ WITH cap AS MATERIALIZED (
             ) AS c ON true
             LEFT JOIN LATERAL (
                 -- A fail-over may have forgotten what the owner believes to have.
-                SELECT least(coalesce((SELECT h.permits FROM held AS h WHERE h.key = w.key), 0),
+                -- An object: of thousands of keys the few that are walked are looked up.
+                SELECT least(coalesce((%(held)s::jsonb ->> w.key)::integer, 0),
                              count(*) FILTER (WHERE p.owner = %(owner)s))::integer AS held,
                        count(*)::integer AS taken
                 FROM synk.permit AS p WHERE p.key = w.key
