@@ -85,6 +85,8 @@ class SlotStatus:
             CPU; None: not known yet.
         rss_bytes: the resident memory of the worker process, with what it shares; None: not known.
         progress: what the job noted last; None: nothing.
+        cores: how many CPU cores the job weighs by its kind; None: that does not say.
+        memory: how many bytes, likewise.
     """
 
     slot: int
@@ -98,6 +100,8 @@ class SlotStatus:
     cpu_share: float | None = None
     rss_bytes: int | None = None
     progress: Progress | None = None
+    cores: int | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,16 @@ def _client(client: ClientRow) -> Text:
     text = Text(client_id_of(client.id), style="bold", no_wrap=True, overflow="ellipsis")
     seen = f"seen {duration(client.unseen)} ago"
     where = f"  {client.host} pid {client.pid}  {seen}, synk {client.version}"
-    return text.append(where, style="not bold dim")
+    return text.append(where + _weight(client.slots), style="not bold dim")
+
+
+def _weight(slots: Sequence[SlotStatus]) -> str:
+    """Says what running jobs weigh, of those whose kinds say that."""
+    cores = sum(slot.cores or 0 for slot in slots)
+    memory = sum(slot.memory or 0 for slot in slots)
+    parts = [_plural(cores, "core")] if cores else []
+    parts += [size(memory)] if memory else []
+    return f", {' and '.join(parts)} taken" if parts else ""
 
 
 def _lost(client: ClientRow) -> Text:

@@ -29,6 +29,7 @@ from support.jobs.weighing import (
 )
 from support.supervising import ended, supervised, wait_until
 from synk import Cause, JobState
+from synk.show import top
 
 CPUS = sorted(os.sched_getaffinity(0))
 ROOM: dict[str, Any] = {
@@ -248,3 +249,15 @@ def test_a_kind_may_have_a_weight_and_a_limit_beside_a_stream_of_light_jobs(
         steps = [line.split()[0] for line in lines(tmp_path) if line.split()[-1] == tenant]
         assert steps == ["in", "out"] * 2
     assert [line for line in lines(tmp_path) if line.startswith("exceeded")] == []
+
+
+def test_what_jobs_weigh_is_seen_while_they_run(dsn: str, tmp_path: Path) -> None:
+    with supervised(dsn, workers=weighing.LOCKING, **ROOM) as client:
+        job_id = client.insert("seen", Both(str(tmp_path), seconds=0.6))
+        wait_until(lambda: began(tmp_path, "both"))
+        running = [slot for slot in client.running() if slot.job_id is not None]
+        ended(client, job_id)
+
+    assert [(slot.cores, slot.memory) for slot in running] == [(2, 300 << 20)]
+    assert top._weight(running) == ", 2 cores and 315 MB taken"
+    assert top._weight([]) == ""

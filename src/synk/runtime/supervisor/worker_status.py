@@ -83,6 +83,7 @@ def slot_status(slot: Slot, now: float) -> SlotStatus:
     if held is None:
         return SlotStatus(slot=slot.number, pid=slot.pid)
     job = held.job
+    weight = (slot.limits.weights or {}).get(job.kind)
     since = slot.started_s if slot.running else slot.progress_at
     return SlotStatus(
         slot=slot.number,
@@ -93,6 +94,8 @@ def slot_status(slot: Slot, now: float) -> SlotStatus:
         name=job.name,
         queue=job.queue,
         seconds=max(0.0, now - since),
+        cores=weight and weight.cores,
+        memory=(weight and weight.memory) or None,
     )
 
 
