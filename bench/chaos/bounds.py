@@ -107,13 +107,31 @@ def i28_begun_in_a_pause(
     ]
 
 
-def i29_ticks(ticks: Mapping[int, float]) -> list[checking.Broken]:
-    """Returns the jobs whose tick is another one's, or lies between two."""
+@dataclass(frozen=True)
+class Schedule:
+    """What the database counted of a schedule's ticks."""
+
+    passed: float
+    """How many there were."""
+    runs: int
+    skipped: int
+
+
+def i29_ticks(ticks: Mapping[int, float], schedule: Schedule) -> list[checking.Broken]:
+    """Returns the jobs whose tick is another one's or none, and what the counts do not account for.
+
+    Args:
+        ticks: of each job of the schedule its tick, in seconds.
+        schedule: what is counted.
+    """
+    rule = "I29 a tick is one job or skipped"
     broken: list[checking.Broken] = []
     in_order = sorted(ticks.items(), key=lambda named: named[1])
     for (_, one), (job_id, other) in itertools.pairwise(in_order):
         apart = (other - one) / EVERY_S
         if round(apart) < 1 or abs(apart - round(apart)) > 1e-3:
             problem = f"its tick is {other - one:g} s after another one's"
-            broken.append(checking.Broken("I29 a tick is one job", job_id, problem))
+            broken.append(checking.Broken(rule, job_id, problem))
+    if (len(ticks), len(ticks) + schedule.skipped) != (schedule.runs, round(schedule.passed)):
+        broken.append(checking.Broken(rule, 0, f"there are {len(ticks)} jobs of {schedule}"))
     return broken

@@ -20,6 +20,7 @@ from chaos.jobs import PROCESSES, timeout_s
 from server import value
 from synk.row import JobState
 from synk.storage.statements import client_id_of
+from synk.tick_key import tick_of
 from tested import checking
 
 if TYPE_CHECKING:
@@ -171,7 +172,9 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Standstills, pids: dict[
 
     broken = [
         *history.broken,
-        *_about_inserts(told, images),
+        *_about_inserts(
+            told, images, {job.id for job in jobs.values() if job.name == bounds.TICKS}
+        ),
         *checking.i2_unfinished(images.values()),
         *checking.i12_unexecuted(
             (each for each in images.values() if each.state is JobState.COMPLETED), executions
@@ -187,6 +190,7 @@ def checked(dsn: str, folder: Path, told: Told, pauses: Standstills, pids: dict[
         *_about_places(executions),
         *checking.i22_begun_later(told.cancelled_at, executions),
         *_about_bounds(jobs, executions, changes, told, is_excused),
+        *_about_ticks(dsn, jobs),
     ]
     causes = Counter(cause for cause, _ in overlaps)
     queues = Counter(job.queue for job in jobs.values())
@@ -270,9 +274,11 @@ def _image(columns: dict[str, Any]) -> checking.Image | None:
     )
 
 
-def _about_inserts(told: Told, images: dict[int, checking.Image]) -> list[checking.Broken]:
+def _about_inserts(
+    told: Told, images: dict[int, checking.Image], ticking: set[int]
+) -> list[checking.Broken]:
     broken = checking.i1_missing(told.inserted, images)
-    more = set(images) - told.inserted
+    more = set(images) - told.inserted - ticking
     if len(more) > told.unknown:
         problem = f"{len(more)} jobs are there that nobody inserted for sure, of {told.unknown}"
         broken.append(checking.Broken("I1 nothing is doubled", max(more), problem))
@@ -282,6 +288,22 @@ def _about_inserts(told: Told, images: dict[int, checking.Image]) -> list[checki
                 checking.Broken("I22 cancelled means off", job_id, str(images[job_id].state))
             )
     return broken
+
+
+def _about_ticks(dsn: str, jobs: dict[int, Job]) -> list[checking.Broken]:
+    ticks = {job.id: tick_of(job.key) for job in jobs.values() if job.name == bounds.TICKS}
+    query = """
+        SELECT extract(epoch FROM p.next_at - p.since)::float8 / %s - 1, p.runs, p.skipped
+        FROM synk.periodic AS p WHERE p.name = %s
+    """
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(query, [bounds.EVERY_S, bounds.TICKS]).fetchone()
+    if row is None:
+        return [checking.Broken("I29 a tick is one job or skipped", 0, "the schedule is gone")]
+    return bounds.i29_ticks(
+        {job_id: tick.timestamp() for job_id, tick in ticks.items() if tick is not None},
+        bounds.Schedule(*row),
+    )
 
 
 def _cause(

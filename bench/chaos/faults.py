@@ -36,7 +36,7 @@ WEIGHTS: Final = {
 
 OF_SUPERVISORS: Final = (
     "claim", "ack", "heartbeat", "running", "declare_dead", "rescue",
-    "claim_keyed", "release_permits", "report_in_force",
+    "claim_keyed", "release_permits", "report_in_force", "take_ticks",
 )  # fmt: skip
 OF_USERS: Final = ("insert_many", "COMMIT", "cancel", "insert_unique", "change_settings")
 """Statements at which connections are cut: an insert's own COMMIT is the only one of the users."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import synk
-from chaos.bounds import LIMITED, PAUSED, RUNNING, SINGLE
+from chaos.bounds import EVERY_S, LIMITED, PAUSED, RUNNING, SINGLE, TICKS
 from synk import telemetry
 from synk.runtime.ipc import linux
 
@@ -202,6 +202,9 @@ client = synk.Client(
         PAUSED: synk.QueueConfig(),
     },
     workers=[Actor()],
+    periodic=[
+        synk.Periodic(TICKS, timedelta(seconds=EVERY_S), Act("return_at_once"), overlap="allow")
+    ],
     processes=PROCESSES,
     drain_timeout=timedelta(seconds=3),
     cancel_grace=timedelta(seconds=1),
