@@ -54,7 +54,7 @@ def test_the_two_commands_are_one_line_each() -> None:
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     root = Path(__file__).parents[1]
-    named = re.findall(r"`((?:src|bench|tests)/[\w./]+)`|\]\((\.assets/[\w./]+)\)", README)
+    named = re.findall(r"`((?:src|bench|tests)/[\w./]+)`|\]\(((?:\.assets|src)/[\w./]+)\)", README)
 
     assert named
     for pair in named:
