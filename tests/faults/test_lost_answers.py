@@ -146,6 +146,33 @@ def test_d1_of_many_with_keys_each_exists_once(
     assert storage.counts() == {JobState.AVAILABLE: MANY}
 
 
+@at_both_cuts
+def test_d1_a_unique_job_is_stored_once_where_an_insert_passes_over_others(
+    proxy: Proxy, through: PostgresStorage, storage: PostgresStorage, at: Cut
+) -> None:
+    client = synk.Client(storage=through)
+    options = synk.InsertOptions(unique=synk.Unique(by=()))
+
+    job_id = cut(proxy, "insert_unique", at, lambda: client.insert("x", handlers.Noop(), options))
+
+    assert job_id.existed == (at == "answer")
+    assert [row.id for row in storage.get([job_id])] == [job_id]
+    assert storage.counts() == {JobState.AVAILABLE: 1}
+
+
+def test_d1_an_insert_that_replaces_is_not_repeated_which_might_undo_a_later_one(
+    proxy: Proxy, through: PostgresStorage
+) -> None:
+    client = synk.Client(storage=through)
+    options = synk.InsertOptions(unique=synk.Unique(by=(), on_conflict="replace"))
+
+    came = cut(
+        proxy, "insert_unique", "answer", lambda: client.insert("x", handlers.Noop(), options)
+    )
+
+    assert isinstance(came, synk.OutcomeUnknown)
+
+
 def test_d1_an_insert_that_never_gets_through_is_given_up_with_the_same_error(
     proxy: Proxy, through: PostgresStorage, storage: PostgresStorage
 ) -> None:
