@@ -266,7 +266,11 @@ class WeightedDispatch(Dispatch):
         aside, before = self._backlog.aside, self._here_since
         self._here_since = {job.id: before.get(job.id, now) for job in aside}
         stuck = [
-            job for job in aside if job is not kept and now >= self._here_since[job.id] + HELD_S
+            job
+            for job in aside
+            if job is not kept
+            and now >= self._here_since[job.id] + HELD_S
+            and not self._is_soon_reserved(job, now)
         ]
         for job in stuck:
             aside.remove(job)
@@ -277,6 +281,10 @@ class WeightedDispatch(Dispatch):
         times += [passed.since + PATIENCE_S for passed in self._passed.values()]
         self._times = [time for time in times if time > now]
         return super().stuck(now) + stuck
+
+    def _is_soon_reserved(self, job: ClaimedJob, now: float) -> bool:
+        passed = self._passed.get((job.queue, job.kind))
+        return passed is not None and now < passed.since + PATIENCE_S
 
     def stuck_times(self) -> list[float]:
         """Returns when there may be such jobs, or somebody has been passed over for long."""
