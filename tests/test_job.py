@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 import synk
+from synk.insertion import JobOptions
 from synk.row import check_label
 
 AWARE = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def test_the_defaults_are_the_originals() -> None:
-    options = synk.InsertOptions()
+    options = JobOptions()
 
     assert options.queue == "default"
     assert options.priority is synk.Priority.MEDIUM

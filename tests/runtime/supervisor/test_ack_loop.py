@@ -153,7 +153,7 @@ def test_what_a_fail_over_loses_of_a_job_that_completed_itself_is_not_sent_again
 
 
 def held(number: int) -> ClaimedJob:
-    return ClaimedJob(number, 1, "k", 3, 0.0, 7, 0, "n", 0.0, 0.0, "{}", None, 0, "default", 1)
+    return ClaimedJob(number, 1, "k", 3, 0.0, 7, 0, "n", 0.0, 0.0, "{}", None, claim_seq=1)
 
 
 def told(numbers: range, size: int) -> Settle:
