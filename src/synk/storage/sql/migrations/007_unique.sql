@@ -15,6 +15,15 @@ CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS job_unique_key ON synk.job (uniqu
 
 -- From here on in one transaction.
 
+-- The rows have become wider: of a small table the planner takes fewer of them to be there, and would
+-- rather read all of it once for a join, and keep that, than look each up. Such a plan outlives the
+-- small table.
+ALTER FUNCTION synk.job_depends() SET enable_material = off;
+ALTER FUNCTION synk.job_settle(bigint[]) SET enable_material = off;
+ALTER FUNCTION synk.job_tie_anew(bigint, bigint[]) SET enable_material = off;
+ALTER FUNCTION synk.job_after_delete() SET enable_material = off;
+ALTER FUNCTION synk.job_note_completed(bigint[]) SET enable_material = off;
+
 
 -- The scope of a job that is scheduled for that time: with the beginning of its period, in seconds since
 -- 1970.
@@ -91,7 +100,8 @@ CREATE TRIGGER zz_job_unique BEFORE INSERT ON synk.job
 
 -- A job leaves its scope when it is claimed, or, until it is finished, when it is over.
 CREATE FUNCTION synk.job_change_scope() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     other bigint;
 BEGIN
@@ -127,7 +137,8 @@ CREATE FUNCTION synk.unique_replace(
     job_kind text, job_queue text, job_args jsonb, scope jsonb, at timestamp with time zone,
     job_priority smallint, job_limit_key text
 ) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     target record;
 BEGIN
@@ -165,7 +176,8 @@ CREATE TRIGGER job_scope_is_fixed BEFORE UPDATE OF unique_scope ON synk.job
 
 -- As in 004, but for 'not_unique': another job is in the unique scope of one that was over.
 CREATE OR REPLACE FUNCTION synk.retry(job_id bigint) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     target record;
     broken text;

@@ -47,7 +47,8 @@ CREATE TRIGGER job_watch AFTER INSERT OR UPDATE OF start_before, keep ON synk.jo
 
 -- As in 004 and 007. Who makes a job available when its time to begin is over wants it all the same.
 CREATE OR REPLACE FUNCTION synk.retry(job_id bigint) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     target record;
     broken text;

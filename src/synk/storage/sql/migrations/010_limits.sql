@@ -62,7 +62,8 @@ ALTER TABLE synk.rate SET (
 -- Times are rounded up to a 64th of the period, so that a key never has more than 66 of them.
 CREATE FUNCTION synk.let_begin(of_key text, wanted integer, most integer, period interval)
 RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     part_s float8 := extract(epoch FROM period) / 64;
     moment timestamptz;
@@ -101,7 +102,8 @@ END $$;
 
 -- Says that permits are free again where jobs of their keys wait.
 CREATE FUNCTION synk.permit_freed() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 BEGIN
     PERFORM pg_notify('synk.job', q.queue)
     FROM (
