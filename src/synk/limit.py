@@ -122,10 +122,17 @@ class Permit:
         key: whose jobs.
         slot: which of the key's permits, from 0 on. One at or above `Cap.running` is of before that
             was lowered, and is given back as soon as its process is idle.
+        claim_seq: by which claim of that supervisor it was taken.
     """
 
     key: str
     slot: int
+    claim_seq: int
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Which one of the whole fleet's it is, whoever took it, and when."""
+        return self.key, self.slot
 
 
 KeyedCursor: TypeAlias = "Mapping[int, str]"

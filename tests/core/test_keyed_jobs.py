@@ -199,12 +199,12 @@ def test_a_permit_is_given_back_when_it_was_free_for_a_while_and_not_before() ->
     assert begun(world) == {1}
 
     world.advance(LINGER_S)
-    assert world.give_back_permits() == [Permit("x", 0)]
+    assert world.give_back_permits() == [Permit("x", 0, 1)]
     world.finish(0)
     assert world.give_back_permits() == []
     world.advance(LINGER_S)
 
-    assert world.give_back_permits() == [Permit("x", 1)]
+    assert world.give_back_permits() == [Permit("x", 1, 1)]
     assert not world.pool.keyed, "what it knew of the key is left"
 
 
@@ -219,12 +219,23 @@ def test_a_permit_that_is_used_again_and_again_is_kept() -> None:
         world.advance(LINGER_S / 2)
 
 
+def test_a_permit_is_given_back_as_it_was_taken_in_the_storage_s_eyes() -> None:
+    world = world_of(1)
+    world.claim_under("x", job(1), permits=2)
+    former, other = world.pool.keyed.held()
+
+    world.pool.keyed.renamed([Permit("x", 0, 7)])
+
+    assert former == Permit("x", 0, 1)
+    assert world.pool.keyed.held() == [Permit("x", 0, 7), other]
+
+
 def test_nothing_begins_under_a_permit_that_was_withdrawn() -> None:
     world = world_of(2)
     world.claim_under("x", job(1), job(2), permits=1)
     assert begun(world) == {1}
 
-    world.pool.keyed.withdrawn([Permit("x", 0)])
+    world.pool.keyed.withdrawn([Permit("x", 0, 1)])
     world.finish(0)
 
     assert begun(world) == set()
@@ -266,9 +277,9 @@ def test_what_a_lowered_limit_takes_goes_back_as_soon_as_its_workers_are_done() 
     assert world.give_back_permits() == []
     world.finish(0)
     assert begun(world) == {2, 3}
-    assert world.give_back_permits() == [Permit("x", 1)]
+    assert world.give_back_permits() == [Permit("x", 1, 1)]
     world.finish(1)
-    assert world.give_back_permits() == [Permit("x", 2)]
+    assert world.give_back_permits() == [Permit("x", 2, 1)]
     world.finish(2)
     assert begun(world) == {4}
 

@@ -26,8 +26,8 @@ class LimitingModel:
 
     def __init__(self) -> None:
         self.keys_of: dict[str, Limit] = {}
-        self._permits: dict[tuple[str, int], UUID] = {}
-        """Whose each permit is."""
+        self._permits: dict[tuple[str, int], tuple[UUID, int]] = {}
+        """Whose each permit is, and by which claim."""
 
     def _key_of(self, kind: str, args: Any, limit: Limit | None = None) -> str | None:
         limit = limit or self.keys_of.get(kind)
@@ -87,25 +87,27 @@ class LimitingModel:
 
     def release_permits(self: Any, owner: UUID, permits: Sequence[Permit]) -> int:
         with self._call():
-            places = {(permit.key, permit.slot) for permit in permits}
-            mine = [place for place in places if self._permits.get(place) == owner]
-            for place in mine:
-                del self._permits[place]
+            mine = [
+                permit
+                for permit in set(permits)
+                if self._permits.get(permit.place) == (owner, permit.claim_seq)
+            ]
+            for permit in mine:
+                del self._permits[permit.place]
             return len(mine)
 
     def permits(self: Any, owner: UUID) -> list[Permit]:
         with self._call():
             return [
-                Permit(*place) for place in sorted(self._permits) if self.holder(place) == owner
+                Permit(key, slot, claim_seq)
+                for (key, slot), (holder, claim_seq) in sorted(self._permits.items())
+                if holder == owner
             ]
-
-    def holder(self, place: tuple[str, int]) -> UUID | None:
-        return self._permits.get(place)
 
     @property
     def held_permits(self) -> list[Permit]:
         """All that anybody has."""
-        return [Permit(*place) for place in sorted(self._permits)]
+        return [Permit(key, slot, seq) for (key, slot), (_, seq) in sorted(self._permits.items())]
 
     def key_jobs(
         self: Any, owner: UUID, fences: Sequence[Fence], limits: Sequence[Limit]
@@ -130,7 +132,7 @@ class LimitingModel:
             return keyed
 
     def _drop_permits(self, owners: Sequence[UUID]) -> None:
-        for place in [place for place, owner in self._permits.items() if owner in owners]:
+        for place in [place for place, (owner, _) in self._permits.items() if owner in owners]:
             del self._permits[place]
 
 
@@ -182,12 +184,12 @@ class _Claim:
         """Returns under how many permits *jobs* jobs begin; takes those that are not there."""
         permits = self._storage._permits
         wanted = -(-jobs // self._per_permit)
-        of_key = [owner for (name, _), owner in permits.items() if name == key]
+        of_key = [owner for (name, _), (owner, _) in permits.items() if name == key]
         # A fail-over may have forgotten what the owner believes to have.
         held = min(wanted, self._held.get(key, 0), of_key.count(self._owner))
         self._held[key] = self._held.get(key, 0) - held
         free = [slot for slot in range(running) if (key, slot) not in permits]
         new = free[: max(0, min(wanted - held, running - len(of_key)))]
-        permits.update({(key, slot): self._owner for slot in new})
-        self.permits += [Permit(key, slot) for slot in new]
+        permits.update({(key, slot): (self._owner, self._claim_seq) for slot in new})
+        self.permits += [Permit(key, slot, self._claim_seq) for slot in new]
         return held + len(new)

@@ -580,7 +580,7 @@ class ModelStorage(LimitingModel, ModelSchedules, ModelUniqueness):
     def dead_owners(self) -> list[UUID]:
         with self._call():
             owners = {entry.owner for entry in self._entries.values() if entry.owner is not None}
-            owners |= set(self._permits.values())
+            owners |= {owner for owner, _ in self._permits.values()}
             return sorted(owners - self._leases.keys())
 
     def rescue(self, dead: Sequence[UUID], limit: int) -> list[Rescued]:

@@ -199,7 +199,7 @@ class World:
         self.claimed.update({claimed.id: claimed for claimed in jobs})
         self.key_of.update({claimed.id: key for claimed in jobs})
         first = len(self.permits[key])
-        new = [Permit(key, number) for number in range(first, first + permits)]
+        new = [Permit(key, number, 1) for number in range(first, first + permits)]
         self.permits[key].update(new)
         self.handle(m.Claimed(jobs, {claimed.id: key for claimed in jobs}, new))
 

@@ -95,7 +95,7 @@ class KeyedJobs:
         """These permits are this supervisor's now, beside those that it has."""
         for permit in permits:
             key = self._key(permit.key)
-            key.permits.add(permit.slot)
+            key.permits[permit.slot] = permit.claim_seq
             key.is_shut = False
             self._changed.add(key)
 
@@ -309,9 +309,9 @@ class KeyedJobs:
     def held(self) -> list[Permit]:
         """Returns all permits that are here."""
         return [
-            Permit(key.name, slot)
+            Permit(key.name, slot, claim_seq)
             for key in self._keys.values()
-            for slot in (*key.permits, *key.surplus)
+            for slot, claim_seq in (key.permits | key.surplus).items()
         ]
 
     def limit(self, running_of: Callable[[str], int | None]) -> None:
@@ -319,8 +319,9 @@ class KeyedJobs:
         for key in self._keys.values():
             running = running_of(key.name)
             both = key.permits | key.surplus
-            key.surplus = {slot for slot in both if running is not None and slot >= running}
-            key.permits = both - key.surplus
+            most = float("inf") if running is None else running
+            key.surplus = {slot: seq for slot, seq in both.items() if slot >= most}
+            key.permits = {slot: seq for slot, seq in both.items() if slot < most}
             self._changed.add(key)
         self._surplus = {key for key in self._keys.values() if key.surplus}
 
@@ -328,9 +329,16 @@ class KeyedJobs:
         """These are not this supervisor's any more; what runs under them is let go on."""
         for permit in permits:
             key = self._key(permit.key)
-            key.permits.discard(permit.slot)
-            key.surplus.discard(permit.slot)
+            key.permits.pop(permit.slot, None)
+            key.surplus.pop(permit.slot, None)
             self._changed.add(key)
+
+    def renamed(self, permits: Iterable[Permit]) -> None:
+        """These are here, of the same keys and slots, and the storage has them of other claims."""
+        for permit in permits:
+            key = self._key(permit.key)
+            of = key.surplus if permit.slot in key.surplus else key.permits
+            of[permit.slot] = permit.claim_seq
 
     def news(self) -> tuple[int, float | None]:
         """Returns how often a permit was left without work, and when there are some to give back.
@@ -352,10 +360,11 @@ class KeyedJobs:
         """
         given: list[Permit] = []
         for key in self._surplus:
-            given += [Permit(key.name, slot) for slot in sorted(key.surplus)[: key.excess]]
+            excess = sorted(key.surplus.items())[: key.excess]
+            given += [Permit(key.name, slot, claim_seq) for slot, claim_seq in excess]
         for key in [key for key, since in self._idle.items() if now >= since + LINGER_S]:
-            free = sorted(key.permits)[: max(0, key.free)]
-            given += [Permit(key.name, slot) for slot in free]
+            free = sorted(key.permits.items())[: max(0, key.free)]
+            given += [Permit(key.name, slot, claim_seq) for slot, claim_seq in free]
         self.withdrawn(given)
         self._surplus = {key for key in self._surplus if key.surplus}
         return given

@@ -17,8 +17,8 @@ class Key:
 
     Attributes:
         name: the key.
-        permits: the numbers of the permits for it.
-        surplus: the numbers of those that are above the limit since it was lowered: nothing begins
+        permits: the numbers of the permits for it, each with that of the claim that took it.
+        surplus: likewise, those that are above the limit since it was lowered: nothing begins
             under them, and they go back as soon as fewer workers have jobs of the key.
         waiting: its jobs that no permit goes with, those first that are to begin first.
         in_line: how many of its jobs wait for a worker with a permit.
@@ -31,8 +31,8 @@ class Key:
     """
 
     name: str
-    permits: set[int] = field(default_factory=set[int])
-    surplus: set[int] = field(default_factory=set[int])
+    permits: dict[int, int] = field(default_factory=dict[int, int])
+    surplus: dict[int, int] = field(default_factory=dict[int, int])
     waiting: list[ClaimedJob] = field(default_factory=list["ClaimedJob"])
     in_line: int = 0
     slots: dict[int, int] = field(default_factory=dict[int, int])

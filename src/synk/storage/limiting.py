@@ -77,8 +77,8 @@ class Limiting(Protocol):
     def release_permits(self, owner: UUID, permits: Sequence[Permit]) -> int:
         """Gives back those of *permits* that *owner* has; returns how many it had.
 
-        Where jobs of such a key wait, it is announced for their queues. Safe to repeat as long as
-        the owner has not taken one of them again.
+        Where jobs of such a key wait, it is announced for their queues. Safe to repeat, and to come
+        late: one that was given back and taken again is another one, of a later claim.
         """
         ...
 

@@ -74,6 +74,7 @@ class LimitingStatements(StatementsOfSchema):
             owner=owner,
             keys=[permit.key for permit in permits],
             slots=[permit.slot for permit in permits],
+            claim_seqs=[permit.claim_seq for permit in permits],
         )
 
     def permits(self, owner: UUID) -> Statement[list[Permit]]:
@@ -115,7 +116,7 @@ def _keyed_claim(
         return KeyedClaim(
             jobs=[job for job, _ in found],
             keys=[key for _, key in found],
-            permits=[Permit(key, slot) for key, slot in rest["permits"] or ()],
+            permits=[Permit(key, slot, claim_seq) for key, slot in rest["permits"] or ()],
             next={**after, **dict(rest["ends"] or ())},
             is_cut=bool(rest["is_cut"]),
             token_in_s=rest["token_in_s"],

@@ -157,6 +157,21 @@ class LimitingConformance:
 
         assert ids_of(claim_keyed(storage, caps=ONE, owner=OTHER)) == [ids[1]]
 
+    def test_what_gives_a_permit_back_late_frees_none_that_was_taken_since(
+        self, storage: LimitingStorage
+    ) -> None:
+        """Nobody waits for the answer any more, and the same supervisor has it again."""
+        insert_for(storage, "a", "a", "a")
+        former = claim_keyed(storage, caps=ONE, claim_seq=1).permits
+        storage.release_permits(OWNER, former)
+        again = claim_keyed(storage, caps=ONE, claim_seq=2).permits
+
+        assert storage.release_permits(OWNER, former) == 0
+
+        assert storage.permits(OWNER) == again
+        assert claim_keyed(storage, caps=ONE, owner=OTHER).jobs == []
+        assert storage.release_permits(OWNER, storage.permits(OWNER)) == 1
+
     def test_nobody_gives_back_what_is_anothers(self, storage: LimitingStorage) -> None:
         insert_for(storage, "a", "a")
         claimed = claim_keyed(storage, caps=ONE)
@@ -422,7 +437,7 @@ class LimitingConformance:
         claim_keyed(storage, caps=TWO)
 
         assert storage.permits(OWNER) == [
-            Permit("tenant:a", 0),
-            Permit("tenant:a", 1),
+            Permit("tenant:a", 0, 1),
+            Permit("tenant:a", 1, 1),
             *[each for each in storage.permits(OWNER) if each.key == "tenant:b"],
         ]

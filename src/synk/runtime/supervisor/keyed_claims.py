@@ -216,7 +216,8 @@ class KeyedClaims:
     def compare(self) -> None:
         """Gives back permits that nobody here knows, and forgets those that the storage has not.
 
-        The answer of a claim was lost with the first, and a fail-over has forgotten the others.
+        The answer of a claim was lost with the first, and a fail-over has forgotten the others. It
+        may also have brought an earlier taking of a permit back: what matters is that it is had.
 
         Raises:
             SynkError: it is not done.
@@ -224,15 +225,22 @@ class KeyedClaims:
         if not self._may_have_permits:
             return
         pool = self._engine.pool
-        known = self._engine.ask(lambda _: set(pool.keyed.held()))
-        if known is None:
+        held = self._engine.ask(lambda _: pool.keyed.held())
+        if held is None:
             # The engine is on its way out: all of them are given back then.
             return
-        stored = set(self._storage.permits(self._owner))
-        if stored - known:
-            self._storage.release_permits(self._owner, sorted(stored - known))
-        if known - stored:
-            self._engine.call(lambda _: pool.keyed.withdrawn(known - stored))
+        known = {permit.place: permit for permit in held}
+        stored = {permit.place: permit for permit in self._storage.permits(self._owner)}
+        unknown = [permit for place, permit in stored.items() if place not in known]
+        if unknown:
+            self._storage.release_permits(self._owner, unknown)
+        lost = [permit for place, permit in known.items() if place not in stored]
+        if lost:
+            self._engine.call(lambda _: pool.keyed.withdrawn(lost))
+        both = [(permit, stored[place]) for place, permit in known.items() if place in stored]
+        renamed = [there for here, there in both if here != there]
+        if renamed:
+            self._engine.call(lambda _: pool.keyed.renamed(renamed))
 
     def give_back_all(self) -> None:
         """Gives back all permits, once no process is left; if that fails, a rescuer does."""

@@ -122,8 +122,8 @@ WITH cap AS MATERIALIZED (
         OFFSET 0
     ) AS k
 ), taken AS (
-    INSERT INTO synk.permit (key, slot, owner)
-    SELECT w.key, free.slot, %(owner)s
+    INSERT INTO synk.permit (key, slot, owner, claim_seq)
+    SELECT w.key, free.slot, %(owner)s, %(claim_seq)s::bigint
     FROM (
         SELECT w.*, ceil(w.jobs / %(per_permit)s::float8)::integer - w.held AS permits
         FROM wanted AS w WHERE w.running IS NOT NULL

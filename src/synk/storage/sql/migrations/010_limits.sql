@@ -29,6 +29,8 @@ CREATE TABLE synk.permit (
     key      varchar(127) COLLATE "C" NOT NULL,
     slot     integer NOT NULL CHECK (slot >= 0),
     owner    uuid NOT NULL,
+    -- By which claim of the owner: what gives an earlier taking back, and comes late, is not about this.
+    claim_seq bigint NOT NULL,
     taken_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (key, slot)
 );
