@@ -72,6 +72,8 @@ class Line:
         self.cut_until = 0.0
         self.hangs = False
         """Whether a line that is cut leaves its users waiting."""
+        self.late_s: dict[str, float] = {}
+        """By method, after how long each question has its effect, whose caller gave it up."""
         self.held_until: dict[str, float] = {}
         """Until when questions are on their way, by method."""
         self.resets = 0
@@ -93,6 +95,10 @@ class Line:
 
     def ask(self, method: str, *args: Any, **options: Any) -> Any:
         self._wait(max(0.0, self.held_until.get(method, 0.0) - self._schedule.now))
+        if late_s := self.late_s.get(method):
+            effect = functools.partial(self._ledger.call, method, *args, **options)
+            self._schedule.after(late_s, lambda: _unheard(effect))
+            raise StorageUnavailable("the question is late")
         return self._call(lambda: self._ledger.call(method, *args, **options))
 
     # By name, as all of `RuntimeSettings`: who is asked for it is looked at, and not asked.

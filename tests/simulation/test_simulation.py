@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from simulation import mutants
-from simulation.node import TTL_S
+from simulation.node import KEYED_KIND, TTL_S
 from simulation.world import TROUBLES, World, described
 from support import broken
 from support.model import ModelStorage
 from synk.core.ownership import BEATS_A_TTL, OwnLease
+from synk.insertion import JobOptions, NewJob
 from synk.runtime.supervisor.maintenance_loop import STAGE_S
 
 VARIABLE = "SYNK_TEST_SEEDS"
@@ -29,6 +30,7 @@ CRASH_S = 6.0
 STILL_AT_S = 3.3
 """Between two ticks: who stands still in the middle of a question waits for others' too."""
 STILL_S = 2.5 * TTL_S
+LATE_S = 2.5
 PLANNED = 40
 """Histories that go by a plan."""
 
@@ -93,6 +95,18 @@ def pause_while_one_stands_still(world: World) -> None:
     schedule.at(STILL_AT_S + 0.1, lambda: world.set_the_clock(3600.0))
     schedule.at(ends_at - 2.0, lambda: world.crash(1, seconds=0.5))
     world.pause_once(STILL_AT_S + 0.2, until=ends_at + 5.0)
+
+
+def give_back_late(world: World) -> None:
+    """What gives permits back is repeated before it arrives, and arrives as often."""
+    for node in world.nodes:
+        node.line.late_s["release_permits"] = LATE_S
+    for number in range(7):
+        args = f'{{"key": "{"ab"[number % 2]}"}}'
+        jobs = [
+            NewJob(name="name", kind=KEYED_KIND, args=args, options=JobOptions(max_retries=0))
+        ] * 3
+        world.schedule.at(1.0 + 3.0 * number, lambda jobs=jobs: world.ledger.call("insert", jobs))
 
 
 def breaks(**changed: Any) -> bool:
@@ -193,6 +207,24 @@ def test_a_storage_that_condemns_who_has_come_back_is_found_out() -> None:
             )
         except AssertionError as error:
             found += "I20: it renewed its lease" in str(error)
+
+    assert found >= 2
+
+
+def test_a_permit_that_is_given_back_late_is_not_one_that_was_taken_since() -> None:
+    """By a plan: chance has it matter in one of some hundreds of histories."""
+    found = 0
+    for seed in range(4):
+        lived(seed, troubles=(), plan=give_back_late)
+        try:
+            lived(
+                seed,
+                make_storage=broken.FreesWhatWasTakenSince,
+                troubles=(),
+                plan=give_back_late,
+            )
+        except AssertionError as error:
+            found += "L1: too many processes" in str(error)
 
     assert found >= 2
 

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from support.model import ModelStorage
 from synk.claim import AckAnswer, ClaimedJob, Outcome
+from synk.limit import Permit
 from synk.status import Lease
 from synk.storage.scheduling import Taken, TickSwap
 
@@ -39,6 +40,15 @@ class TakesTicksWhilePaused(ModelStorage):
         taken = super().take_ticks(dataclasses.replace(swap, version=paused.version))
         kept.schedule = dataclasses.replace(kept.schedule, paused_at=paused.paused_at)
         return taken
+
+
+class FreesWhatWasTakenSince(ModelStorage):
+    """Whoever has a permit is believed to mean this taking of it when it gives it back."""
+
+    def release_permits(self, owner: UUID, permits: Sequence[Permit]) -> int:
+        meant = {permit.place for permit in permits}
+        mine = [permit for permit in self.permits(owner) if permit.place in meant]
+        return super().release_permits(owner, mine)
 
 
 class AcksById(ModelStorage):
