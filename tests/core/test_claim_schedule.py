@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -19,7 +20,6 @@ from synk.core.claim_schedule import (
     ClaimSchedule,
     Demand,
     DueClaim,
-    none_of,
 )
 from synk.core.dispatch import Urgent, WeightedDemand
 from synk.row import Priority
@@ -428,7 +428,7 @@ def test_what_was_read_for_some_kinds_is_read_again_for_others() -> None:
     want_weighted(schedule, big=1, small=1)
 
     assert due(schedule).after == {}
-    assert none_of(again, []) == (), "what lies before the cursor is not known"
+    assert schedule.none_of(again, []) == (), "what lies before the cursor is not known"
 
 
 def test_what_a_claim_has_left_none_of() -> None:
@@ -436,8 +436,37 @@ def test_what_a_claim_has_left_none_of() -> None:
     want_weighted(schedule, big=2, small=2)
     claimed = due(schedule)
 
-    assert none_of(claimed, [job(1)]) == [("a", "big"), ("a", "small")]
-    assert none_of(claimed, [job(1), job(2)]) == ()
+    assert schedule.none_of(claimed, [job(1)]) == [("a", "big"), ("a", "small")]
+    assert schedule.none_of(claimed, [job(1), job(2)]) == ()
+
+
+@pytest.mark.parametrize("is_keyed_first", [True, False])
+def test_where_jobs_may_have_keys_a_kind_has_none_once_both_claims_found_none(
+    is_keyed_first: bool,
+) -> None:
+    schedule = ClaimSchedule({"a": FETCH_S}, limited=["a"], keyed_s=FETCH_S)
+    want_weighted(schedule, big=1)
+    one = due(schedule)
+    want_weighted(schedule, big=1)
+    other = due(schedule)
+    assert (one.after_keys is None) != (other.after_keys is None)
+    first, second = (one, other) if (one.after_keys is not None) == is_keyed_first else (other, one)
+
+    assert schedule.none_of(first, []) == []
+    assert schedule.none_of(second, []) == [("a", "big")]
+    late = replace(first, at=NOW + 2.0)
+    assert schedule.none_of(late, []) == [], "one may have come since the other claim"
+
+
+def test_elsewhere_a_look_for_jobs_with_keys_tells_nothing_of_the_others() -> None:
+    schedule = ClaimSchedule({"a": FETCH_S}, keyed_s=FETCH_S)
+    want_weighted(schedule, big=1)
+    claims = [due(schedule)]
+    want_weighted(schedule, big=1)
+    claims.append(due(schedule))
+
+    told = {each.after_keys is None: schedule.none_of(each, []) for each in claims}
+    assert told == {True: [("a", "big")], False: []}
 
 
 def test_a_claim_of_jobs_with_a_weight_that_failed_is_due_again() -> None:

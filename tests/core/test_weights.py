@@ -134,6 +134,20 @@ def test_a_heavy_job_begins_within_its_time_also_when_many_older_light_ones_wait
     assert machine.waited(big) <= PATIENCE_S + LIGHT_S + 0.01
 
 
+@pytest.mark.parametrize("limited", [(), ("default",)])
+@pytest.mark.parametrize("after_s", [2.0, 6.0, 9.0])
+def test_a_look_for_jobs_with_keys_does_not_tell_that_no_heavy_job_waits(
+    limited: tuple[str, ...], after_s: float
+) -> None:
+    machine = machine_of(keyed_s=10.0, limited=limited)
+    machine.stream("light", LIGHT_S / 9)
+    machine.run(after_s)
+    (big,) = machine.insert("big")
+    machine.run(2 * PATIENCE_S + 2.0)
+
+    assert machine.waited(big) <= PATIENCE_S + LIGHT_S + 0.01
+
+
 def test_of_two_heavy_kinds_the_heavier_is_not_starved_by_the_other() -> None:
     machine = machine_of(weights={"huge": heavy(7)}, lasts={"huge": 1.0, "big": 0.7})
     machine.stream("big", 0.1)

@@ -6,15 +6,16 @@ Claims are answered at once, and each job takes as long as its test says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from support.pool_world import EPOCH, World, job
 from synk.claim import ClaimCursor, ClaimedJob
 from synk.core import messages as m
 from synk.core.backlog import order_of
-from synk.core.claim_schedule import ClaimSchedule, Demand, DueClaim, none_of
+from synk.core.claim_schedule import ClaimSchedule, Demand, DueClaim
 from synk.core.weights import Budget
+from synk.limit import KeyedClaim
 from synk.weight import Weight
 
 GIB = 1024**3
@@ -45,9 +46,19 @@ class Machine(World):
     Args:
         budget: what there is.
         lasts: kind -> seconds.
+        keyed_s: how often jobs with keys are asked for, of which none waits here; None: never.
+        limited: the queues of which limits are known.
     """
 
-    def __init__(self, budget: Budget, lasts: Mapping[str, float], **options: Any) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        lasts: Mapping[str, float],
+        *,
+        keyed_s: float | None = None,
+        limited: Collection[str] = (),
+        **options: Any,
+    ) -> None:
         # No worker names limits of its own: its page is looked at when something is due only.
         super().__init__(budget=budget, limited=(), **options)
         self.lasts = lasts
@@ -59,7 +70,8 @@ class Machine(World):
         self.claims: Counter[str] = Counter()
         """How many claims were for each kind, and how many of its jobs were given back."""
         self.given_back: Counter[str] = Counter()
-        self.schedule = ClaimSchedule(dict.fromkeys(self.queues, FETCH_S))
+        fetch_s = dict.fromkeys(self.queues, FETCH_S)
+        self.schedule = ClaimSchedule(fetch_s, limited=limited, keyed_s=keyed_s)
         self._streams: dict[str, tuple[float, float, dict[str, Any]]] = {}
         self._due: dict[int, float] = {}
         """Slot -> when its job is over."""
@@ -107,9 +119,13 @@ class Machine(World):
         plain = {each.kind for each in self.stored} - set(
             self.budget.weights if self.budget else ()
         )
-        jobs = self._taken(claim.queue, claim.limit, claim.kinds or plain, claim.after)
-        self.schedule.claimed(claim, jobs, self.now)
-        self._hand_over(jobs, none_of(claim, jobs))
+        jobs: list[ClaimedJob] = []
+        if claim.after_keys is None:
+            jobs = self._taken(claim.queue, claim.limit, claim.kinds or plain, claim.after)
+            self.schedule.claimed(claim, jobs, self.now)
+        else:
+            self.schedule.claimed_keyed(claim, KeyedClaim(), self.now)
+        self._hand_over(jobs, self.schedule.none_of(claim, jobs))
 
     def _taken(
         self, queue: str, count: int, kinds: Any, after: Mapping[int, ClaimCursor] = {}

@@ -345,9 +345,18 @@ class ClaimSchedule:
         else:
             queue.due_at = 0.0
 
+    def none_of(self, claim: DueClaim, jobs: Sequence[ClaimedJob]) -> Sequence[tuple[str, str]]:
+        """Returns the queue, and the kinds with a weight, of which no more wait after *claim*.
 
-def none_of(claim: DueClaim, jobs: Sequence[ClaimedJob]) -> Sequence[tuple[str, str]]:
-    """Returns the queue, and the kinds with a weight, of which *claim* brought all that wait."""
-    if claim.after or len(jobs) >= claim.limit:
-        return ()
-    return [(claim.queue, kind) for kind in claim.kinds]
+        Claims of jobs with keys see no others, and the reverse: where jobs of a queue may have
+        keys, a kind has none once both have found none. Elsewhere the others tell alone.
+        """
+        if claim.after or len(jobs) >= claim.limit:
+            return ()
+        keyed = self._keyed.get(claim.queue)
+        is_keyed = claim.after_keys is not None
+        kinds: Sequence[str] = () if is_keyed else claim.kinds
+        if keyed is not None and keyed.is_limited:
+            times = self._of_weighted[claim.queue]
+            kinds = times.found_none(claim.kinds, claim.at, is_keyed=is_keyed)
+        return [(claim.queue, kind) for kind in kinds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from synk.core.claim_cursors import ClaimCursors
@@ -20,6 +21,9 @@ _REST_BEYOND_S: Final = 0.01
 _REST_MAX_S: Final = 5.0
 """A claim of jobs with a weight that found too few has read past all others that wait, also those
 just announced. For so many times as long as that took, beyond the second, there is none again."""
+
+_BOTH_S: Final = 1.0
+"""Two claims tell together that a kind has no jobs if no more than this lies between them."""
 
 
 class QueueTimes:
@@ -68,6 +72,8 @@ class WeightedTimes(QueueTimes):
         """Kinds of which the last claim has left none."""
         self._rests_until = 0.0
         """There is no claim before that."""
+        self._none_at: dict[tuple[str, bool], float] = {}
+        """When a claim found none of a kind that have no keys, or (True) that have some."""
 
     def due_for(self, kinds: Sequence[str]) -> float:
         """Returns when *kinds* are to be claimed: at once if some may wait."""
@@ -88,6 +94,12 @@ class WeightedTimes(QueueTimes):
             self._rests_until = now + min(_REST_MAX_S, rest_s)
         else:
             self._none_of.difference_update(kinds)
+
+    def found_none(self, kinds: Sequence[str], at: float, *, is_keyed: bool) -> Sequence[str]:
+        """Takes in that a claim left none of *kinds*; returns those of which none waits at all."""
+        self._none_at.update(dict.fromkeys([(kind, is_keyed) for kind in kinds], at))
+        none_at = self._none_at.get
+        return [kind for kind in kinds if at - none_at((kind, not is_keyed), -inf) <= _BOTH_S]
 
     def announced(self) -> None:
         """There may be new jobs."""

@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from synk.config import HELD_BYTES
-from synk.core.claim_schedule import ClaimSchedule, Demand, none_of
+from synk.core.claim_schedule import ClaimSchedule, Demand
 from synk.core.messages import Claimed
 from synk.errors import StorageConflict, SynkError
 from synk.runtime.supervisor.backoff import Backoff, BatchLimit
@@ -220,10 +220,9 @@ class ClaimLoop:
             bytes_max=claim.bytes_max,
         )
         self._schedule.claimed(claim, jobs, self._clock())
+        none = self._schedule.none_of(claim, jobs)
         if self._keyed is None:
-            return Claimed(jobs, none_of=none_of(claim, jobs))
-        # Of kinds with a limit most wait under keys.
-        none = () if self._keyed.has_limits_for(claim.queue) else none_of(claim, jobs)
+            return Claimed(jobs, none_of=none)
         plain = self._keyed.without_strays(jobs)
         if len(plain) < len(jobs):
             self._schedule.look_for_keys()
@@ -232,7 +231,9 @@ class ClaimLoop:
     def _claim_keyed(self, keyed: KeyedClaims, claim: DueClaim) -> Claimed:
         found, claimed = keyed.claim(claim, self._engine.clock)
         self._schedule.claimed_keyed(claim, found, self._clock())
-        return claimed if found.is_cut else replace(claimed, none_of=none_of(claim, found.jobs))
+        if found.is_cut:
+            return claimed
+        return replace(claimed, none_of=self._schedule.none_of(claim, found.jobs))
 
     def close(self) -> None:
         """After the last step: gives back what a lost claim may have taken."""
