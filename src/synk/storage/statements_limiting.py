@@ -47,7 +47,6 @@ class LimitingStatements(StatementsOfSchema):
     ) -> Statement[KeyedClaim]:
         """See `Limiting.claim_keyed`."""
         after = after or {}
-        rates = [cap.rate or (None, None) for cap in caps.values()]
         parameters: dict[str, object] = {
             "queue": queue,
             "limit": limit,
@@ -55,10 +54,7 @@ class LimitingStatements(StatementsOfSchema):
             "owner": owner,
             "claim_seq": claim_seq,
             "client_id": client_id_of(owner),
-            "cap_names": list(caps),
-            "cap_running": [cap.running for cap in caps.values()],
-            "cap_counts": [count for count, _ in rates],
-            "cap_periods_s": [period and period.total_seconds() for _, period in rates],
+            "caps": json.dumps({name: _cap(cap) for name, cap in caps.items()}),
             "held": json.dumps(dict(held or {})),
             "per_permit": max(1, min(per_permit, _PER_PERMIT_MAX)),
             "cursors": [after.get(priority, "") for priority in Priority],
@@ -96,6 +92,13 @@ class LimitingStatements(StatementsOfSchema):
             "paths": [sending.text_array(limit.path) for limit in limits],
         }
         return Statement(self._text("key_jobs"), parameters, reading.first_column)
+
+
+def _cap(cap: Cap) -> list[float | None]:
+    if cap.rate is None:
+        return [cap.running, None, None]
+    count, period = cap.rate
+    return [cap.running, count, period.total_seconds()]
 
 
 def _keyed_claim(

@@ -10,11 +10,7 @@
 -- Then, in the order of keys, so that two claims never wait for each other crosswise: what the keys'
 -- rates let begin; and permits, of slots that nobody is seen to have. The primary key says who gets
 -- them: it sees rivals that have not committed. What was read and gets neither is let go.
-WITH cap AS MATERIALIZED (
-    SELECT c.name, c.running, c.count, c.period_s * interval '1 second' AS period
-    FROM unnest(%(cap_names)s::text[], %(cap_running)s::integer[], %(cap_counts)s::integer[],
-                %(cap_periods_s)s::float8[]) AS c (name, running, count, period_s)
-), read AS MATERIALIZED (
+WITH read AS MATERIALIZED (
     SELECT from_priority.*
     FROM (
         SELECT c.priority, c.key
@@ -50,14 +46,19 @@ WITH cap AS MATERIALIZED (
                        * %(per_permit)s::integer AS room,
                    begun.left, begun.wait_s
             FROM walk AS w
-            LEFT JOIN LATERAL (
-                SELECT c.* FROM cap AS c
-                WHERE c.name = w.key OR c.name = split_part(w.key, ':', 1)
-                ORDER BY c.name <> w.key LIMIT 1
-            ) AS c ON true
+            CROSS JOIN LATERAL (
+                -- An object, as "held" is: of thousands of keys the few that are walked are looked up.
+                SELECT coalesce(%(caps)s::jsonb -> w.key,
+                                %(caps)s::jsonb -> split_part(w.key, ':', 1)) AS cap
+                OFFSET 0
+            ) AS of_key
+            CROSS JOIN LATERAL (
+                SELECT (of_key.cap ->> 0)::integer AS running, (of_key.cap ->> 1)::integer AS count,
+                       (of_key.cap ->> 2)::float8 * interval '1 second' AS period
+                OFFSET 0
+            ) AS c
             LEFT JOIN LATERAL (
                 -- A fail-over may have forgotten what the owner believes to have.
-                -- An object: of thousands of keys the few that are walked are looked up.
                 SELECT least(coalesce((%(held)s::jsonb ->> w.key)::integer, 0),
                              count(*) FILTER (WHERE p.owner = %(owner)s))::integer AS held,
                        count(*)::integer AS taken
@@ -102,20 +103,21 @@ WITH cap AS MATERIALIZED (
     -- With the rows at the ends of the first three.
     LIMIT %(limit)s + 3
 ), fitting AS MATERIALIZED (
-    SELECT f.*, row_number() OVER (PARTITION BY f.key ORDER BY f.n) AS of_key
+    SELECT f.*
     FROM (
         SELECT r.*, row_number() OVER () AS n, sum(r.bytes) OVER (ROWS UNBOUNDED PRECEDING) AS total
         FROM read AS r WHERE NOT r.is_end
     ) AS f
     WHERE f.n <= %(limit)s AND f.total - f.bytes < %(bytes_max)s
 ), wanted AS MATERIALIZED (
-    SELECT k.key, k.running, k.held, k.taken,
+    SELECT k.key, k.running, k.held, k.taken, k.places,
            CASE WHEN k.count IS NULL THEN k.jobs
                 ELSE synk.let_begin(k.key, k.jobs, k.count, k.period) END AS jobs
     FROM (
-        -- A key may have jobs of several priorities.
+        -- A key may have jobs of several priorities. An array: to join the jobs with their keys again
+        -- would be to look at all of them for each.
         SELECT f.key, f.running, f.count, f.period, f.held, f.taken,
-               least(count(*)::integer, f.room) AS jobs
+               least(count(*)::integer, f.room) AS jobs, array_agg(f.place ORDER BY f.n) AS places
         FROM fitting AS f
         GROUP BY f.key, f.running, f.count, f.period, f.held, f.taken, f.room
         ORDER BY f.key
@@ -143,11 +145,11 @@ WITH cap AS MATERIALIZED (
     UPDATE synk.job AS j
 -- include: claimed_set
     FROM (
-        SELECT f.place
-        FROM fitting AS f JOIN wanted AS w ON w.key = f.key
-        WHERE f.of_key <= w.jobs AND (
-            w.running IS NULL OR f.of_key <= %(per_permit)s::integer * (
-                w.held + (SELECT count(*) FROM taken AS t WHERE t.key = f.key)))
+        -- No permits are asked for where the number is NULL.
+        SELECT unnest(w.places[:least(w.jobs, CASE WHEN w.running IS NOT NULL THEN
+            %(per_permit)s::integer * (
+                w.held + (SELECT count(*)::integer FROM taken AS t WHERE t.key = w.key)) END)]) AS place
+        FROM wanted AS w
     ) AS pick
     WHERE j.ctid = pick.place
     RETURNING
