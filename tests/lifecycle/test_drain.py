@@ -36,6 +36,7 @@ def test_q1_the_log_tells_of_a_shutdown_step_by_step(dsn: str, tmp_path: Path) -
             wait_until(lambda: client.storage.get(ids[-1:])[0].attempt == 1, what="a claim")
 
             started.signal(signal.SIGTERM)
+            started.wait_for_log("gave back")
             wait_until(lambda: tasks.notes(log, "done"), what="one of the long jobs to end")
             # Little time for the other, and then none.
             for _ in range(2):

@@ -56,7 +56,7 @@ class BulkStatements(StatementsOfSchema):
 
     def bulk_bounds(self, wanted: JobFilter) -> Statement[JobFilter]:
         """Answers the filter for what is there now."""
-        return self._asking("bulk_bounds", lambda rows, _: wanted.bound(**rows[0]))
+        return self._asking("bulk_bounds", lambda rows, _: wanted.bound(**rows[0]), binary=True)
 
     def bulk(
         self,
@@ -73,6 +73,7 @@ class BulkStatements(StatementsOfSchema):
         return self._asking(
             name,
             _batch,
+            binary=True,
             state=wanted.state,
             reason=wanted.reason,
             kind=wanted.kind,

@@ -33,6 +33,7 @@ class SweepingStatements(StatementsOfSchema):
         return self._asking(
             "cleaner",
             lambda rows, _: Cleaned(**rows[0]),
+            binary=True,
             state=state.value,
             retention=retention,
             limit=limit,

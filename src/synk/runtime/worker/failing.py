@@ -68,6 +68,7 @@ class Failures:
         if issubclass(type(error), Snooze) and not cancelled:
             return self._snoozing(cast("Snooze", error), claimed)
         error, cause, is_final = _understood(error, cancelled=cancelled)
+        self._add_hint(error)
         record = failure.from_exception(
             error,
             attempt=claimed.attempt,
