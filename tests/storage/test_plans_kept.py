@@ -45,7 +45,7 @@ STATEMENTS = {
         INSERT INTO synk.job (kind, name, keep) VALUES ('k', 'x', interval '1 h')
         """,
     "permits that are given back": f"""
-        INSERT INTO synk.permit (key, slot, owner) VALUES ('tenant:5', 0, '{OWNER}');
+        INSERT INTO synk.permit (key, slot, owner, claim_seq) VALUES ('tenant:5', 0, '{OWNER}', 1);
         DELETE FROM synk.permit
         """,
 }
