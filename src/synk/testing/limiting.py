@@ -1,6 +1,7 @@
 """The contract of a storage that limits work: see `synk.storage.limiting`.
 
 Apart from `StorageConformance`: a storage need not limit. Rates are PostgreSQL's alone so far.
+Long, as the class is: a contract is read in one place.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from synk.core.messages import Settle
     from synk.periodic import Definition
     from synk.registry import Registry
+    from synk.runtime.supervisor.engine import Engine
     from synk.runtime.supervisor.loop_runner import LoopRunner
     from synk.status import Beat, SlotStatus
     from synk.storage.base import Hints, Storage
@@ -104,26 +105,31 @@ class Supervisor:
         self._lease = machine.make_lease(engine.lease_ttl_s)
         self.pool = pool_of(engine, queues, registry)
         self._runners = machine.runners(self._on_failure)
-        self.engine = machine.make_engine(
-            self.pool,
-            engine,
-            registry,
-            queues,
-            client_id=self._client_id,
-            settle=self._settle,
-            on_change=self._on_change,
-            facts=facts,
-            lease_left_s=lambda: self._lease.left_s(machine.lease_clock()),
-            schema=getattr(storage, "schema", None),
-        )
-        self._make_loops(owner, registry, cleaner)
+        self.engine = self._new_engine(registry)
+        self._make_claims(owner, registry)
+        self._make_loops(owner, cleaner)
         self._periodic = PeriodicLoop(storage, owner, periodic, facts)
         if self.settings:  # by which other schedules are told of, too
             self.settings.subscribe(lambda _: self._runners["periodic"].wake())
 
-    def _make_loops(self, owner: UUID, registry: Registry, cleaner: CleanerConfig | None) -> None:
+    def _new_engine(self, registry: Registry) -> Engine:
+        machine = self._machine
+        return machine.make_engine(
+            self.pool,
+            self._config,
+            registry,
+            self._queues,
+            client_id=self._client_id,
+            settle=self._settle,
+            on_change=self._on_change,
+            facts=self._facts,
+            lease_left_s=lambda: self._lease.left_s(machine.lease_clock()),
+            schema=getattr(self._storage, "schema", None),
+        )
+
+    def _make_claims(self, owner: UUID, registry: Registry) -> None:
         storage, engine, config, facts = self._storage, self.engine, self._config, self._facts
-        machine, runners = self._machine, self._runners
+        runners = self._runners
         self._acks = AckLoop(
             storage, owner, facts, held_bytes=config.max_held_bytes, wake=runners["ack"].wake
         )
@@ -141,21 +147,28 @@ class Supervisor:
             wake=runners["claim"].wake,
             keyed=self._keyed,
             held_bytes=config.max_held_bytes,
-            clock=machine.clock,
+            clock=self._machine.clock,
         )
+
+    def _make_settings(self, owner: UUID) -> None:
         self.settings = (
-            SettingsLoop(storage, owner, facts, wake=runners["settings"].wake)
-            if isinstance(storage, RuntimeSettings)
+            SettingsLoop(self._storage, owner, self._facts, wake=self._runners["settings"].wake)
+            if isinstance(self._storage, RuntimeSettings)
             else None
         )
         """None: nothing can be set while this runs."""
         if self.settings:
             control = QueueControl(
-                engine, self._claims, self._acks, owner, self._queues, facts,
-                drain=self.drain, clock=machine.clock,
+                self.engine, self._claims, self._acks, owner, self._queues, self._facts,
+                drain=self.drain, clock=self._machine.clock,
             )  # fmt: skip
             self.settings.subscribe(control.apply, control.is_in_force)
             self.settings.subscribe(self._claims.apply_limits)
+
+    def _make_loops(self, owner: UUID, cleaner: CleanerConfig | None) -> None:
+        self._make_settings(owner)
+        storage, engine, facts = self._storage, self.engine, self._facts
+        machine = self._machine
         self._lease_loop = LeaseLoop(
             storage,
             owner,
@@ -180,14 +193,14 @@ class Supervisor:
             engine,
             owner,
             facts,
-            lease_ttl_s=config.lease_ttl_s,
+            lease_ttl_s=self._config.lease_ttl_s,
             queues=tuple(self._queues),
             cleaner=cleaner,
             on_staged=self._claims.look_now,
             clock=machine.lease_clock,
         )
         self._reports = ReportLoop(storage, engine, self._status, facts, clock=machine.clock)
-        self._lag = LagLoop(engine, facts, runners["lag"].wake)
+        self._lag = LagLoop(engine, facts, self._runners["lag"].wake)
 
     # -- running and stopping ---------------------------------------------------------------------
 
